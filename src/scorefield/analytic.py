@@ -1,0 +1,170 @@
+"""Denoisers in closed form, for tests, docs and benchmarks: every question about them has an exact answer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import NoiseSource
+from scorefield._shapes import event_size
+from scorefield.score import Denoiser
+from scorefield.sde import GaussianSDE
+
+
+class GaussianMixture(Denoiser):
+    """x_0 ~ sum_k w_k N(m_k, S_k), hence x_t ~ sum_k w_k N(alpha m_k, alpha^2 S_k + sigma^2 I).
+
+    Each covariance is kept as eigenvectors U_k and eigenvalues v_k, in float64; `.float()` trades exactness for speed.
+
+    Args:
+        sde: the process.
+        weights: (K,), positive; they are normalised.
+        means: (K, *event).
+        covariances: (K, d, d) symmetric positive semi-definite for d scalars in an event; or variances, (K, d) or (K,).
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    bases: Tensor | None
+
+    def __init__(self, sde: GaussianSDE, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+        super().__init__(sde)
+        weights, means, covariances = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, covariances))
+        k, d = len(means), event_size(means)
+        if weights.shape != (k,) or covariances.shape not in ((k,), (k, d), (k, d, d)):
+            raise ValueError(
+                f"a mixture of K = {k} components in d = {d} dimensions needs weights (K,) and covariances (K, d, d), "
+                f"(K, d) or (K,); got {tuple(weights.shape)} and {tuple(covariances.shape)}"
+            )
+        if not bool((weights > 0).all()):
+            raise ValueError(f"the weights of a mixture must be positive; got {weights.tolist()}")
+        self.event_shape = means.shape[1:]
+        self.register_buffer("weights", weights / weights.sum())
+        self.register_buffer("means", means.reshape(k, d))
+        if covariances.ndim == 3:
+            variances, bases = torch.linalg.eigh(covariances)
+        else:
+            variances, bases = covariances.reshape(k, -1).expand(k, d).clone(), None
+        if float(variances.min()) < -1e-9 * float(variances.max()):
+            raise ValueError(
+                f"covariances must be positive semi-definite; got an eigenvalue of {float(variances.min())}"
+            )
+        self.register_buffer("variances", variances.clamp_min(0))
+        self.register_buffer("bases", bases)
+
+    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """sum_k p(k | x) E[x_0 | x, k]."""
+        alpha, sigma = self._at(t)
+        projected, logits = self._components(x, alpha, sigma)
+        shrunk = self._rotate(alpha * self.variances / (alpha**2 * self.variances + sigma**2) * projected, back=True)
+        mean = (logits.softmax(1)[..., None] * (self.means + shrunk)).sum(1)
+        return mean.reshape(x.shape).to(x.dtype)
+
+    def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+        """log p_t(x) in nats; t = 0 gives the data's own density."""
+        return self._components(x, *self._at(t))[1].logsumexp(1)
+
+    def divergence(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+        """tr grad score = sum_k p(k | x) (|score_k|^2 - tr C_k^-1) - |score|^2 with C_k = alpha^2 S_k + sigma^2 I."""
+        alpha, sigma = self._at(t)
+        projected, logits = self._components(x, alpha, sigma)
+        spread = (alpha**2 * self.variances + sigma**2).expand_as(projected)
+        scores = -self._rotate(projected / spread, back=True)
+        share = logits.softmax(1)[..., None]
+        return (share * (scores**2 - 1 / spread)).sum((1, 2)) - ((share * scores).sum(1) ** 2).sum(1)
+
+    def marginal(self, t: float) -> MarginalPrior:
+        """The law of x_t, to start a sampler from or to compare with; t = 0 is the data."""
+        return MarginalPrior(self, t)
+
+    def posterior(self, operator: Float[Tensor, "m d"], y: Float[Tensor, "m"], noise_std: float) -> GaussianMixture:
+        """The law of x_0 given y = A x_0 + n, n ~ N(0, noise_std^2 I): another mixture.
+
+        Args:
+            operator: A, acting on the flattened event.
+            y: the observation.
+            noise_std: > 0.
+        """
+        if not noise_std > 0:
+            raise ValueError(f"the exact posterior needs noise_std > 0; got {noise_std}")
+        a, covariance = operator.to(self.means), self.covariances()
+        gram = a @ covariance @ a.T + noise_std**2 * torch.eye(len(a)).to(a)
+        gain = torch.linalg.solve(gram, a @ covariance).mT
+        residual = y.to(self.means) - self.means @ a.T
+        solved = torch.linalg.solve(gram, residual[..., None])[..., 0]
+        log_weights = self.weights.log() - 0.5 * ((residual * solved).sum(1) + torch.logdet(gram))
+        means = self.means + (gain @ residual[..., None])[..., 0]
+        remaining = covariance - gain @ a @ covariance
+        return GaussianMixture(
+            self.sde,
+            log_weights.softmax(0).clamp_min(torch.finfo(torch.float64).tiny),
+            means.reshape(-1, *self.event_shape),
+            0.5 * (remaining + remaining.mT),
+        )
+
+    def covariances(self) -> Float[Tensor, "K d d"]:
+        """The covariance of each component."""
+        if self.bases is None:
+            return torch.diag_embed(self.variances)
+        return self.bases * self.variances[:, None] @ self.bases.mT
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma as (), or as (b, 1, 1) to broadcast against (b, K, d); t = 0 is the data."""
+        t = t.double()
+        still = t == 0
+        safe = torch.where(still, self.sde.T, t)
+        alpha, sigma = self.sde.alpha(safe), self.sde.sigma(safe)
+        alpha, sigma = torch.where(still, 1.0, alpha), torch.where(still, 0.0, sigma)
+        return (alpha[:, None, None].to(self.means), sigma[:, None, None].to(self.means)) if t.ndim else (alpha, sigma)
+
+    def _components(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """x - alpha m_k in the eigenbasis, (b, K, d), and log w_k N(x; alpha m_k, C_k), (b, K)."""
+        offset = x.reshape(len(x), 1, -1).to(self.means) - alpha * self.means
+        projected = self._rotate(offset)
+        spread = alpha**2 * self.variances + sigma**2
+        distance = (projected**2 / spread).sum(-1)
+        log_normaliser = spread.log().sum(-1) + spread.shape[-1] * math.log(2 * math.pi)
+        return projected, self.weights.log() - 0.5 * (distance + log_normaliser)
+
+    def _rotate(self, v: Tensor, back: bool = False) -> Tensor:
+        if self.bases is None:
+            return v
+        return torch.einsum("bkj,kij->bki" if back else "bki,kij->bkj", v, self.bases)
+
+
+def gaussian(sde: GaussianSDE, mean: Tensor, covariance: Tensor) -> GaussianMixture:
+    """x_0 ~ N(mean, covariance), a mixture of one component.
+
+    Args:
+        sde: the process.
+        mean: (*event).
+        covariance: (d, d), d variances, or one variance.
+    """
+    mean, covariance = torch.as_tensor(mean), torch.as_tensor(covariance)
+    return GaussianMixture(sde, torch.ones(1), mean[None], covariance[None])
+
+
+class MarginalPrior:
+    """The law of x_t under a `GaussianMixture`."""
+
+    def __init__(self, mixture: GaussianMixture, t: float) -> None:
+        self.mixture, self.knot = mixture, mixture.sde.knots([t])[0]
+
+    def sample(self, like: Float[Tensor, "b *event"], noise: NoiseSource) -> Float[Tensor, "b *event"]:
+        """One exact sample for each row of `like`."""
+        m, knot = self.mixture, self.knot
+        u = torch.special.ndtr(noise.child(0).normal(like.new_empty(len(like), dtype=torch.float64)))
+        k = torch.searchsorted(m.weights.cumsum(0), u.to(m.weights)).clamp_max(len(m.weights) - 1)
+        z = noise.child(1).normal(like.new_empty(len(like), event_size(like), dtype=torch.float64)).to(m.means)
+        z = z * (knot.alpha**2 * m.variances[k] + knot.sigma**2).sqrt()
+        if m.bases is not None:
+            z = torch.einsum("bj,bij->bi", z, m.bases[k])
+        return (knot.alpha * m.means[k] + z).reshape(like.shape).to(like.dtype)
+
+    def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
+        """log p_t(x) in nats."""
+        return self.mixture.log_prob(x, self.knot.time)

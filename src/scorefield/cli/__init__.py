@@ -1,0 +1,51 @@
+"""The command line: options and YAML files come straight from the signatures and docstrings of the commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from scorefield import __version__
+from scorefield.cli.demo import demo
+from scorefield.cli.encode import encode
+from scorefield.cli.info import info
+from scorefield.cli.likelihood import likelihood
+from scorefield.cli.sample import sample
+from scorefield.cli.train import train
+
+COMMANDS = {"demo": demo, "train": train, "sample": sample, "likelihood": likelihood, "encode": encode, "info": info}
+
+
+def parser() -> ArgumentParser:
+    """The parser of the whole command line."""
+    top = ArgumentParser(prog="scorefield", description="Score-based generative modelling.", version=__version__)
+    commands = top.add_subcommands(required=True)
+    for name, command in COMMANDS.items():
+        sub = ArgumentParser(description=(command.__doc__ or "").partition("\n")[0])
+        sub.add_argument("--config", action="config", help="YAML file with any of these options")
+        takes_run = "run" in command.__annotations__
+        if takes_run:
+            sub.add_argument("run", type=Path, help="directory of a trained model")
+        sub.add_function_arguments(command, as_group=False, as_positional=False, skip={"run"} if takes_run else set())
+        commands.add_subcommand(name, sub)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    top = parser()
+    options = top.instantiate(top.parse_args(arguments))
+    chosen = options[options.subcommand].as_dict()
+    chosen.pop("config", None)
+    try:
+        COMMANDS[options.subcommand](**chosen)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"scorefield {options.subcommand}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,29 @@
+"""`scorefield info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scorefield._describe import describe
+from scorefield.model import ScoreModel
+
+
+def info(run: Path) -> None:
+    """Shows what a trained model is.
+
+    Args:
+        run: directory of a trained model.
+    """
+    model = ScoreModel.load(run)
+    weights = sum(p.numel() for p in model.denoiser.parameters())
+    levels = model.transform.levels
+    print(f"event shape  {model.event_shape}")
+    print(f"values       {'real numbers' if levels is None else f'integers from 0 to {levels - 1}'}")
+    print(f"classes      {model.classes or 'none'}")
+    print(f"process      {model.denoiser.sde}")
+    print(f"parameters   {weights:,}")
+    for name, value in describe(model.denoiser).items():
+        if isinstance(value, dict) and name != "sde":
+            print(f"{name:12} {', '.join(f'{k}={v}' if k != 'class' else str(v) for k, v in value.items())}")
+    for name, value in model.about.items():
+        print(f"{name:12} {value}")

@@ -1,0 +1,68 @@
+"""The record of a run's losses."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import torch
+
+from scorefield._files import write_text
+from scorefield.train import StepInfo
+
+COLUMNS = ("step", "loss", "gradient_norm", "lr", "validation_loss", "validation_stderr")
+
+
+class LossLog:
+    """One row a step, kept in memory and written as CSV; steps with a validation have two more numbers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.steps: list[int] = []
+        self.losses: list[float] = []
+        self.validation: list[tuple[int, float, float]] = []
+        self._rest: list[tuple[float, float]] = []
+        self._waiting: list[StepInfo] = []
+
+    def add(self, info: StepInfo) -> None:
+        """Notes a step; its numbers stay on the device until somebody asks for them."""
+        self._waiting.append(info)
+
+    def recent(self) -> float:
+        """The mean loss of the last 50 steps."""
+        self._fetch()
+        return sum(self.losses[-50:]) / len(self.losses[-50:])
+
+    def save(self) -> None:
+        """Writes the file."""
+        self._fetch()
+        checks = {step: (loss, error) for step, loss, error in self.validation}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for step, loss, rest in zip(self.steps, self.losses, self._rest, strict=True):
+            writer.writerow((step, loss, *rest, *checks.get(step, ("", ""))))
+        write_text(self.path, text.getvalue())
+
+    def load(self, up_to: int) -> None:
+        """Reads the rows of an earlier part of the run, up to a step."""
+        with self.path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                step = int(row["step"])
+                if step > up_to:
+                    break
+                self.steps.append(step)
+                self.losses.append(float(row["loss"]))
+                self._rest.append((float(row["gradient_norm"]), float(row["lr"])))
+                if row["validation_loss"]:
+                    self.validation.append((step, float(row["validation_loss"]), float(row["validation_stderr"])))
+
+    def _fetch(self) -> None:
+        if self._waiting:
+            values = torch.stack([torch.stack((i.loss.double(), i.gradient_norm.double())) for i in self._waiting])
+            for info, (loss, norm) in zip(self._waiting, values.tolist(), strict=True):
+                self.steps.append(info.step)
+                self.losses.append(loss)
+                self._rest.append((norm, info.lr))
+            self._waiting.clear()

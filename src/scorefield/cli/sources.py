@@ -1,0 +1,117 @@
+"""Data, devices, seeds and output files from what the user typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL.Image import Image
+from torch import Tensor
+
+from scorefield import data, plot
+from scorefield._files import write_file
+from scorefield.data import ArrayDataset
+
+NAMED: dict[str, Callable[[], ArrayDataset]] = {
+    "digits": data.digits,
+    "two_moons": data.two_moons,
+    "checkerboard": data.checkerboard,
+    "rings": data.rings,
+    "mixture": data.mixture,
+}
+
+
+class Precision(Enum):
+    """Number format of the network's arithmetic."""
+
+    float32 = None
+    bfloat16 = torch.bfloat16
+
+
+def load_data(source: str) -> ArrayDataset:
+    """A data set by its name, or from a file."""
+    if source in NAMED:
+        return NAMED[source]()
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"--data {source}: neither a file nor one of {', '.join(NAMED)}")
+    return data.load_arrays(path)
+
+
+def parse_device(device: str) -> torch.device:
+    """`auto` is a GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: cannot be used here ({str(error).splitlines()[0]}): try cpu") from error
+    return chosen
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-63`, `7`, or `1,5,10-12`."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
+            raise ValueError(f"--seeds {text}: wanted numbers and ranges such as 0-63 or 1,5,10-12")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= 10_000_000:
+            raise ValueError(f"--seeds {text}: a range goes from a smaller to a larger number, 10 million at most")
+        seeds.extend(range(first, last + 1))
+    return seeds
+
+
+def check_target(out: Path, suffix: str) -> None:
+    """Refuses an output file that could not be written, before any work is done."""
+    if out.suffix != suffix or out.is_dir():
+        raise ValueError(f"--out {out}: wanted the name of a {suffix} file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_samples_target(out: Path, event_shape: Sequence[int]) -> None:
+    """Refuses an output that samples of this shape could not be written to."""
+    if out.suffix == ".png" and not plot.is_image(event_shape) and tuple(event_shape) != (2,):
+        raise ValueError(
+            f"--out {out}: samples of shape {tuple(event_shape)} are no pictures: write .npz, or into a folder"
+        )
+    if out.suffix in (".png", ".npz"):
+        check_target(out, out.suffix)
+    elif out.suffix or out.is_file():
+        raise ValueError(f"--out {out}: wanted a name that ends in .png or .npz, or a folder")
+
+
+def save_samples(x: Tensor, levels: int | None, out: Path) -> None:
+    """Writes samples as one picture (.png), as an array (.npz), or each by itself into a folder."""
+    x = x.cpu()
+    if out.suffix == ".npz":
+        write_file(out, lambda file: np.savez(file, x=x.numpy()))
+    elif out.suffix == ".png" and plot.is_image(x.shape[1:]):
+        save_picture(plot.image_grid(x, levels), out)
+    elif out.suffix == ".png":
+        save_figure(plot.scatter(x), out)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for k, one in enumerate(x):
+            if plot.is_image(one.shape):
+                save_picture(plot.image_grid(one[None], levels, side=1, gap=0), out / f"{k:06d}.png")
+            else:
+                write_file(out / f"{k:06d}.npy", partial(np.save, arr=one.numpy()))
+
+
+def save_picture(picture: Image, out: Path) -> None:
+    """Writes a Pillow image as PNG."""
+    write_file(out, partial(picture.save, format="PNG"))
+
+
+def save_figure(figure: Figure, out: Path) -> None:
+    """Writes a matplotlib figure as PNG."""
+    write_file(out, partial(figure.savefig, format="png", dpi=110))

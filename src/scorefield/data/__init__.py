@@ -1,0 +1,14 @@
+"""Data sets and the transforms between their units and the model's space."""
+
+from scorefield.data.arrays import load_arrays as load_arrays
+from scorefield.data.dataset import ArrayDataset as ArrayDataset
+from scorefield.data.dataset import Dataset as Dataset
+from scorefield.data.dataset import Rows as Rows
+from scorefield.data.dataset import split as split
+from scorefield.data.toys import checkerboard as checkerboard
+from scorefield.data.toys import digits as digits
+from scorefield.data.toys import mixture as mixture
+from scorefield.data.toys import rings as rings
+from scorefield.data.toys import two_moons as two_moons
+from scorefield.data.transforms import Affine as Affine
+from scorefield.data.transforms import Transform as Transform

@@ -1,0 +1,71 @@
+"""Data from NumPy's files."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scorefield.data.dataset import ArrayDataset
+
+
+def load_arrays(path: str | Path) -> ArrayDataset:
+    """Reads `.npy`, or `.npz` with the array `x` and if there are any `labels` (n,) and `cond` (n, features).
+
+    8-bit integers are discrete data of 256 levels, booleans of 2; floating-point numbers are continuous. Pickled
+    objects are refused.
+    """
+    path = Path(path)
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"{path}: wanted a .npy or .npz file, got {path.suffix or 'no suffix'!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        arrays = _read(path)
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path}: cannot be read as NumPy data ({error}): write it again with numpy.save or numpy.savez"
+        ) from error
+    unknown = set(arrays) - {"x", "labels", "cond"}
+    if "x" not in arrays or unknown:
+        raise ValueError(f"{path}: wanted the array 'x' and if you like 'labels' and 'cond'; got {sorted(arrays)}")
+    x, levels = _values(arrays["x"], path)
+    label = arrays.get("labels")
+    if label is not None and label.dtype.kind not in "iu":
+        raise ValueError(f"{path}: labels must be integers; got {label.dtype}")
+    cond = arrays.get("cond")
+    return ArrayDataset(
+        x,
+        None if label is None else torch.from_numpy(label.astype(np.int64)),
+        None if cond is None else torch.from_numpy(cond.astype(np.float32)),
+        levels,
+        name=str(path),
+    )
+
+
+def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        arrays = {name: loaded[name] for name in loaded.files}
+    return {"x": arrays["arr_0"]} if list(arrays) == ["arr_0"] else arrays
+
+
+def _values(x: NDArray[np.generic], path: Path) -> tuple[Tensor, int | None]:
+    if x.ndim == 0:
+        raise ValueError(f"{path}: wanted an array of shape (n, ...); got a single number")
+    if x.dtype == np.bool_:
+        return torch.from_numpy(x.astype(np.uint8)), 2
+    if x.dtype == np.uint8:
+        return torch.from_numpy(x), 256
+    if x.dtype.kind == "f":
+        return torch.from_numpy(x.astype(np.float64 if x.dtype == np.float64 else np.float32)), None
+    raise ValueError(
+        f"{path}: wanted 8-bit integers or booleans (discrete data) or floating-point numbers (continuous data); "
+        f"got {x.dtype}: convert with .astype"
+    )

@@ -1,0 +1,9 @@
+"""Networks F(x, noise, **cond): they know neither the process nor the objective."""
+
+from scorefield.nn.attention import SelfAttention as SelfAttention
+from scorefield.nn.embedding import ConditionEmbedding as ConditionEmbedding
+from scorefield.nn.embedding import FourierFeatures as FourierFeatures
+from scorefield.nn.mlp import MLP as MLP
+from scorefield.nn.network import Network as Network
+from scorefield.nn.seeding import seeded as seeded
+from scorefield.nn.unet import UNet as UNet

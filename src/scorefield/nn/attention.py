@@ -1,0 +1,82 @@
+"""Self-attention over the positions of a feature map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class _Attend(torch.autograd.Function):
+    """softmax(q k^T / sqrt(c)) v by the fused kernel, differentiable twice.
+
+    The fused kernels have no second derivative, which the divergence's gradient and sliced score matching need, so a
+    backward pass that is itself recorded goes through torch's math backend instead.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        leaves = [part.detach().requires_grad_() for part in (q, k, v)]
+        with torch.enable_grad():
+            fused = scaled_dot_product_attention(leaves[0], leaves[1], leaves[2])
+        ctx.save_for_backward(q, k, v)
+        ctx.fused = fused, leaves
+        return fused.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():  # under create_graph
+            with sdpa_kernel(SDPBackend.MATH):
+                again = scaled_dot_product_attention(*ctx.saved_tensors)
+            return torch.autograd.grad(again, ctx.saved_tensors, grads, create_graph=True)
+        fused, leaves = ctx.fused
+        return torch.autograd.grad(fused, leaves, grads, retain_graph=True)
+
+
+def attend(
+    q: Float[Tensor, "b h n c"], k: Float[Tensor, "b h n c"], v: Float[Tensor, "b h n c"]
+) -> Float[Tensor, "b h n c"]:
+    """softmax(q k^T / sqrt(c)) v for h heads over n positions."""
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        out: Tensor = _Attend.apply(q, k, v)  # pyright: ignore[reportAssignmentType]
+        return out
+    return scaled_dot_product_attention(q, k, v)
+
+
+class SelfAttention(nn.Module):
+    """x + W attend(norm(x)) over all positions of a feature map.
+
+    Args:
+        channels: of the feature map.
+        head_channels: channels of a head; it must divide `channels`.
+    """
+
+    def __init__(self, channels: int, head_channels: int = 64) -> None:
+        super().__init__()
+        if channels % head_channels:
+            raise ValueError(
+                f"attention needs head_channels that divide its channels; got {head_channels} for {channels}"
+            )
+        self.heads = channels // head_channels
+        self.norm = nn.GroupNorm(groups(channels), channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        """The feature map with each position informed of the others."""
+        b, c = x.shape[:2]
+        positions = self.norm(x).flatten(2).mT
+        q, k, v = self.qkv(positions).reshape(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(b, -1, c)
+        return x + self.out(mixed).mT.reshape(x.shape)
+
+
+def groups(channels: int) -> int:
+    """Groups of a group normalisation: the largest number up to 32 that divides `channels` into 4 channels or more."""
+    return max(n for n in range(1, 33) if channels % n == 0 and (channels // n >= 4 or n == 1))

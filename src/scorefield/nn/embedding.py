@@ -1,0 +1,81 @@
+"""Embeddings of the noise level, the class and a vector of conditions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+class FourierFeatures(nn.Module):
+    """cos and sin of the input at geometric frequencies  (Vaswani et al. 2017; Tancik et al. 2020).
+
+    Args:
+        features: number of outputs, even.
+        lowest: lowest frequency in cycles for each unit of the input.
+        highest: highest frequency.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, features: int, lowest: float = 0.125, highest: float = 16.0) -> None:
+        super().__init__()
+        if features < 4 or features % 2:
+            raise ValueError(f"Fourier features need an even number of outputs, at least 4; got {features}")
+        exponents = torch.linspace(math.log(lowest), math.log(highest), features // 2)
+        self.register_buffer("frequencies", 2 * math.pi * exponents.exp())
+
+    def forward(self, value: Float[Tensor, "*b"]) -> Float[Tensor, "*b features"]:
+        """[cos(2 pi f v), sin(2 pi f v)] for each frequency f."""
+        angle = value[..., None] * self.frequencies
+        return torch.cat((angle.cos(), angle.sin()), -1)
+
+
+class ConditionEmbedding(nn.Module):
+    """One vector for the noise level and whatever else is known: the sum of their embeddings through two layers.
+
+    Args:
+        features: size of the vector.
+        classes: number of classes, 0 for none. Label -1 stands for an unknown class.
+        cond_features: size of a vector of real conditions, 0 for none.
+    """
+
+    def __init__(self, features: int, classes: int = 0, cond_features: int = 0) -> None:
+        super().__init__()
+        self.classes, self.cond_features = classes, cond_features
+        self.fourier = FourierFeatures(features)
+        self.noise = nn.Linear(features, features)
+        self.label = nn.Embedding(classes + 1, features) if classes else None
+        self.cond = nn.Linear(cond_features, features) if cond_features else None
+        self.out = nn.Linear(features, features)
+
+    def forward(
+        self, noise: Float[Tensor, "*b"], label: Int64[Tensor, "*b"] | None = None, cond: Tensor | None = None
+    ) -> Float[Tensor, "*b features"]:
+        """The embedding, for the whole batch (features,) or for each sample (b, features)."""
+        h = self.noise(self.fourier(noise))
+        if self.label is None:
+            if label is not None:
+                raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
+        else:
+            h = h + self.label(self._known(label, h) + 1)
+        if self.cond is None:
+            if cond is not None:
+                raise ValueError(
+                    "this network takes no condition vector: build it with cond_features=..., or leave it out"
+                )
+        elif cond is None or cond.shape[-1] != self.cond_features:
+            got = None if cond is None else tuple(cond.shape)
+            raise ValueError(f"this network needs a condition `cond` of {self.cond_features} features; got {got}")
+        else:
+            h = h + self.cond(cond.to(h.dtype))
+        return self.out(nn.functional.silu(h))
+
+    def _known(self, label: Tensor | None, h: Tensor) -> Tensor:
+        if label is None:
+            return torch.tensor(-1, device=h.device)
+        if label.is_floating_point() or label.is_complex():
+            raise ValueError(f"labels must be integers; got {label.dtype}")
+        return label.to(h.device)

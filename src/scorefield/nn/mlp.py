@@ -1,0 +1,77 @@
+"""A residual perceptron for vectors and other small events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from scorefield.nn.embedding import ConditionEmbedding
+from scorefield.nn.network import Network
+
+
+class MLP(Network):
+    """Residual blocks h + W2 silu(W1 (norm(h) (1 + scale) + shift)), scale and shift made from the embedding.
+
+    Args:
+        event_shape: shape of one sample; it is flattened.
+        classes: number of classes, 0 for none.
+        features: width.
+        blocks: number of residual blocks.
+        cond_features: size of a vector of real conditions, 0 for none.
+        dropout: rate inside the blocks.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        classes: int = 0,
+        features: int = 128,
+        blocks: int = 3,
+        cond_features: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.event_shape, self.features, self.blocks = tuple(event_shape), features, blocks
+        self.classes, self.cond_features, self.dropout = classes, cond_features, dropout
+        d = math.prod(self.event_shape)
+        self.embedding = ConditionEmbedding(features, classes, cond_features)
+        self.inp = nn.Linear(d, features)
+        self.layers = nn.ModuleList(_Block(features, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(features)
+        self.out = nn.Linear(features, d)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b *event"],
+        noise: Float[Tensor, "*b"],
+        label: Int64[Tensor, "*b"] | None = None,
+        cond: Float[Tensor, "b cond"] | None = None,
+    ) -> Float[Tensor, "b *event"]:
+        """F(x, noise)."""
+        if x.shape[1:] != self.event_shape:
+            raise ValueError(f"this MLP takes events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
+        embedding = nn.functional.silu(self.embedding(noise, label, cond))
+        h = self.inp(x.reshape(len(x), -1))
+        for layer in self.layers:
+            h = layer(h, embedding)
+        return self.out(self.norm(h)).reshape(x.shape)
+
+
+class _Block(nn.Module):
+    def __init__(self, features: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features, elementwise_affine=False)
+        self.modulation = nn.Linear(features, 2 * features)
+        self.inner = nn.Linear(features, 2 * features)
+        self.dropout = nn.Dropout(dropout)
+        self.outer = nn.Linear(2 * features, features)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding).chunk(2, -1)
+        inner = nn.functional.silu(self.inner(self.norm(h) * (1 + scale) + shift))
+        return h + self.outer(self.dropout(inner))

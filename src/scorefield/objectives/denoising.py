@@ -1,0 +1,72 @@
+"""Denoising score matching over all noise levels: one objective, with a density and a weight on the log-SNR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import Noise
+from scorefield._shapes import event_sum, expand
+from scorefield.objectives.objective import Objective
+from scorefield.objectives.time_densities import TimeDensity, UniformTime
+from scorefield.objectives.weights import Simple, Weight
+from scorefield.score import Denoiser, Preconditioned
+
+
+@dataclass(frozen=True)
+class DenoisingScoreMatching(Objective):
+    """w / 2 |ehat(x_t, t) - eps|^2 with x_t = alpha x_0 + sigma eps and the log-SNR drawn from a density p.
+
+    sigma^2 |score - grad log p(x_t | x_0)|^2 is the same number (Vincent 2011). Its minimiser is the score of p_t for
+    every density and weight; they decide where a network of finite capacity is good, and how noisy its gradient is.
+    Published objectives are pairs of the two: see `weights`. The error is formed in the network's output space where
+    there is one, so that nothing cancels at small noise.
+
+    Args:
+        density: where the log-SNR is drawn.
+        weight: w, a function of the log-SNR and of p's value there.
+    """
+
+    density: TimeDensity = field(default_factory=UniformTime)
+    weight: Weight = field(default_factory=Simple)
+
+    def __call__(
+        self, model: Denoiser, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
+    ) -> Float[Tensor, "b"]:
+        """The loss of each sample.
+
+        Args:
+            model: the denoiser to train.
+            x0: clean samples in the model's space.
+            noise: made by `Noise.per_batch`; its draw 0 gives low-discrepancy times, draw 1 the noise.
+            cond: passed to the model.
+        """
+        u = noise.stratified(0).to(x0.device)
+        t, p = self.density(model.sde, u)
+        weight = self.weight(model.sde.log_snr(t), p)
+        error = noise_error(model, x0, noise.normal(x0, draw=1), t, **cond)
+        return 0.5 * weight.to(x0.dtype) * event_sum(error**2)
+
+
+def noise_error(
+    model: Denoiser,
+    x0: Float[Tensor, "b *event"],
+    eps: Float[Tensor, "b *event"],
+    t: Float[Tensor, "b"],
+    **cond: Tensor,
+) -> Float[Tensor, "b *event"]:
+    """ehat(x_t, t) - eps = -(alpha / sigma) (D - x_0), without cancellation for a `Preconditioned` model.
+
+    There D - x_0 = out (F - target) with target = ((1 - skip alpha) x_0 - skip sigma eps) / out.
+    """
+    xt = model.sde.perturb(x0, t, eps)
+    t = t.double()
+    alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
+    if not isinstance(model, Preconditioned):
+        return expand(-alpha / sigma, x0).to(x0.dtype) * (model(xt, t, **cond) - x0)
+    coefs = model.precond(model.sde, t)
+    of_x0, of_eps = (1 - coefs.skip * alpha) / coefs.out, -coefs.skip * sigma / coefs.out
+    target = expand(of_x0, x0).to(x0.dtype) * x0 + expand(of_eps, x0).to(x0.dtype) * eps
+    return expand(-alpha * coefs.out / sigma, x0).to(x0.dtype) * (model.raw(xt, coefs, **cond) - target)

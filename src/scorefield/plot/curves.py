@@ -1,0 +1,35 @@
+"""Losses over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def loss_curve(
+    steps: Sequence[int], losses: Sequence[float], validation: Sequence[tuple[int, float, float]] = (), smooth: int = 50
+) -> Figure:
+    """The training loss, its running mean, and losses on held-out data with their standard errors.
+
+    Args:
+        steps: step numbers.
+        losses: the loss of each.
+        validation: (step, mean, standard error).
+        smooth: steps in the running mean.
+    """
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, losses, color="0.8", linewidth=0.5, label="each batch")
+    width = min(smooth, len(losses))
+    if width:
+        mean = np.convolve(losses, np.ones(width) / width, mode="valid")
+        axes.plot(steps[width - 1 :], mean, color="C0", label=f"mean of {width}")
+        axes.set_ylim(0, 2.5 * float(np.median(losses)))
+    if validation:
+        at, value, error = zip(*validation, strict=True)
+        axes.errorbar(at, value, yerr=error, color="C3", marker="o", markersize=3, label="held out, averaged weights")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.legend(frameon=False)
+    return figure

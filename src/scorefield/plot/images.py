@@ -1,0 +1,43 @@
+"""Samples as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def is_image(event_shape: Sequence[int]) -> bool:
+    """Whether events of this shape can be shown as pictures: (1 or 3, height, width)."""
+    return len(event_shape) == 3 and event_shape[0] in (1, 3)
+
+
+def image_grid(
+    x: Tensor, levels: int | None = None, columns: int | None = None, side: int = 64, gap: int = 2
+) -> Image.Image:
+    """Pictures side by side, row by row.
+
+    Args:
+        x: (n, c, h, w) with c = 1 or 3.
+        levels: the values are 0 .. levels - 1; None scales the smallest to black and the largest to white.
+        columns: pictures in a row; about as many as rows by default.
+        side: small pictures are enlarged by a whole factor up to this many pixels.
+        gap: pixels of white around each.
+    """
+    if x.ndim != 4 or not is_image(x.shape[1:]) or len(x) == 0:
+        raise ValueError(f"wanted pictures of shape (n, 1 or 3, height, width); got {tuple(x.shape)}")
+    x = x.detach().cpu().float()
+    low, high = (0.0, levels - 1.0) if levels else (float(x.min()), float(x.max()))
+    grey = ((x - low) * (255 / max(high - low, 1e-12))).round().clamp(0, 255).to(torch.uint8)
+    factor = max(1, side // max(x.shape[2:]))
+    grey = grey.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    n, _, h, w = grey.shape
+    columns = columns or max(1, round(n**0.5))
+    rows = -(-n // columns)
+    sheet = torch.full((3, rows * (h + gap) + gap, columns * (w + gap) + gap), 255, dtype=torch.uint8)
+    for k in range(n):
+        top, left = gap + (k // columns) * (h + gap), gap + (k % columns) * (w + gap)
+        sheet[:, top : top + h, left : left + w] = grey[k].expand(3, h, w)
+    return Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,169 @@
+"""The loops that carry states along a time grid: `integrate` for given states, `sample` from noise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scorefield import grids
+from scorefield._noise import Noise, NoiseSource, as_seeds
+from scorefield.score import Denoiser, Score, as_denoiser
+from scorefield.sde import SDE, GaussianSDE, Knot, Prior
+from scorefield.solvers import EulerMaruyama, Solver, Step, UniPC
+
+Callback = Callable[[int, Knot, Step], None]
+
+
+def integrate(
+    model: Score,
+    x: Float[Tensor, "b *event"],
+    times: Sequence[float],
+    solver: Solver,
+    *,
+    noise: NoiseSource,
+    callback: Callback | None = None,
+) -> Float[Tensor, "b *event"]:
+    """Carries the states from the first time to the last, one solver step for each gap; gradients pass through.
+
+    Args:
+        model: the score.
+        x: states at times[0].
+        times: decreasing to generate, increasing to encode. A last time of 0 ends with the posterior mean D(x, t): the
+            denoise step, which every sampler of a Gaussian process should take (it is worth several points of FID).
+        solver: the method.
+        noise: step k = 1, 2, ... uses `noise.at(k)`.
+        callback: called with (k, the knot reached, the step's result).
+
+    Returns:
+        The states at times[-1].
+    """
+    knots = model.sde.knots(times)
+    if len(knots) < 2:
+        raise ValueError(f"times must have at least 2 points; got {len(knots)}")
+    if knots[0].t == 0:
+        raise ValueError(f"the score has no value at t = 0: start at t_min = {model.sde.t_min}")
+    state: Any = None
+    for k, (now, next) in enumerate(pairwise(knots), start=1):
+        if now.t == next.t:
+            raise ValueError(f"times must differ from one to the next; got {now.t} twice")
+        if next.sigma == 0:
+            step = Step(as_denoiser(model)(x, now.time))
+        else:
+            step = solver.step(model, x, now, next, state, noise=noise.at(k))
+        x, state = step.x, step.state
+        if callback is not None:
+            callback(k, next, step)
+    return x
+
+
+@torch.no_grad()
+def sample(
+    model: Score,
+    event_shape: Sequence[int],
+    times: Sequence[float],
+    solver: Solver,
+    *,
+    seeds: Iterable[int] | Tensor,
+    batch_size: int | None = None,
+    start: tuple[Float[Tensor, "n *event"], float] | None = None,
+    prior: Prior | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
+) -> Float[Tensor, "n *event"]:
+    """Draws one sample for each seed.
+
+    A sample depends on its seed alone: not on the other seeds, their order, or how they are split into calls. Kernels
+    of the network round differently for other batch shapes, so this holds to the bit at equal `batch_size` (the last
+    batch is padded to it) and to rounding otherwise.
+
+    Args:
+        model: the score; networks are run in evaluation mode.
+        event_shape: shape of one sample.
+        times: from `scorefield.grids`, decreasing.
+        solver: the method.
+        seeds: one 64-bit integer for each of the n samples.
+        batch_size: samples in one network call; all n by default.
+        start: states and their time t, to begin there instead of with noise: the grid's times below t are used
+            (SDEdit, Meng et al. 2022, if the states are noised data).
+        prior: the law at times[0], by default the process's.
+        callback: see `integrate`; with several batches it is called for each of them.
+        progress: show a progress bar.
+
+    Returns:
+        n samples, of the dtype and on the device of the model's parameters, or of `start`.
+    """
+    keys, shape = as_seeds(seeds), tuple(event_shape)
+    n, times = len(keys), [float(t) for t in times]
+    batch_size = n if batch_size is None else batch_size
+    if n == 0 or batch_size < 1:
+        raise ValueError(f"sampling needs at least one seed and a batch_size of at least 1; got {n} and {batch_size}")
+    if start is None:
+        like = torch.empty((0, *shape), **_place(model))
+    else:
+        like, t = start
+        if like.shape != (n, *shape):
+            raise ValueError(f"start must hold states of shape {(n, *shape)}; got {tuple(like.shape)}")
+        times = [t, *(s for s in times if s < t)]
+    batches = range(0, n, batch_size)
+    total = len(batches) * (len(times) - 1)
+    results: list[Tensor] = []
+    with evaluating(model), tqdm(total=total, unit="step", mininterval=0.5, disable=None if progress else True) as bar:
+
+        def report(k: int, knot: Knot, step: Step) -> None:
+            bar.update()
+            if callback is not None:
+                callback(k, knot, step)
+
+        for first in batches:
+            rows = torch.arange(first, first + batch_size).clamp_max(n - 1)
+            noise = Noise.per_sample(keys[rows], like.device).until(len(times))
+            part = model.select(rows) if isinstance(model, Denoiser) else model
+            if start is None:
+                x = (prior or model.sde.prior).sample(like.new_empty((batch_size, *shape)), noise.at(0))
+            else:
+                x = like[rows.to(like.device)]
+            x = integrate(part, x, times, solver, noise=noise, callback=report)
+            results.append(x[: n - first])
+    return torch.cat(results)
+
+
+def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
+    """A good solver and its grid for a budget of `nfe` network calls a sample."""
+    if isinstance(sde, GaussianSDE):
+        return UniPC(order=3), grids.uniform_log_snr(sde, nfe)
+    return EulerMaruyama(), grids.uniform(sde, nfe)
+
+
+def network_calls(solver: Solver, times: Sequence[float]) -> int:
+    """Network calls that a sample takes: the solver's for each gap, and one for a last step onto the data."""
+    gaps = len(times) - 1
+    return gaps * solver.calls if times[-1] else (gaps - 1) * solver.calls + 1
+
+
+@contextlib.contextmanager
+def evaluating(model: object) -> Generator[None]:
+    """The model's modules in evaluation mode, as they were afterwards."""
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _place(model: object) -> dict[str, Any]:
+    """Where samples of the model live: on the device of its first parameter, in float64 if that is, else float32."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    if not tensors:
+        return {"dtype": torch.get_default_dtype(), "device": "cpu"}
+    double = tensors[0].dtype == torch.float64
+    return {"dtype": torch.float64 if double else torch.float32, "device": tensors[0].device}

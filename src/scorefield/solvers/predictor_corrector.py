@@ -1,0 +1,68 @@
+"""Predictor-corrector sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import NoiseSource
+from scorefield.score import Score
+from scorefield.sde import Knot
+from scorefield.solvers.solver import Solver, Step
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Solver):
+    """A step of the predictor and `corrections` steps of the corrector at one time  (Song et al. 2021, algorithm 1).
+
+    Args:
+        predictor: any solver.
+        corrector: a solver that acts at a fixed time, such as `Langevin`.
+        corrections: corrector steps for each predictor step, >= 1.
+        corrector_first: correct at the start of each step, as the published code does, instead of at its end.
+    """
+
+    predictor: Solver
+    corrector: Solver
+    corrections: int = 1
+    corrector_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.corrections < 1:
+            raise ValueError(
+                f"corrections must be at least 1; got {self.corrections}: use the predictor alone for none"
+            )
+
+    @property
+    def convergence_order(self) -> int:
+        """The predictor's."""
+        return self.predictor.convergence_order
+
+    @property
+    def calls(self) -> int:
+        """Those of the predictor and of each correction."""
+        return self.predictor.calls + self.corrections * self.corrector.calls
+
+    def step(
+        self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
+    ) -> Step:
+        """One step of each."""
+        predicted, corrected = state or (None, None)
+        if self.corrector_first:
+            x, corrected, info = self._correct(model, x, now, now, corrected, noise)
+            step = self.predictor.step(model, x, now, next, predicted, noise=noise.child(0))
+            return Step(step.x, (step.state, corrected), step.error, info)
+        step = self.predictor.step(model, x, now, next, predicted, noise=noise.child(0))
+        x, corrected, info = self._correct(model, step.x, now, next, corrected, noise)
+        return Step(x, (step.state, corrected), step.error, info)
+
+    def _correct(
+        self, model: Score, x: Tensor, now: Knot, next: Knot, state: Any, noise: NoiseSource
+    ) -> tuple[Tensor, Any, Any]:
+        info = None
+        for k in range(self.corrections):
+            x, state, _, info = self.corrector.step(model, x, now, next, state, noise=noise.child(k + 1))
+        return x, state, info

@@ -1,0 +1,10 @@
+"""Training: a state, batches, an objective, and a loop that the caller drives."""
+
+from scorefield.train.batches import Batch as Batch
+from scorefield.train.batches import Batches as Batches
+from scorefield.train.ema import EMA as EMA
+from scorefield.train.loop import StepInfo as StepInfo
+from scorefield.train.loop import train as train
+from scorefield.train.loop import validation_loss as validation_loss
+from scorefield.train.state import Optimisation as Optimisation
+from scorefield.train.state import TrainState as TrainState

@@ -1,0 +1,60 @@
+"""Batches addressed by the number of the step, so that a resumed run sees what an uninterrupted one would."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scorefield._noise import Noise
+from scorefield.data import Dataset, Transform
+
+
+class Batch(NamedTuple):
+    """Clean samples in the model's space, their conditions, and the noise to train them with."""
+
+    x0: Tensor
+    cond: dict[str, Tensor]
+    noise: Noise
+
+
+class Batches:
+    """Batch k is the k-th slice of a sequence of random permutations of the data: always full, each row equally often.
+
+    Args:
+        data: the rows.
+        transform: from data to the model's space.
+        size: samples in a batch.
+        seed: of the permutations, the dequantisation and the training noise.
+        device: where the batches are made.
+    """
+
+    def __init__(
+        self, data: Dataset, transform: Transform, size: int, *, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"the batch size must be at least 1; got {size}")
+        self.data, self.transform, self.size, self.seed = data, transform, size, seed
+        self.device = torch.device(device)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __getitem__(self, step: int) -> Batch:
+        n = len(self.data)
+        places = torch.arange(step * self.size, (step + 1) * self.size)
+        index = torch.empty_like(places)
+        for epoch in range(int(places[0]) // n, int(places[-1]) // n + 1):
+            here = places // n == epoch
+            index[here] = self._permutation(epoch)[places[here] % n]
+        rows = self.data.rows(index)
+        noise = Noise.per_batch(self.seed, self.size, device=self.device).at(step)
+        x = rows.x.to(self.device, non_blocking=True)
+        u = None if self.transform.levels is None else noise.child(1).uniform(x.new_empty(x.shape, dtype=torch.float32))
+        cond = {name: value.to(self.device, non_blocking=True) for name, value in rows.cond.items()}
+        return Batch(self.transform.forward(x, u), cond, noise.child(0))
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            words = Noise.per_batch(self.seed, 1).at(epoch).child(2).words(len(self.data))
+            self._epoch, self._order = epoch, words[0, 0].argsort(stable=True)
+        return self._order
