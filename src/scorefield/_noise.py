@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -43,6 +43,7 @@ def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Ten
     return c0, c1 & MASK, c2, c3 & MASK
 
 
+@runtime_checkable
 class NoiseSource(Protocol):
     """What a solver asks of its noise; certification passes one that returns basis vectors instead."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, NoReturn, Protocol
+from typing import ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -50,6 +50,7 @@ class LogProb(NamedTuple):
     bits_per_dim: Tensor | None = None
 
 
+@runtime_checkable
 class Divergence(Protocol):
     """Estimates tr J from quadratic forms v . J v.
 

@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -46,6 +46,7 @@ class Knot(NamedTuple):
 DATA = Knot(t=0.0, alpha=1.0, sigma=0.0, log_snr=math.inf, a=0.0, g=0.0)
 
 
+@runtime_checkable
 class Prior(Protocol):
     """The law from which the reverse process starts."""
 

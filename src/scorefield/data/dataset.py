@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -16,6 +16,7 @@ class Rows(NamedTuple):
     cond: dict[str, Tensor]
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Samples of one shape.
 

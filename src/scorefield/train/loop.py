@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class StepInfo(NamedTuple):
     lr: float
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Batches by the number of the step, such as `Batches`."""
 

@@ -1,0 +1,20 @@
+"""Every test runs with shapes checked at run time, one thread's arithmetic, and an untouched global generator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+assert "scorefield" not in sys.modules
+install_import_hook("scorefield", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def untouched_generator() -> Iterator[None]:
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before), "the test drew from torch's global generator"
