@@ -142,12 +142,17 @@ def log_prob(
             rows = torch.arange(first, first + size).clamp_max(n - 1)
             batch = x[rows.to(x.device)]
             directions = divergence.directions(batch, Noise.per_sample(keys[rows], x.device))
-            latent, integral = _flow(denoiser.select(rows), batch, directions, divergence.exact, steps, bar)
+            latent, integral = _flow(denoiser.select(rows, n), batch, directions, divergence.exact, steps, bar)
             log_prior = (prior or denoiser.sde.prior).log_prob(latent) + jacobian
             parts.append((log_prior[: n - first], integral[: n - first]))
     log_prior, integral = (torch.cat(column) for column in zip(*parts, strict=True))
     estimates = log_prior[:, None] + integral
-    stderr = torch.zeros_like(log_prior) if divergence.exact else estimates.std(1) / math.sqrt(estimates.shape[1])
+    if divergence.exact:
+        stderr = torch.zeros_like(log_prior)
+    elif estimates.shape[1] == 1:
+        stderr = torch.full_like(log_prior, math.nan)
+    else:
+        stderr = estimates.std(1) / math.sqrt(estimates.shape[1])
     terms = {"prior": log_prior, "divergence": integral.mean(1)}
     return LogProb(estimates.mean(1), stderr, terms, estimates, 4 * steps)
 
@@ -200,7 +205,7 @@ def _flow(
             xbar = y[0].detach().requires_grad_()
             denoised = denoiser(knot.alpha * xbar, knot.time)
             (products,) = torch.autograd.grad(denoised, xbar, directions, is_grads_batched=True)
-        forms = (directions * products).flatten(2).sum(2).mT
+        forms = (directions * products).reshape(*directions.shape[:2], -1).sum(2).mT
         return y[0] - denoised.detach(), d - (forms.sum(1, keepdim=True) if exact else forms)
 
     y = x, x.new_zeros((len(x), 1 if exact else len(directions)))

@@ -124,7 +124,7 @@ def sample(
         for first in batches:
             rows = torch.arange(first, first + batch_size).clamp_max(n - 1)
             noise = Noise.per_sample(keys[rows], like.device).until(len(times))
-            part = model.select(rows) if isinstance(model, Denoiser) else model
+            part = model.select(rows, n) if isinstance(model, Denoiser) else model
             if start is None:
                 x = (prior or model.sde.prior).sample(like.new_empty((batch_size, *shape)), noise.at(0))
             else:

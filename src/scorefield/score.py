@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield._shapes import expand
@@ -68,9 +68,9 @@ class Denoiser(nn.Module, ABC):
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
         return Conditioned(self, {name: torch.as_tensor(value) for name, value in cond.items()})
 
-    def select(self, rows: slice | Tensor) -> Denoiser:
-        """The model for some rows of the batch; a wrapper that holds one value a sample keeps those rows."""
-        del rows
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
+        """The model for some rows of a batch of n; a wrapper that holds one value a sample keeps those of the rows."""
+        del rows, n
         return self
 
     def _scales(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,18 +93,22 @@ class Conditioned(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The inner denoiser under the condition."""
+        self._check(len(x))
         bound = {name: value.to(x.device) for name, value in self.cond.items()}
-        for name, value in bound.items():
-            if value.ndim and len(value) != len(x):
-                raise ValueError(
-                    f"the condition {name!r} has {len(value)} rows for {len(x)} samples: give one a sample, or a scalar"
-                )
         return self.denoiser(x, t, **bound, **cond)
 
-    def select(self, rows: slice | Tensor) -> Denoiser:
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of each condition."""
-        cond = {name: value[rows] if value.ndim else value for name, value in self.cond.items()}
-        return Conditioned(self.denoiser.select(rows), cond)
+        self._check(n)
+        cond = {name: value[rows.to(value.device)] if value.ndim else value for name, value in self.cond.items()}
+        return Conditioned(self.denoiser.select(rows, n), cond)
+
+    def _check(self, n: int) -> None:
+        for name, value in self.cond.items():
+            if value.ndim and len(value) != n:
+                raise ValueError(
+                    f"the condition {name!r} has {len(value)} rows for {n} samples: give one row a sample, or a scalar"
+                )
 
 
 class FromScore(Denoiser):

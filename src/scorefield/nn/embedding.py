@@ -27,7 +27,7 @@ class FourierFeatures(nn.Module):
         exponents = torch.linspace(math.log(lowest), math.log(highest), features // 2)
         self.register_buffer("frequencies", 2 * math.pi * exponents.exp())
 
-    def forward(self, value: Float[Tensor, "*b"]) -> Float[Tensor, "*b features"]:
+    def forward(self, value: Float[Tensor, "..."]) -> Float[Tensor, "... features"]:
         """[cos(2 pi f v), sin(2 pi f v)] for each frequency f."""
         angle = value[..., None] * self.frequencies
         return torch.cat((angle.cos(), angle.sin()), -1)
@@ -52,8 +52,8 @@ class ConditionEmbedding(nn.Module):
         self.out = nn.Linear(features, features)
 
     def forward(
-        self, noise: Float[Tensor, "*b"], label: Int64[Tensor, "*b"] | None = None, cond: Tensor | None = None
-    ) -> Float[Tensor, "*b features"]:
+        self, noise: Float[Tensor, "..."], label: Int64[Tensor, "..."] | None = None, cond: Tensor | None = None
+    ) -> Float[Tensor, "... features"]:
         """The embedding, for the whole batch (features,) or for each sample (b, features)."""
         h = self.noise(self.fourier(noise))
         if self.label is None:

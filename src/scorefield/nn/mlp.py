@@ -48,8 +48,8 @@ class MLP(Network):
     def forward(
         self,
         x: Float[Tensor, "b *event"],
-        noise: Float[Tensor, "*b"],
-        label: Int64[Tensor, "*b"] | None = None,
+        noise: Float[Tensor, "..."],
+        label: Int64[Tensor, "..."] | None = None,
         cond: Float[Tensor, "b cond"] | None = None,
     ) -> Float[Tensor, "b *event"]:
         """F(x, noise)."""

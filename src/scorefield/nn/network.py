@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 
@@ -23,8 +23,8 @@ class Network(nn.Module, ABC):
     def forward(
         self,
         x: Float[Tensor, "b *event"],
-        noise: Float[Tensor, "*b"],
-        label: Tensor | None = None,
+        noise: Float[Tensor, "..."],
+        label: Int64[Tensor, "..."] | None = None,
         cond: Tensor | None = None,
     ) -> Float[Tensor, "b *event"]:
         """The network's output.

@@ -97,8 +97,8 @@ class UNet(Network):
     def forward(
         self,
         x: Float[Tensor, "b c *space"],
-        noise: Float[Tensor, "*b"],
-        label: Int64[Tensor, "*b"] | None = None,
+        noise: Float[Tensor, "..."],
+        label: Int64[Tensor, "..."] | None = None,
         cond: Float[Tensor, "b *cond"] | None = None,
     ) -> Float[Tensor, "b c *space"]:
         """F(x, noise)."""

@@ -1,0 +1,273 @@
+"""Orders, exact laws and one-step kernels: no Monte Carlo where a closed form will do."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from processes import PROCESSES, name
+from torch import Tensor
+
+from scorefield import VE, VP, GaussianSDE, Knot, Noise, gaussian, grids, sample
+from scorefield.certify import output_law
+from scorefield.sampling import integrate, network_calls
+from scorefield.score import Denoiser
+from scorefield.solvers import (
+    DDIM,
+    RK4,
+    Ancestral,
+    DPMSolverPP,
+    EulerMaruyama,
+    ExponentialAdams,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    Solver,
+    UniPC,
+)
+
+VARIANCES = torch.tensor([0.05, 0.3, 1.0, 3.0])
+SOLVERS: list[Solver] = [
+    EulerMaruyama(),
+    EulerMaruyama(0.5),
+    EulerMaruyama(0.0),
+    Heun(),
+    RK4(),
+    DDIM(),
+    Ancestral(),
+    DPMSolverPP(),
+    DPMSolverPP(2, eta=1.0),
+    DPMSolverPP(2, eta=0.5),
+    UniPC(1),
+    UniPC(2),
+    UniPC(3),
+    PredictorCorrector(DDIM(), Langevin()),
+    PredictorCorrector(EulerMaruyama(), Langevin(), corrections=2, corrector_first=True),
+]
+LINEAR = [s for s in SOLVERS if not isinstance(s, PredictorCorrector)]
+
+
+def ladder(sde: GaussianSDE, steps: int, low: float = -2.3, high: float = 2.3) -> list[float]:
+    """Times of log-SNRs in a range where the solution bends, with gaps that grow smoothly."""
+    low = max(low, float(sde.log_snr(torch.tensor(sde.T, dtype=torch.float64))))
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return [float(t) for t in sde.time(low + (high - low) * (u + 0.15 * (math.pi * u).sin() / math.pi))]
+
+
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+@pytest.mark.parametrize("solver", [s for s in LINEAR if s != UniPC(3)], ids=str)
+def test_order_of_convergence(solver: Solver, sde: GaussianSDE) -> None:
+    errors = [output_law(solver, ladder(sde, n), sde, VARIANCES).error for n in (24, 48)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.25)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_local_order_with_exact_history_on_uneven_steps(order: int) -> None:
+    # a wrong ratio of step sizes costs an order here and hides in the global order of an even grid
+    sde, solver = VP(), ExponentialAdams(order)
+    v = VARIANCES.double()
+    model = gaussian(sde, torch.zeros(4), v)
+
+    def error(h: float) -> float:
+        knots = [sde.knot_at(-2 * z) for z in (0.5 + 4.0 * h, 0.5 + 2.7 * h, 0.5 + 1.6 * h, 0.5 + h, 0.5)]
+        exact = [(k.alpha**2 * v + k.sigma**2).sqrt()[None] for k in knots]
+        state, y = None, exact[0]
+        for x, (now, next) in zip(exact, pairwise(knots), strict=False):
+            y, state, *_ = solver.step(model, x, now, next, state, noise=Noise.per_sample([0]))
+        return float((y - exact[-1]).norm())
+
+    assert math.log2(error(0.04) / error(0.02)) == pytest.approx(order + 1, abs=0.25)
+
+
+@pytest.mark.parametrize("solver", [Heun(), RK4(), DDIM(), DPMSolverPP(), EulerMaruyama(0.0)], ids=str)
+def test_ode_solvers_run_from_data_to_noise_as_well(solver: Solver) -> None:
+    # RK4 at 200 steps is exact to 1e-8 here, the others to their order
+    times = ladder(VP(), 200)[::-1]
+    assert output_law(solver, times, VP(), VARIANCES).error < 4.0 * (5.0 / 200) ** solver.convergence_order
+
+
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+def test_ancestral_step_is_the_gaussian_posterior(sde: GaussianSDE) -> None:
+    # one step given D: Bayes' rule for x_b given x_a and x_0, the only test that sees a wrong eta
+    now, next = (sde.knot_at(v) for v in (-1.0, 0.7))
+    coefs = _one_step(Ancestral(), now, next)
+    ratio = now.alpha / next.alpha
+    forward = now.sigma**2 - ratio**2 * next.sigma**2
+    assert coefs.state == pytest.approx(ratio * next.sigma**2 / now.sigma**2, rel=1e-12)
+    assert coefs.denoised == pytest.approx(next.alpha * forward / now.sigma**2, rel=1e-12)
+    assert coefs.noise == pytest.approx(math.sqrt(forward) * next.sigma / now.sigma, rel=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0])
+def test_exponential_step_solves_the_reverse_sde_for_a_constant_denoiser(eta: float) -> None:
+    # against 20,000 Euler-Maruyama steps of d xbar = (1 + eta)(D - xbar) dtau + sqrt(2 eta) sbar dW
+    now, next = (VE().knot_at(v) for v in (-1.0, 0.7))
+    state, denoised, variance, sbar = 1.0, 0.0, 0.0, now.sigma
+    n = 20_000
+    h = (next.log_snr - now.log_snr) / 2 / n
+    for k in range(n):
+        state, denoised = state * (1 - (1 + eta) * h), denoised + (1 + eta) * h * (1 - denoised)
+        variance = variance * (1 - (1 + eta) * h) ** 2 + 2 * eta * h * (sbar * math.exp(-(k + 0.5) * h)) ** 2
+    coefs = _one_step(ExponentialAdams(1, eta=eta), now, next)
+    assert coefs.state == pytest.approx(state, rel=1e-3)
+    assert coefs.denoised == pytest.approx(denoised, rel=1e-3)
+    assert coefs.noise == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_euler_maruyama_step(eta: float) -> None:
+    now, next = VP().knots([0.6, 0.55])
+    coefs, h, beta = _one_step(EulerMaruyama(eta), now, next), 0.05, 0.1 + 19.9 * 0.6
+    share = (1 + eta) / 2 * beta / now.sigma**2
+    assert coefs.state == pytest.approx(1 + h * (beta / 2 - share), rel=1e-12)
+    assert coefs.denoised == pytest.approx(h * share * now.alpha, rel=1e-12)
+    assert coefs.noise == pytest.approx(math.sqrt(eta * beta * h), rel=1e-12)
+
+
+def test_langevin_step_uses_the_norms_of_each_sample() -> None:
+    sde, snr = VP(), 0.2
+    model = gaussian(sde, torch.zeros(3), torch.eye(3))
+    now, next = sde.knots([0.5, 0.4])
+    noise = Noise.per_sample([7, 8])
+    x = torch.tensor([[1.0, 2.0, 3.0], [-10.0, 0.0, 30.0]], dtype=torch.float64)
+    y = Langevin(snr).step(model, x, now, next, None, noise=noise).x
+    for row, seed in zip(range(2), (7, 8), strict=True):
+        z = Noise.per_sample([seed]).normal(x[:1])[0]
+        s = -x[row]  # N(0, 1) stays N(0, 1) under VP
+        eps = 2 * (now.alpha / next.alpha) ** 2 * (snr * z.norm() / s.norm()) ** 2
+        torch.testing.assert_close(y[row], x[row] + eps * s + (2 * eps).sqrt() * z)
+
+
+def test_predictor_corrector_makes_its_steps_in_order() -> None:
+    sde = VP()
+    model = gaussian(sde, torch.zeros(2), torch.eye(2))
+    now, next = sde.knots([0.5, 0.4])
+    x = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    noise = Noise.per_sample([3])
+    predictor, corrector = EulerMaruyama(), Langevin()
+    y = predictor.step(model, x, now, next, None, noise=noise.child(0)).x
+    for k in (1, 2):
+        y = corrector.step(model, y, now, next, None, noise=noise.child(k)).x
+    last = PredictorCorrector(predictor, corrector, corrections=2).step(model, x, now, next, None, noise=noise)
+    assert torch.equal(last.x, y)
+    y = corrector.step(model, x, now, now, None, noise=noise.child(1)).x
+    y = predictor.step(model, y, now, next, None, noise=noise.child(0)).x
+    first = PredictorCorrector(predictor, corrector, corrector_first=True)
+    assert torch.equal(first.step(model, x, now, next, None, noise=noise).x, y)
+
+
+def test_unipc_keeps_what_a_langevin_corrector_does() -> None:
+    # the repaired step is an increment: with a corrector of tiny steps nothing may change
+    sde = VP()
+    model = gaussian(sde, torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+    plain, composed = (
+        sample(model, (2,), grids.uniform_log_snr(sde, 12), s, seeds=range(8))
+        for s in (UniPC(), PredictorCorrector(UniPC(), Langevin(1e-7)))
+    )
+    torch.testing.assert_close(plain, composed, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+def test_a_sample_is_the_same_in_every_shape_precision_and_company(solver: Solver) -> None:
+    sde = VP()
+    times = grids.karras(sde, 12)
+    flat = _draw(solver, sde, (192,), times, range(5))
+    for shape in ((3, 8, 8), (1, 192), (64, 3)):
+        assert torch.equal(_draw(solver, sde, shape, times, range(5)).flatten(1), flat)
+    assert torch.equal(_draw(solver, sde, (192,), times, [4, 2]), flat[[4, 2]])
+    single = _draw(solver, sde, (192,), times, range(5), torch.float32)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), flat, rtol=0, atol=5e-4)
+    scalar = _draw(solver, sde, (), times, range(5))
+    torch.testing.assert_close(scalar, _draw(solver, sde, (1,), times, range(5))[:, 0])
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+def test_network_calls_are_counted_truthfully(solver: Solver) -> None:
+    sde = VP()
+    model = _Counting(sde)
+    times = grids.karras(sde, 7)
+    sample(model, (2,), times, solver, seeds=range(3))
+    assert model.calls == network_calls(solver, times)
+    model.calls = 0
+    integrate(model, torch.ones(1, 2), times[:-1], solver, noise=Noise.per_sample([0]))
+    assert model.calls == network_calls(solver, times[:-1])
+
+
+@pytest.mark.parametrize("solver", [s for s in LINEAR if isinstance(s, ExponentialAdams) and s.order < 3], ids=str)
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+def test_stable_with_few_steps(solver: Solver, sde: GaussianSDE) -> None:
+    for steps in (2, 3, 5, 10):
+        law = output_law(solver, grids.karras(sde, steps), sde, VARIANCES)
+        assert bool((law.std <= 3 * law.target).all()), steps
+
+
+def test_certification_refuses_a_step_that_is_not_linear() -> None:
+    with pytest.raises(ValueError, match="not a linear function"):
+        output_law(Langevin(), [0.5, 0.4, 0.3], VP(), VARIANCES)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EulerMaruyama(-0.1), "eta must be at least 0"),
+        (lambda: ExponentialAdams(0), "order must be"),
+        (lambda: ExponentialAdams(eta=math.nan), "eta must be at least 0"),
+        (lambda: Langevin(0.0), "snr must be positive"),
+        (lambda: PredictorCorrector(DDIM(), Langevin(), 0), "at least 1"),
+    ],
+)
+def test_bad_numbers_are_refused(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
+
+
+class _Coefficients:
+    """y = state x + denoised D + noise z, read off three runs of a step."""
+
+    def __init__(self, state: float, denoised: float, noise: float) -> None:
+        self.state, self.denoised, self.noise = state, denoised, noise
+
+
+class _Constant(Denoiser):
+    def __init__(self, sde: GaussianSDE, value: float) -> None:
+        super().__init__(sde)
+        self.value = value
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        return torch.full_like(x, self.value)
+
+
+class _Counting(_Constant):
+    def __init__(self, sde: GaussianSDE) -> None:
+        super().__init__(sde, 0.0)
+        self.calls = 0
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        self.calls += 1
+        return 0.5 * x
+
+
+def _one_step(solver: Solver, now: Knot, next: Knot) -> _Coefficients:
+    noise = Noise.per_sample([5])
+    zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+
+    def run(x: Tensor, denoised: float) -> float:
+        return float(solver.step(_Constant(VP(), denoised), x, now, next, None, noise=noise).x)
+
+    at_rest = run(zero, 0.0)
+    return _Coefficients(run(one, 0.0) - at_rest, run(zero, 1.0) - at_rest, at_rest / float(noise.normal(one)))
+
+
+def _draw(
+    solver: Solver,
+    sde: GaussianSDE,
+    shape: tuple[int, ...],
+    times: list[float],
+    seeds: object,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    model = gaussian(sde, torch.full(shape, 0.3), torch.tensor(0.5)).to(dtype)
+    return sample(model, shape, times, solver, seeds=seeds)  # type: ignore[arg-type]
