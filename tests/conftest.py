@@ -10,7 +10,7 @@ import torch
 from jaxtyping import install_import_hook
 
 assert "scorefield" not in sys.modules
-install_import_hook("scorefield", "beartype.beartype")
+install_import_hook("scorefield", "typecheck.check")
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ NETWORKS: dict[str, tuple[type[Network], dict[str, Any], tuple[int, ...], tuple[
         (1, 4, 6),
         (2, 4, 6),
     ),
-    "volume": (UNet, {"event_shape": (2, 4, 4, 4), "channels": (4, 8), "blocks": 1}, (2, 4, 2, 6), None),
+    "volume": (UNet, {"event_shape": (2, 4, 4, 4), "channels": (4, 8), "blocks": 1}, (2, 4, 4, 8), None),
 }
 
 

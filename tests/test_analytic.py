@@ -1,6 +1,6 @@
 """Closed-form denoisers against autodiff, torch's own distributions, Bayes' rule and quadrature.
 
-Statistical tests run at fixed seeds; correct code with other seeds fails each with probability 1e-6.
+Statistical checks run at fixed seeds; at other seeds each fails correct code with probability 1e-6.
 """
 
 import math

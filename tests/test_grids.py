@@ -8,7 +8,7 @@ import pytest
 import torch
 from processes import PROCESSES, name
 
-from scorefield import EDM, VE, VP, Cosine, GaussianSDE, ItoSDE, LinearSDE, grids
+from scorefield import EDM, VE, VP, Cosine, ItoSDE, LinearSDE, grids
 
 GRIDS = {
     "uniform": (grids.uniform, lambda knot: knot.t),
@@ -71,11 +71,13 @@ def test_smld_levels_are_geometric_and_their_increments_add_up(sde, levels):
     # the level at t = 0 is moved to t_min
     np.testing.assert_allclose(sigmas, expected, rtol=2e-4)
     np.testing.assert_allclose(sigmas[:-1], expected[:-1], rtol=1e-12)
-    # G_i^2 = sigma_i^2 - sigma_{i-1}^2 with sigma_0 = 0, from g of the process: int g^2 dt is the difference
-    t = np.array(times[:-1])
-    rate = 2 * math.log(sde.sigma_max / sde.sigma_min)
-    increments = sde.sigma_min**2 * (np.exp(rate * t[:-1]) - np.exp(rate * t[1:]))
-    assert sum(increments) + sigmas[-1] ** 2 == pytest.approx(sde.sigma_max**2, rel=1e-12)
+    # G_i^2 = sigma_i^2 - sigma_{i-1}^2 with sigma_0 = 0 is the noise that g adds in a gap: they add up to sigma_max^2
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    widths, middles = -np.diff(times[:-1])[:, None], (np.array(times[:-2]) + np.array(times[1:-1]))[:, None] / 2
+    rates = sde.g(torch.from_numpy(middles + widths / 2 * nodes)).numpy() ** 2
+    increments = (rates * weights * widths / 2).sum(1)
+    np.testing.assert_allclose(increments, -np.diff(sigmas**2), rtol=1e-9)
+    assert increments.sum() + sigmas[-1] ** 2 == pytest.approx(sde.sigma_max**2, rel=1e-12)
 
 
 @pytest.mark.parametrize("levels", [50, 1000, 4000])
@@ -117,8 +119,3 @@ def test_ddpm_levels_have_the_published_standard_deviations(i, std):
 def test_errors_say_what_was_got_and_what_was_wanted(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
-
-
-def test_a_grid_belongs_to_a_gaussian_process_with_a_noise_level():
-    sde: GaussianSDE = VP(T=0.5)
-    assert grids.karras(sde, 4)[0] == 0.5

@@ -46,6 +46,16 @@ def test_an_output_depends_on_its_own_row_alone(name):
 
 
 @every_network
+def test_every_weight_has_an_effect(name):
+    net, (x, given) = make(name), inputs(name)
+    weights = dict(net.named_parameters())
+    gradients = torch.autograd.grad(net(x, **given).square().sum(), list(weights.values()))
+    for weight, gradient in zip(weights, gradients, strict=True):
+        # a bias of all keys drops out of the softmax: a third of qkv.bias
+        assert float((gradient.abs() > 1e-12).double().mean()) > 0.6, weight
+
+
+@every_network
 def test_one_noise_level_and_label_serve_a_whole_batch(name):
     net, (x, given) = make(name), inputs(name)
     for key in ("noise", "label"):
@@ -78,6 +88,7 @@ def test_a_network_learns_a_target_that_one_input_alone_tells(name, source):
     with seeded(0):
         net = cls(**arguments)
     x, given = inputs(name, 16, torch.float32)
+    given = {key: v if key == source else v[:1].expand(v.shape) for key, v in given.items()}
     value = given[source].float().flatten(1).mean(1) if source == "cond" else given[source].float()
     target = ((value - value.mean()) / value.std()).reshape(-1, *[1] * (x.ndim - 1)).expand(x.shape)
     optimiser = torch.optim.Adam(net.parameters(), lr=0.02)

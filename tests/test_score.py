@@ -32,7 +32,7 @@ from scorefield.score import Coefs, FromScore, Precond, as_denoiser, noise_level
 
 EVENTS = [(), (2,), (3, 8, 8), (1, 64), (16, 3)]
 every_process = pytest.mark.parametrize("sde", PROCESSES, ids=name)
-MEAN, VARIANCE = 0.7, 0.4
+MEAN, VARIANCE = 0.75, 0.375  # exact in float32
 
 
 def normals(*shape: int, draw: int = 0) -> Tensor:
@@ -122,9 +122,7 @@ def test_coefficients_are_those_of_the_process_in_x_over_alpha(sde, precond):
     t = times(sde)
     mine, theirs = coefs_of(sde, t), coefs_of(edm, sde.sigma(t) / sde.alpha(t))
     alpha = sde.alpha(t)
-    for got, expected in zip(
-        (mine.skip * alpha, mine.out, mine.inp * alpha, mine.noise), theirs, strict=True
-    ):  # in the order of Coefs
+    for got, expected in zip((mine.skip * alpha, mine.out, mine.inp * alpha, mine.noise), theirs, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-13)
     assert Coefs._fields == ("skip", "out", "inp", "noise")
 
@@ -192,6 +190,8 @@ def test_a_learned_network_is_one_model_for_all_processes(precond, log_snr):
     xbar = normals(3, 5) * 1.7
     outputs = []
     for sde in [*PROCESSES, LinearSDE(lambda t: -2 * t, lambda t: 4 * t.sqrt())]:
+        if float(sde.log_snr(torch.tensor(sde.T, dtype=torch.float64))) > log_snr:
+            continue
         knot = sde.knot_at(log_snr)
         outputs.append(Preconditioned(Waves(), sde, IDEAL[precond][0])(knot.alpha * xbar, knot.time))
     for output in outputs[1:]:
@@ -267,19 +267,17 @@ def test_given_is_the_same_as_passing_the_condition(label, view):
     assert bound.sde == model.sde
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [slice(1, 3), torch.tensor([2, 0]), torch.tensor([True, False, False, True])],
-    ids=["slice", "index", "mask"],
-)
+@pytest.mark.parametrize("rows", [[1, 2], [2, 0], [3, 3, 3]])
 @pytest.mark.parametrize("label", [LABELS, 3], ids=["one a sample", "integer"])
 def test_select_keeps_the_rows_of_the_condition(rows, label):
-    model, x, t = labelled(), normals(4, 3), torch.tensor(0.4, dtype=torch.float64)
+    model, x, t, rows = labelled(), normals(4, 3), torch.tensor(0.4, dtype=torch.float64), torch.tensor(rows)
     bound = model.given(label=label)
-    assert torch.equal(bound.select(rows)(x[rows], t), bound(x, t)[rows])
-    # a selection of a selection, and of a model without conditions
-    assert torch.equal(bound.select(slice(0, 3)).select(slice(1, 3))(x[1:3], t), bound(x, t)[1:3])
-    assert model.select(rows) is model
+    assert torch.equal(bound.select(rows, 4)(x[rows], t), bound(x, t)[rows])
+    # a selection of a selection
+    first, second = torch.tensor([3, 0, 1]), torch.tensor([2, 0])
+    assert torch.equal(bound.select(first, 4).select(second, 3)(x[first][second], t), bound(x, t)[first][second])
+    # a model without conditions serves every row
+    assert torch.equal(model.select(rows, 4)(x[rows], t), model(x, t)[rows])
 
 
 class TwoConditions(Denoiser):
@@ -293,17 +291,19 @@ def test_conditions_can_be_given_one_after_the_other():
     nested = model.given(scale=scale).given(shift=shift)
     expected = scale[:, None] * x + shift
     assert torch.equal(nested(x, t), expected)
-    assert torch.equal(nested.select(slice(1, 3))(x[1:], t), expected[1:])
+    assert torch.equal(nested.select(torch.tensor([1, 2]), 3)(x[1:], t), expected[1:])
     assert torch.equal(model.given(shift=shift)(x, t, scale=scale), expected)
 
 
 def test_a_condition_of_another_length_is_an_error():
-    with pytest.raises(ValueError, match="'label' has 4 rows for 3 samples: .*one a sample, or a scalar"):
-        labelled().given(label=LABELS)(normals(3, 2), torch.tensor(0.3))
+    bound = labelled().given(label=LABELS)
+    for call in (lambda: bound(normals(3, 2), torch.tensor(0.3)), lambda: bound.select(torch.tensor([0]), 3)):
+        with pytest.raises(ValueError, match="'label' has 4 rows for 3 samples: give one row a sample, or a scalar"):
+            call()
 
 
 def test_a_condition_given_twice_is_an_error_that_names_it():
-    with pytest.raises((TypeError, ValueError), match="label.*given twice|twice.*label|already"):
+    with pytest.raises(ValueError, match="label"):
         labelled().given(label=1).given(label=2)(normals(3, 2), torch.tensor(0.3))
 
 
@@ -341,5 +341,5 @@ def test_a_score_without_a_gaussian_process_has_no_denoiser():
     model = PlainScore(VP())
     model.sde = ItoSDE(lambda x, t: -(x**3), lambda x, t: x)
     for make in (FromScore, as_denoiser):
-        with pytest.raises(TypeError, match="Gaussian process; got ItoSDE.*EulerMaruyama"):
+        with pytest.raises(TypeError, match=r"Gaussian process; got ItoSDE.*EulerMaruyama"):
             make(model)

@@ -1,6 +1,6 @@
 """Processes: published numbers, closed forms against autodiff, bisection, quadrature and the simulated SDE.
 
-Statistical tests run at fixed seeds; correct code with other seeds fails each with probability 1e-6.
+Statistical checks run at fixed seeds; at other seeds each fails correct code with probability 1e-6.
 """
 
 import math
@@ -283,20 +283,19 @@ def test_times_outside_the_process_are_an_error(wrong):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_drift_diffusion_and_kernel_are_affine_in_each_sample(sde, event, dtype):
     x, eps = (Noise.per_sample(range(3)).normal(torch.empty(3, *event, dtype=dtype), draw) for draw in (0, 1))
-    t = at(sde.t_min, 0.4 * sde.T, sde.T)
+    t = at(sde.t_min, 0.4 * sde.T, 0.998 * sde.T)
     drift, xt = sde.drift(x, t), sde.perturb(x, t, eps)
     diffusion = sde.diffusion(x, t).expand_as(x)
     assert drift.dtype == diffusion.dtype == xt.dtype == dtype
-    tolerance = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
+    tolerance = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
     for i, knot in enumerate(sde.knots(t.tolist())):
         exact, z = x[i].double(), eps[i].double()
-        for got, expected in (
-            (drift[i], knot.a * exact),
-            (diffusion[i], torch.full_like(exact, knot.g)),
-            (xt[i], knot.alpha * exact + knot.sigma * z),
+        for got, expected, size in (
+            (drift[i], knot.a * exact, abs(knot.a) * exact.abs()),
+            (diffusion[i], torch.full_like(exact, knot.g), knot.g),
+            (xt[i], knot.alpha * exact + knot.sigma * z, knot.alpha * exact.abs() + knot.sigma * z.abs()),
         ):
-            scale = abs(knot.a) + knot.g + knot.alpha + knot.sigma
-            torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=4 * tolerance * scale)
+            assert bool(((got.double() - expected).abs() <= tolerance * size).all())
         # one time for the whole batch is the same thing
         assert torch.equal(sde.drift(x, knot.time)[i], drift[i])
         assert torch.equal(sde.perturb(x, knot.time, eps)[i], xt[i])
@@ -359,12 +358,15 @@ def test_the_path_is_the_euler_maruyama_chain_of_its_own_noise():
 
 
 def test_geometric_brownian_motion_has_its_moments():
-    """E x_n = prod (1 + m h) and E x_n^2 = prod ((1 + m h)^2 + s^2 h) for the chain; kills noise x 0.99."""
+    """E x_n = prod (1 + m h) and E x_n^2 = prod ((1 + m h)^2 + s^2 h) for the chain.
+
+    Kills the Stratonovich reading of state-dependent noise, whose mean is larger by exp(s^2 T / 2).
+    """
     m, s, n, h = 0.5, 0.4, 20, 0.05
     sde = ItoSDE(lambda x, t: m * x, lambda x, t: s * x)
-    start = torch.ones(8000, 100, dtype=torch.float64)
+    start = torch.ones(4000, 100, dtype=torch.float64)
     times = [h * k for k in range(n + 1)]
-    x = sde.simulate(start, times, noise=Noise.per_sample(range(8000)))[-1]
+    x = sde.simulate(start, times, noise=Noise.per_sample(range(4000)))[-1]
     for power in (1, 2):
         # E (1 + m h + s sqrt(h) z)^k of one step, to the power of n steps
         moment = {k: _step_moment(1 + m * h, s * math.sqrt(h), k) ** n for k in (power, 2 * power)}

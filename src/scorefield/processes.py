@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class VE(GaussianSDE):
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
+    _: KW_ONLY
     t_end: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -205,7 +206,7 @@ class Power(GaussianSDE):
         return torch.log1p(self._rate * (-log_snr).exp()) / self._rate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cosine(GaussianSDE):
     """alpha = cos(pi t / 2), sigma = sin(pi t / 2)  (Nichol & Dhariwal 2021 without the offset; Kingma & Gao 2023).
 
@@ -245,7 +246,7 @@ class Cosine(GaussianSDE):
         return 2 / math.pi * torch.atan((-0.5 * log_snr).exp())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rectified(GaussianSDE):
     """Rectified flow: alpha = 1 - t, sigma = t  (Liu et al. 2023; Lipman et al. 2023).
 
@@ -281,7 +282,7 @@ class Rectified(GaussianSDE):
         return torch.sigmoid(-0.5 * log_snr)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EDM(GaussianSDE):
     """alpha = 1, sigma = t, g^2 = 2 t: time is the noise level  (Karras et al. 2022, table 1).
 

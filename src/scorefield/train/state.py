@@ -36,7 +36,7 @@ class Optimisation:
     warmup: int = 100
     decay: int | None = None
     clip: float = 1.0
-    half_life: float = 50_000
+    half_life: float = 50_000.0
 
     def __post_init__(self) -> None:
         if not (self.lr > 0 and self.clip > 0 and self.warmup >= 0 and self.weight_decay >= 0):

@@ -1,0 +1,44 @@
+# Each target does its own set-up: `make demo` and `make test` work in a fresh clone.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint docs benchmarks clean
+
+demo: .venv/ready
+	$(BIN)/scorefield demo --out demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+docs: .venv/ready
+	$(BIN)/pdoc --docformat google --output-directory site scorefield
+
+benchmarks: .venv-peers/ready
+	.venv-peers/bin/python benchmarks/overhead.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorefield needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The libraries that the benchmarks compare with. Those that ask for torchvision, which they do not use here, come alone.
+.venv-peers/ready: pyproject.toml constraints.txt benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-peers/bin/pip install --quiet --constraint constraints.txt --editable .
+	.venv-peers/bin/pip install --quiet --constraint constraints.txt diffusers==0.42.1 torchdiffeq torchode torchsde einops
+	.venv-peers/bin/pip install --quiet --no-deps --requirement benchmarks/peers.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-peers demo

@@ -1,0 +1,417 @@
+"""The command line: what it writes is what the API gives, and bad input ends in one line that names it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scorefield import VE, VP, Hutchinson, NoisePrecond, ScoreModel, __version__, plot
+from scorefield.cli import main
+from scorefield.cli.losses import LossLog
+from scorefield.data import Affine, digits, split, two_moons
+from scorefield.nn import MLP, seeded
+from scorefield.solvers import EulerMaruyama, Heun
+from scorefield.train import StepInfo
+
+RUN_FILES = {"config.json", "model.safetensors", "state.safetensors", "loss.csv", "loss.png", "samples.png"}
+
+
+def words(text):
+    return text.split()
+
+
+TINY = words("--net MLP --net.features 16 --net.blocks 1 --batch_size 32 --device cpu")
+
+
+def scorefield(*arguments):
+    """Runs a command that must succeed."""
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def trained(out, data="two_moons", *options):
+    scorefield("train", "--data", data, "--out", out, *TINY, "--steps", 20, *options)
+    return out
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("moons") / "run")
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("digits") / "run", "digits", "--sde", "VE", "--sde.sigma_max", 20)
+
+
+# training
+
+
+def test_training_writes_a_model_its_losses_and_pictures(run):
+    assert {path.name for path in run.iterdir()} == RUN_FILES
+    rows = table(run / "loss.csv")
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
+    assert [bool(row["validation_loss"]) for row in rows] == [False] * 19 + [True]
+    assert all(0 < float(row["loss"]) < 10 and float(row["gradient_norm"]) > 0 for row in rows)
+    model = ScoreModel.load(run)
+    assert (model.event_shape, model.classes, model.transform.levels) == ((2,), 2, None)
+    assert model.about == {"data": "two_moons", "steps": 20, "batch_size": 32, "seed": 0, "step": 20}
+    assert float(model.denoiser.net.out.weight.detach().abs().max()) > 0
+
+
+def test_training_repeats_to_the_bit_and_follows_its_seed(run, tmp_path):
+    trained(tmp_path / "again")
+    trained(tmp_path / "other", "two_moons", "--seed", 1)
+    for name in ("config.json", "model.safetensors", "state.safetensors", "loss.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
+        assert (tmp_path / "other" / name).read_bytes() != (run / name).read_bytes(), name
+
+
+def test_the_seed_makes_the_split_the_weights_and_the_denoiser(tmp_path):
+    trained(tmp_path / "run", "two_moons", "--seed", 3, "--steps", 1, "--optimisation.lr", 1e-12)
+    model, (kept, _) = ScoreModel.load(tmp_path / "run"), split(two_moons(), 0.1, seed=3)
+    assert model.transform == Affine.fitted(kept)
+    spread = float(model.transform.forward(kept.x).double().std())
+    assert model.denoiser.precond.sigma_data == pytest.approx(spread, rel=1e-6)
+    with seeded(3):
+        fresh = MLP((2,), 2, features=16, blocks=1)
+    for name, value in fresh.state_dict().items():
+        torch.testing.assert_close(model.denoiser.net.state_dict()[name], value, rtol=0, atol=1e-9)
+
+
+def test_the_record_of_losses_is_read_back_up_to_a_step(tmp_path):
+    log = LossLog(tmp_path / "loss.csv")
+    for step in range(1, 6):
+        log.add(StepInfo(step, torch.tensor(step / 4), torch.tensor(float(step)), 0.1 * step))
+    log.validation += [(2, 0.5, 0.25), (4, 0.375, 0.125)]
+    log.save()
+    whole = (tmp_path / "loss.csv").read_bytes()
+    again = LossLog(tmp_path / "loss.csv")
+    again.load(up_to=3)
+    assert (again.steps, again.losses, again.validation) == ([1, 2, 3], [0.25, 0.5, 0.75], [(2, 0.5, 0.25)])
+    assert again.recent() == 0.5
+    complete = LossLog(tmp_path / "loss.csv")
+    complete.load(up_to=5)
+    complete.save()
+    assert (tmp_path / "loss.csv").read_bytes() == whole
+
+
+def interrupted_at(step, monkeypatch):
+    """Ctrl-C arrives after a training step."""
+    module = sys.modules["scorefield.cli.train"]
+    real = module.training
+
+    def stopping(*arguments, **options):
+        for info in real(*arguments, **options):
+            yield info
+            if info.step == step:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "training", stopping)
+
+
+def test_an_interrupted_run_resumes_to_the_files_of_an_uninterrupted_one(tmp_path, monkeypatch, capsys):
+    options = ["--save_every", 6, "--net.dropout", 0.2]
+    whole = trained(tmp_path / "whole", "two_moons", *options)
+    with monkeypatch.context() as patch:
+        interrupted_at(15, patch)
+        arguments = ["train", "--data", "two_moons", "--out", tmp_path / "part", *TINY, "--steps", 20, *options]
+        assert main([str(argument) for argument in arguments]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert ScoreModel.load(tmp_path / "part").about["step"] == 12
+    trained(tmp_path / "part", "two_moons", *options, "--resume", "true")
+    for name in ("config.json", "model.safetensors", "state.safetensors", "loss.csv"):
+        assert (tmp_path / "part" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_finished_run_goes_on_to_more_steps(run, tmp_path):
+    constant = ["--optimisation.warmup", 5]  # a rate that does not depend on the number of steps
+    whole = trained(tmp_path / "whole", "two_moons", *constant, "--steps", 30)
+    part = trained(tmp_path / "part", "two_moons", *constant)
+    trained(part, "two_moons", *constant, "--steps", 30, "--resume", "true")
+    for name in ("model.safetensors", "state.safetensors"):
+        assert (part / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_options_can_come_from_a_yaml_file(tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        """
+        data: two_moons
+        steps: 4
+        batch_size: 16
+        device: cpu
+        label_dropout: 0
+        sde: {class_path: VE, init_args: {sigma_max: 12.5}}
+        net: {class_path: MLP, init_args: {features: 8, blocks: 2}}
+        precond: NoisePrecond
+        objective: {class_path: DenoisingScoreMatching, init_args: {density: UniformLogSNR}}
+        optimisation: {lr: 0.002, warmup: 2}
+        """
+    )
+    scorefield("train", "--config", tmp_path / "run.yaml", "--out", tmp_path / "a", "--steps", 3)
+    model = ScoreModel.load(tmp_path / "a")
+    assert model.denoiser.sde == VE(sigma_max=12.5) and model.denoiser.precond == NoisePrecond()
+    assert (model.denoiser.net.features, model.denoiser.net.blocks) == (8, 2)
+    assert [float(row["lr"]) for row in table(tmp_path / "a" / "loss.csv")] == [0.001, 0.002, 0.002]
+    options = words(
+        "--sde VE --sde.sigma_max 12.5 --net MLP --net.features 8 --net.blocks 2 --precond NoisePrecond "
+        "--objective DenoisingScoreMatching --objective.density UniformLogSNR --label_dropout 0 "
+        "--optimisation.lr 0.002 --optimisation.warmup 2 --steps 3 --batch_size 16 --device cpu"
+    )
+    scorefield("train", "--data", "two_moons", "--out", tmp_path / "b", *options)
+    name = "state.safetensors"
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+MINE = '''
+import math
+import torch
+from dataclasses import dataclass
+from scorefield import GaussianSDE
+from scorefield.nn import Network
+from scorefield.solvers import EulerMaruyama, Solver
+
+
+@dataclass(frozen=True)
+class Decay(GaussianSDE):
+    """An Ornstein-Uhlenbeck process.
+
+    Args:
+        rate: of decay.
+    """
+
+    rate: float = 3.0
+
+    def alpha(self, t):
+        return (-self.rate * t).exp()
+
+    def sigma(self, t):
+        return (-torch.expm1(-2 * self.rate * t)).sqrt()
+
+
+class Half(Solver):
+    """Euler-Maruyama by another name.
+
+    Args:
+        eta: noise.
+    """
+
+    convergence_order, calls = 1, 1
+
+    def __init__(self, eta: float = 0.0):
+        self.inner = EulerMaruyama(eta)
+
+    def step(self, model, x, now, next, state, *, noise):
+        return self.inner.step(model, x, now, next, state, noise=noise)
+
+
+class Line(Network):
+    """A linear network.
+
+    Args:
+        event_shape: of one sample.
+        classes: number of them.
+        bias: whether it has one.
+    """
+
+    def __init__(self, event_shape, classes: int = 0, bias: bool = True):
+        super().__init__()
+        self.event_shape, self.classes, self.bias = tuple(event_shape), classes, bias
+        self.map = torch.nn.Linear(math.prod(event_shape), math.prod(event_shape), bias)
+
+    def forward(self, x, noise, label=None, cond=None):
+        return self.map(x.flatten(1)).reshape(x.shape)
+
+
+class Forgetful(Line):
+    def __init__(self, event_shape, classes: int = 0, depth: int = 3):
+        super().__init__(event_shape, classes)
+'''
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The user's own module."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield __import__("mine")
+    del sys.modules["mine"]
+
+
+def test_your_own_process_and_network_are_used_by_their_import_path(mine, tmp_path):
+    options = words("--sde mine.Decay --sde.rate 4 --net mine.Line --net.bias false --steps 3 --device cpu")
+    scorefield("train", "--data", "two_moons", "--out", tmp_path / "run", *options)
+    model = ScoreModel.load(tmp_path / "run", classes=[mine.Decay, mine.Line])
+    assert model.denoiser.sde == mine.Decay(rate=4.0)
+    assert set(model.denoiser.state_dict()) == {"net.map.weight"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
+
+
+def test_your_own_solver_is_used_by_its_import_path(mine, run, tmp_path):
+    common = ["--seeds", "0-3", "--steps", 5, "--batch_size", 4]
+    scorefield("sample", run, *common, "--solver", "mine.Half", "--solver.eta", 0.5, "--out", tmp_path / "mine.npz")
+    wanted = ScoreModel.load(run).sample(seeds=range(4), steps=5, solver=EulerMaruyama(0.5), batch_size=4)
+    assert np.array_equal(np.load(tmp_path / "mine.npz")["x"], wanted.numpy())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.random.default_rng(0).normal(size=(40, 3)), "real numbers"),
+        (np.random.default_rng(0).normal(size=40).astype("f4"), "real numbers"),
+        (np.random.default_rng(0).normal(size=(40, 1, 8)).astype("f4"), "real numbers"),
+        (np.random.default_rng(0).integers(0, 256, (40, 3, 4, 4)).astype("u1"), "0 to 255"),
+        (np.random.default_rng(0).random((40, 5)) > 0.5, "0 to 1"),
+    ],
+)
+def test_any_array_can_be_trained_sampled_encoded_and_has_likelihoods(values, message, tmp_path, capsys):
+    data, out = tmp_path / "data.npy", tmp_path / "run"
+    np.save(data, values)
+    trained(out, data, "--steps", 2)
+    scorefield("info", out)
+    assert message in capsys.readouterr().out
+    scorefield("sample", out, "--seeds", "0-2", "--steps", 2, "--out", tmp_path / "x.npz")
+    x = np.load(tmp_path / "x.npz")["x"]
+    assert x.shape == (3, *values.shape[1:]) and x.dtype.kind == ("f" if values.dtype.kind == "f" else "u")
+    scorefield("likelihood", out, "--data", data, "--limit", 2, "--steps", 2, "--out", tmp_path / "l.csv")
+    assert ("bits_per_dim" in table(tmp_path / "l.csv")[0]) == (values.dtype.kind != "f")
+    scorefield("encode", out, "--data", data, "--steps", 2, "--out", tmp_path / "z.npz")
+    assert np.load(tmp_path / "z.npz")["latents"].shape == values.shape
+
+
+def test_conditions_in_the_data_reach_the_network(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype("f4")
+    np.savez(tmp_path / "data.npz", x=x, cond=x[:, :1])
+    trained(tmp_path / "run", tmp_path / "data.npz", "--net.cond_features", 1)
+    weight = ScoreModel.load(tmp_path / "run").denoiser.net.embedding.cond.weight
+    assert weight.shape[1] == 1
+
+
+# samples
+
+
+def test_samples_in_an_archive_are_those_of_the_api(run, tmp_path, capsys):
+    out = tmp_path / "new" / "x.npz"
+    scorefield("sample", run, "--seeds", "5,0-2,7", "--steps", 4, "--label", 1, "--out", out)
+    assert "wrote 5 samples" in capsys.readouterr().out
+    wanted = ScoreModel.load(run).sample(seeds=[5, 0, 1, 2, 7], steps=4, label=1, batch_size=64)
+    assert np.array_equal(np.load(out)["x"], wanted.numpy())
+    scorefield("sample", run, "--seeds", "7", "--steps", 4, "--label", 1, "--out", out)
+    assert np.array_equal(np.load(out)["x"], wanted[4:].numpy())
+    assert [path.name for path in out.parent.iterdir()] == ["x.npz"]
+
+
+def test_a_solver_with_its_arguments_can_be_chosen(run, tmp_path):
+    scorefield("sample", run, "--seeds", "0-3", "--steps", 4, "--solver", "Heun", "--out", tmp_path / "x.npz")
+    wanted = ScoreModel.load(run).sample(seeds=range(4), steps=4, solver=Heun(), batch_size=64)
+    assert np.array_equal(np.load(tmp_path / "x.npz")["x"], wanted.numpy())
+
+
+def test_samples_in_a_folder_have_a_file_each(run, digits_run, tmp_path):
+    scorefield("sample", run, "--seeds", "3-5", "--steps", 2, "--out", tmp_path / "moons")
+    wanted = ScoreModel.load(run).sample(seeds=range(3, 6), steps=2, batch_size=64)
+    assert sorted(p.name for p in (tmp_path / "moons").iterdir()) == ["000000.npy", "000001.npy", "000002.npy"]
+    assert np.array_equal(np.load(tmp_path / "moons" / "000001.npy"), wanted[1].numpy())
+    scorefield("sample", digits_run, "--seeds", "0-1", "--steps", 2, "--out", tmp_path / "digits")
+    wanted = ScoreModel.load(digits_run).sample(seeds=range(2), steps=2, batch_size=64)
+    picture = np.asarray(Image.open(tmp_path / "digits" / "000001.png"))
+    assert np.array_equal(picture[..., 0], (wanted[1, 0] * (255 / 16)).round().numpy())
+
+
+def test_samples_in_a_picture_are_those_of_the_api(digits_run, run, tmp_path):
+    scorefield("sample", digits_run, "--seeds", "0-8", "--steps", 2, "--out", tmp_path / "x.png")
+    wanted = ScoreModel.load(digits_run).sample(seeds=range(9), steps=2, batch_size=64)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), np.asarray(plot.image_grid(wanted, 17)))
+    scorefield("sample", run, "--seeds", "0-8", "--steps", 2, "--out", tmp_path / "points.png")
+    assert np.asarray(Image.open(tmp_path / "points.png").convert("L")).std() > 0
+
+
+# likelihoods, latents, and what a model is
+
+
+def test_likelihoods_are_those_of_the_api(run, digits_run, tmp_path, capsys):
+    out = tmp_path / "l.csv"
+    scorefield(
+        "likelihood", run, "--data", "two_moons", "--limit", 5, "--steps", 3, "--use_labels", "true", "--out", out
+    )
+    rows, source = table(out), two_moons().rows(torch.arange(5))
+    wanted = ScoreModel.load(run).log_prob(source.x, label=source.cond["label"], steps=3, batch_size=64)
+    assert list(rows[0]) == ["index", "nats", "stderr"] and [row["index"] for row in rows] == list("01234")
+    assert [float(row["nats"]) for row in rows] == wanted.nats.tolist()
+    assert f"nats {float(wanted.nats.mean()):.4f}" in capsys.readouterr().out
+
+    scorefield("likelihood", digits_run, "--data", "digits", "--limit", 3, "--steps", 2, "--probes", 3, "--out", out)
+    rows, x = table(out), digits().x[:3]
+    wanted = ScoreModel.load(digits_run).log_prob(x, steps=2, divergence=Hutchinson(3), batch_size=64)
+    for column in ("nats", "stderr", "bits_per_dim"):
+        assert [float(row[column]) for row in rows] == getattr(wanted, column).tolist()
+    assert f"bits/dim {float(wanted.bits_per_dim.mean()):.4f}" in capsys.readouterr().out
+
+
+def test_latents_are_those_of_the_api_for_any_batch_size(run, tmp_path):
+    data = tmp_path / "data.npy"
+    np.save(data, two_moons().x[:10].numpy())
+    wanted = ScoreModel.load(run).encode(two_moons().x[:10], steps=4).numpy()
+    for size in (3, 64):
+        scorefield("encode", run, "--data", data, "--steps", 4, "--batch_size", size, "--out", tmp_path / "z.npz")
+        assert np.allclose(np.load(tmp_path / "z.npz")["latents"], wanted, rtol=0, atol=1e-5)
+
+
+def test_latents_of_integers_are_dequantised_by_their_place_in_the_data(digits_run, tmp_path):
+    data, x = tmp_path / "data.npz", digits().x[:5]
+    for k in (0, 1):
+        np.savez(data, x=x[k:].numpy())  # as 256 levels, of which the model knows 17
+        scorefield("encode", digits_run, "--data", data, "--steps", 1, "--batch_size", 2, "--out", tmp_path / "z.npz")
+        wanted = ScoreModel.load(digits_run).encode(x[k:], steps=1).numpy()
+        assert np.allclose(np.load(tmp_path / "z.npz")["latents"], wanted, rtol=0, atol=1e-4)
+
+
+def test_info_says_what_a_model_is(digits_run, capsys):
+    scorefield("info", digits_run)
+    out = capsys.readouterr().out
+    model = ScoreModel.load(digits_run)
+    weights = sum(p.numel() for p in model.denoiser.parameters())
+    for part in ("(1, 8, 8)", "integers from 0 to 16", "10", str(model.denoiser.sde), f"{weights:,}", "digits", "MLP"):
+        assert part in out
+
+
+def test_help_and_version(capsys):
+    for arguments, words in (
+        (["--help"], ["train", "sample", "likelihood", "encode", "info", "demo"]),
+        (["train", "--help"], ["--data", "--steps", "--resume", "go on from the state"]),
+        (["--version"], [__version__]),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        out = capsys.readouterr().out
+        assert all(word in out for word in words)
+
+
+@pytest.mark.slow
+def test_the_installed_command_reports_its_status(run):
+    for arguments, status in (["info", str(run)], 0), (["info", "none"], 2), (["nope"], 2):
+        done = subprocess.run([sys.executable, "-m", "scorefield", *arguments], capture_output=True, text=True)
+        assert done.returncode == status and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_judges_its_samples_and_leaves_a_run(tmp_path, capsys):
+    scorefield("demo", "--out", tmp_path / "demo", "--steps", 60, "--samples", 40)
+    out = capsys.readouterr().out
+    assert re.search(r"held-out bits/dim \d\.\d+ \+- 0\.\d+", out)
+    assert re.search(r"agreement \d+\.\d %", out)
+    pictures = {"generation.png", "trajectories.png"}
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == RUN_FILES | pictures
+    assert ScoreModel.load(tmp_path / "demo").denoiser.sde == VP()
