@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 
 assert "scorefield" not in sys.modules
 install_import_hook("scorefield", "typecheck.check")
+torch.set_num_threads(1)  # tensors here are small: threads would only wait for each other
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "scorefield"
 # module -> the modules that it stands on; arrows add up, so each may also import what those stand on
 ARROWS: dict[str, set[str]] = {
     # leaves
-    "_noise": set(),
+    "_noise": {"_shapes"},
     "_shapes": set(),
     "_files": set(),
     "_describe": set(),
@@ -30,9 +30,9 @@ ARROWS: dict[str, set[str]] = {
     "solvers": {"score"},
     # what carries states along a grid
     "guidance": {"solvers"},
-    "sampling": {"guidance"},
+    "sampling": {"guidance", "grids"},
     "likelihood": {"guidance"},
-    "certify": {"sampling", "likelihood"},
+    "certify": {"sampling", "likelihood", "analytic"},
     "posterior": {"sampling", "likelihood"},
     # what has files
     "model": {"sampling", "likelihood", "nn", "data", "_files", "_describe"},

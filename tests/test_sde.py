@@ -120,11 +120,6 @@ def test_closed_forms_agree_with_autodiff_and_bisection(sde):
     assert bool((log_snr.diff() < 0).all())
 
 
-@pytest.mark.parametrize("sde", [*PROCESSES, two_methods(VP()), linear(VP())], ids=name)
-def test_a_log_snr_outside_the_range_gives_the_time_0_or_T(sde):
-    assert sde.time(at(-300, 300)).tolist() == pytest.approx([sde.T, 0.0], abs=1e-12)
-
-
 @every_process
 def test_rates_satisfy_the_equation_of_the_log_snr(sde):
     """g^2 = -sigma^2 d(log_snr)/dt and a = d log(alpha)/dt: the definitions, for the closed forms."""

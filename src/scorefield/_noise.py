@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._shapes import event_size
+
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
@@ -72,7 +74,7 @@ class Noise:
         self,
         key: Int64[Tensor, "b"],
         index: Int64[Tensor, "b"],
-        size: int,
+        size: int | None = None,
         step: int = 0,
         steps: int = 0,
         node: int = 0,
@@ -90,7 +92,7 @@ class Noise:
             device: where the numbers are made.
         """
         key = as_seeds(seeds).to(device)
-        return cls(key, torch.zeros_like(key), len(key))
+        return cls(key, torch.zeros_like(key))
 
     @classmethod
     def per_batch(
@@ -147,9 +149,7 @@ class Noise:
         Box-Muller on pairs of 32-bit words, evaluated in float64 for float64 and in float32 otherwise, so both
         precisions give the same numbers up to rounding; the largest modulus is sqrt(66 ln 2) = 6.76.
         """
-        if like.shape[0] != len(self):
-            raise ValueError(f"this noise is for {len(self)} samples; got a tensor of shape {tuple(like.shape)}")
-        size = like[0].numel() if len(self) else 0
+        size = self._event_size(like)
         remaining = self._steps - self._step
         if remaining > 1 and 2 * len(self) * size <= BLOCK:
             name = self._node * DRAWS + draw, like.dtype, like.shape
@@ -159,20 +159,20 @@ class Noise:
                 drawn = _normals(self.words(size + size % 2, draw, steps), size, like.dtype)
                 drawn = drawn.reshape(steps, *like.shape)
                 self._ahead[name] = first, drawn
-            return drawn[self._step - first]
-        return _normals(self.words(size + size % 2, draw), size, like.dtype).reshape(like.shape)
+            return drawn[self._step - first].to(like.device, copy=True)
+        return _normals(self.words(size + size % 2, draw), size, like.dtype).reshape(like.shape).to(like.device)
 
     def rademacher(self, like: Float[Tensor, "b *event"], draw: int = 0) -> Float[Tensor, "b *event"]:
         """Signs +1 and -1 of equal probability, of the shape, dtype and device of `like`."""
-        words = self.words(like[0].numel() if len(self) else 0, draw)[0]
-        return ((words & 1) * 2 - 1).to(like.dtype).reshape(like.shape)
+        words = self.words(self._event_size(like), draw)[0]
+        return ((words & 1) * 2 - 1).reshape(like.shape).to(like)
 
     def uniform(self, like: Float[Tensor, "b *event"], draw: int = 0) -> Float[Tensor, "b *event"]:
         """Uniform numbers in (0, 1) with 32 random bits, of the shape, dtype and device of `like`."""
-        words = self.words(like[0].numel() if len(self) else 0, draw)[0]
-        # float32 would round the largest words up to 1
-        top = 1 - torch.finfo(like.dtype).eps / 2
-        return ((words + 0.5) * 2.0**-32).to(like.dtype).clamp_max(top).reshape(like.shape)
+        u = (self.words(self._event_size(like), draw)[0].double() + 0.5) * 2.0**-32
+        # narrower formats would round the smallest words to 0 and the largest to 1
+        limits = torch.finfo(like.dtype)
+        return u.reshape(like.shape).to(like).clamp(limits.tiny, 1 - limits.eps / 2)
 
     def stratified(self, draw: int = 0) -> Float[Tensor, "b"]:
         """Uniform float64 numbers (u + i/N) mod 1, one u for the whole batch, i the place in it and N its size.
@@ -180,9 +180,16 @@ class Noise:
         Each is uniform in [0, 1), and together they cover it evenly, which lowers the variance of a batch's mean
         (Kingma et al. 2021, "Variational diffusion models", appendix I.1).
         """
-        first = Noise(self._key[:1], torch.zeros_like(self._index[:1]), 1, self._step, 0, self._node)
-        u = (first.words(1, draw)[0, 0, 0] + 0.5) * 2.0**-32
+        if self._size is None:
+            raise ValueError("stratified numbers belong to a batch with one seed: use Noise.per_batch")
+        first = Noise(self._key[:1], torch.zeros_like(self._index[:1]), step=self._step, node=self._node)
+        u = (first.words(1, draw)[0, :, 0].double() + 0.5) * 2.0**-32
         return (u + self._index.double() / self._size) % 1.0
+
+    def _event_size(self, like: Tensor) -> int:
+        if like.ndim == 0 or len(like) != len(self):
+            raise ValueError(f"this noise is for {len(self)} samples; got a tensor of shape {tuple(like.shape)}")
+        return event_size(like)
 
 
 def _normals(words: Tensor, size: int, dtype: torch.dtype) -> Tensor:

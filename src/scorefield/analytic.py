@@ -35,6 +35,8 @@ class GaussianMixture(Denoiser):
         super().__init__(sde)
         weights, means, covariances = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, covariances))
         k, d = len(means), event_size(means)
+        if k == 0:
+            raise ValueError("a mixture needs at least one component")
         if weights.shape != (k,) or covariances.shape not in ((k,), (k, d), (k, d, d)):
             raise ValueError(
                 f"a mixture of K = {k} components in d = {d} dimensions needs weights (K,) and covariances (K, d, d), "
@@ -42,6 +44,8 @@ class GaussianMixture(Denoiser):
             )
         if not bool((weights > 0).all()):
             raise ValueError(f"the weights of a mixture must be positive; got {weights.tolist()}")
+        if covariances.ndim == 3 and not torch.allclose(covariances, covariances.mT):
+            raise ValueError("covariances must be symmetric: take (C + C^T) / 2")
         self.event_shape = means.shape[1:]
         self.register_buffer("weights", weights / weights.sum())
         self.register_buffer("means", means.reshape(k, d))
@@ -49,7 +53,7 @@ class GaussianMixture(Denoiser):
             variances, bases = torch.linalg.eigh(covariances)
         else:
             variances, bases = covariances.reshape(k, -1).expand(k, d).clone(), None
-        if float(variances.min()) < -1e-9 * float(variances.max()):
+        if not float(variances.min()) >= -1e-9 * float(variances.max()):  # NaN fails as well
             raise ValueError(
                 f"covariances must be positive semi-definite; got an eigenvalue of {float(variances.min())}"
             )

@@ -12,7 +12,7 @@ standard deviation sigma / alpha at t_min.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
 
@@ -23,11 +23,9 @@ from tqdm import tqdm
 
 from scorefield._noise import Noise, as_seeds
 from scorefield._shapes import event_size
-from scorefield.sampling import evaluating, integrate
-from scorefield.score import Denoiser, Score, as_denoiser
+from scorefield.score import Denoiser, Score, as_denoiser, evaluating
 from scorefield.sde import GaussianSDE, Knot, Prior
-from scorefield.solvers import RK4
-from scorefield.solvers.runge_kutta import rk4
+from scorefield.solvers.runge_kutta import Field, rk4
 
 
 class LogProb(NamedTuple):
@@ -174,31 +172,44 @@ def decode(model: Score, latent: Float[Tensor, "n *event"], *, steps: int = 50) 
 @torch.no_grad()
 def _transport(model: Score, x: Tensor, steps: int, *, forward: bool) -> Tensor:
     denoiser = as_denoiser(model)
-    times = _ladder(denoiser.sde, steps)
-    alpha = denoiser.sde.knots(times[:1])[0].alpha
-    noise = Noise.per_sample(range(len(x)), x.device)  # RK4 does not use it
+    knots = _ladder(denoiser.sde, steps)
+    last = knots[-1].alpha
+
+    def field(knot: Knot, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (y[0] - denoiser(knot.alpha * y[0], knot.time),)
+
     with evaluating(denoiser):
         if forward:
-            return integrate(denoiser, alpha * x, times, RK4(), noise=noise)
-        return integrate(denoiser, x, times[::-1], RK4(), noise=noise) / alpha
+            return last * _ride(field, (x,), knots)[0]
+        return _ride(field, (x / last,), knots[::-1])[0]
 
 
-def _ladder(sde: GaussianSDE, steps: int) -> list[float]:
-    """Times from t_min to T in equal steps of the log-SNR."""
+def _ladder(sde: GaussianSDE, steps: int) -> list[Knot]:
+    """The knots of `steps` steps from t_min to T, equal in the log-SNR, and those half-way."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
     ends = torch.tensor([sde.t_min, sde.T], dtype=torch.float64)
     first, last = sde.log_snr(ends).tolist()
-    inner = sde.time(torch.linspace(first, last, steps + 1, dtype=torch.float64))[1:-1]
-    return [sde.t_min, *inner.tolist(), sde.T]
+    inner = sde.time(torch.linspace(first, last, 2 * steps + 1, dtype=torch.float64))[1:-1]
+    return sde.knots([sde.t_min, *inner.tolist(), sde.T])
+
+
+def _ride(
+    field: Field, y: tuple[Tensor, ...], knots: Sequence[Knot], bar: tqdm[NoReturn] | None = None
+) -> tuple[Tensor, ...]:
+    """The solution of dy/dz = field along a ladder, up or down."""
+    for now, middle, next in zip(knots[:-2:2], knots[1::2], knots[2::2], strict=True):
+        y = rk4(field, y, now, middle, next)
+        if bar is not None:
+            bar.update()
+    return y
 
 
 def _flow(
     denoiser: Denoiser, x: Tensor, directions: Tensor, exact: bool, steps: int, bar: tqdm[NoReturn]
 ) -> tuple[Tensor, Tensor]:
     """x_T and the integral of d - tr dD/dxbar over z, (b, 1) or (b, K)."""
-    knots = denoiser.sde.knots(_ladder(denoiser.sde, 2 * steps))
-    d = event_size(x)
+    knots, d = _ladder(denoiser.sde, steps), event_size(x)
 
     def field(knot: Knot, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         with torch.enable_grad():
@@ -209,7 +220,5 @@ def _flow(
         return y[0] - denoised.detach(), d - (forms.sum(1, keepdim=True) if exact else forms)
 
     y = x, x.new_zeros((len(x), 1 if exact else len(directions)))
-    for now, middle, next in zip(knots[:-2:2], knots[1::2], knots[2::2], strict=True):
-        y = rk4(field, y, now, middle, next)
-        bar.update()
-    return knots[-1].alpha * y[0], y[1]
+    latent, integral = _ride(field, y, knots, bar)
+    return knots[-1].alpha * latent, integral

@@ -378,7 +378,8 @@ class LinearSDE(GaussianSDE):
             log_alpha = torch.cat((zero, a.cumsum(0)))
             variance = torch.cat((zero, (v * (-2 * log_alpha[:-1]).exp()).cumsum(0)))
             ends = torch.stack((log_alpha[-1], variance[-1]))
-            if bool(((ends - previous).abs() <= 1e-11 * ends.abs().clamp_min(1e-300)).all()):
+            # an absolute error of log(alpha) is a relative one of alpha
+            if bool(((ends - previous).abs() <= 1e-11 * torch.stack((torch.ones(()), ends[1]))).all()):
                 return log_alpha, variance
             cells, previous = 2 * cells, ends
         raise ValueError(
@@ -391,7 +392,7 @@ class LinearSDE(GaussianSDE):
         cells = len(log_alpha) - 1
         s = t.double()
         cell = (s * (cells / self.T)).long().clamp(0, cells - 1)
-        left = cell * (self.T / cells)
+        left = cell.double() * (self.T / cells)
         a, v = self._cell(left, s - left)
         return (
             (log_alpha[cell] + a).to(t.dtype),

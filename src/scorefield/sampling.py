@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource, as_seeds
-from scorefield.score import Denoiser, Score, as_denoiser
+from scorefield.score import Denoiser, Score, as_denoiser, evaluating
 from scorefield.sde import SDE, GaussianSDE, Knot, Prior
 from scorefield.solvers import EulerMaruyama, Solver, Step, UniPC
 
@@ -145,19 +144,6 @@ def network_calls(solver: Solver, times: Sequence[float]) -> int:
     """Network calls that a sample takes: the solver's for each gap, and one for a last step onto the data."""
     gaps = len(times) - 1
     return gaps * solver.calls if times[-1] else (gaps - 1) * solver.calls + 1
-
-
-@contextlib.contextmanager
-def evaluating(model: object) -> Generator[None]:
-    """The model's modules in evaluation mode, as they were afterwards."""
-    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _place(model: object) -> dict[str, Any]:

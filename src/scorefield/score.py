@@ -8,7 +8,10 @@ For x_t = alpha x_0 + sigma eps, four views of one function (Tweedie's formula):
 
 from __future__ import annotations
 
+import contextlib
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -95,6 +98,8 @@ class Conditioned(Denoiser):
         """The inner denoiser under the condition."""
         self._check(len(x))
         bound = {name: value.to(x.device) for name, value in self.cond.items()}
+        if twice := bound.keys() & cond.keys():
+            raise ValueError(f"the model is under a condition already; got {', '.join(sorted(twice))} twice")
         return self.denoiser(x, t, **bound, **cond)
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
@@ -136,6 +141,19 @@ class FromScore(Denoiser):
 def as_denoiser(model: Score) -> Denoiser:
     """The model itself if it is a `Denoiser`, else the one that its score gives."""
     return model if isinstance(model, Denoiser) else FromScore(model)
+
+
+@contextlib.contextmanager
+def evaluating(model: object) -> Generator[None]:
+    """The model's modules in evaluation mode inside the block, as they were afterwards."""
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class Coefs(NamedTuple):
@@ -198,6 +216,10 @@ class EDMPrecond(Precond):
     """
 
     sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive; got {self.sigma_data}")
 
     def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
         """The coefficients at time t."""

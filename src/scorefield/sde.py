@@ -65,6 +65,10 @@ class NormalPrior:
 
     std: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.std < math.inf:
+            raise ValueError(f"the prior's std must be positive; got {self.std}")
+
     def sample(self, like: Float[Tensor, "b *event"], noise: NoiseSource) -> Float[Tensor, "b *event"]:
         """One sample for each row of `like`."""
         return self.std * noise.normal(like)
@@ -205,7 +209,7 @@ class GaussianSDE(SDE):
         return (2 * sigma * (_derivative(self.sigma, t) - self.a(t) * sigma)).sqrt()
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """The inverse of `log_snr`, to float64 resolution; values outside its range give 0 or T."""
+        """The inverse of `log_snr`, to float64 resolution, for values in its range."""
         low = torch.zeros_like(log_snr, dtype=torch.float64)
         high = torch.full_like(low, self.T)
         for _ in range(64):

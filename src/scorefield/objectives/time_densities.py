@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -36,8 +37,8 @@ class UniformLogSNR(TimeDensity):
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The times and p."""
-        low, high = _range(sde, u)
-        return _time(sde, low + (high - low) * u), 1 / (high - low).expand_as(u)
+        low, high = _range(sde)
+        return _time(sde, low + (high - low) * u), torch.full_like(u, 1 / (high - low))
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,22 @@ class NormalLogSNR(TimeDensity):
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The times and p, by the inverse of the cut-off normal's distribution function."""
-        law = torch.distributions.Normal(-2 * self.mean, 2 * self.std)
-        low, high = _range(sde, u)
-        below, above = law.cdf(low), law.cdf(high)
-        log_snr = law.icdf(below + (above - below) * u).clamp(low, high)
-        return _time(sde, log_snr), law.log_prob(log_snr).exp() / (above - below)
+        low, high = _range(sde)
+        mean, std = -2 * self.mean, 2 * self.std  # of the log-SNR
+        below, above = ((1 + math.erf((end - mean) / (std * math.sqrt(2)))) / 2 for end in (low, high))
+        mass = above - below
+        if not mass > 1e-6:
+            raise ValueError(
+                f"{self} has no mass in the range of this process, log(sigma / alpha) from {-high / 2:.3g} to "
+                f"{-low / 2:.3g}: choose a mean inside it"
+            )
+        log_snr = (mean + std * torch.special.ndtri(below + mass * u)).clamp(low, high)
+        z = (log_snr - mean) / std
+        return _time(sde, log_snr), (-0.5 * z**2).exp() / (math.sqrt(2 * math.pi) * std * mass)
 
 
-def _range(sde: GaussianSDE, u: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64, device=u.device))
+def _range(sde: GaussianSDE) -> tuple[float, float]:
+    low, high = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64)).tolist()
     return low, high
 
 

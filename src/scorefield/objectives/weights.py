@@ -56,6 +56,10 @@ class EDMWeight(Weight):
 
     sigma_data: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not self.sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive; got {self.sigma_data}")
+
     def __call__(self, log_snr: Tensor, p: Tensor) -> Tensor:
         """1 + exp(-log_snr) / sigma_data^2."""
         return 1 + (-log_snr).exp() / self.sigma_data**2
@@ -70,6 +74,10 @@ class MinSNR(Weight):
     """
 
     gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.gamma > 0:
+            raise ValueError(f"gamma must be positive; got {self.gamma}")
 
     def __call__(self, log_snr: Tensor, p: Tensor) -> Tensor:
         """min(1, gamma exp(-log_snr))."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefield.nn import seeded
 from scorefield.objectives import Objective
-from scorefield.sampling import evaluating
+from scorefield.score import evaluating
 from scorefield.train.batches import Batch
 from scorefield.train.state import TrainState
 
