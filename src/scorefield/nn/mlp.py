@@ -34,6 +34,8 @@ class MLP(Network):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if features < 1 or blocks < 0:
+            raise ValueError(f"wanted features >= 1 and blocks >= 0; got {features} and {blocks}")
         self.event_shape, self.features, self.blocks = tuple(event_shape), features, blocks
         self.classes, self.cond_features, self.dropout = classes, cond_features, dropout
         d = math.prod(self.event_shape)

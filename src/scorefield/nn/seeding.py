@@ -16,7 +16,7 @@ def seeded(*seed: int) -> Generator[None]:
         seed: one or more integers; each sequence is a seed of its own.
     """
     value = 0
-    for part in seed:
+    for part in (len(seed), *seed):
         # an odd multiplier and a mixing shift (Steele et al. 2014, "SplitMix"), modulo 2^64
         value = (value ^ part) * 0x9E3779B97F4A7C15 % 2**64
         value = (value ^ (value >> 31)) * 0xBF58476D1CE4E5B9 % 2**64

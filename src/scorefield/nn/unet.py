@@ -52,9 +52,14 @@ class UNet(Network):
                 f"a UNet takes events of shape (channels, *space), 1 to 3 space dimensions; got {tuple(event_shape)}: "
                 "use MLP for vectors"
             )
+        if blocks < 0 or cond_channels < 0 or min(channels, default=0) < 1:
+            raise ValueError(
+                f"wanted blocks >= 0, cond_channels >= 0 and at least one level of channels; got blocks={blocks}, "
+                f"cond_channels={cond_channels}, channels={tuple(channels)}"
+            )
         if attention is None:
             attention = [False] * (len(channels) - 1) + [True]
-        if len(attention) != len(channels) or not channels:
+        if len(attention) != len(channels):
             raise ValueError(
                 f"attention needs one value for each of the {len(channels)} levels in channels; got {len(attention)}"
             )

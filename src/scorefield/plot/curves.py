@@ -26,7 +26,9 @@ def loss_curve(
     if width:
         mean = np.convolve(losses, np.ones(width) / width, mode="valid")
         axes.plot(steps[width - 1 :], mean, color="C0", label=f"mean of {width}")
-        axes.set_ylim(0, 2.5 * float(np.median(losses)))
+        top = 2.5 * float(np.median(losses))
+        if 0 < top < np.inf:
+            axes.set_ylim(0, top)  # a first loss that is many times the rest would hide it
     if validation:
         at, value, error = zip(*validation, strict=True)
         axes.errorbar(at, value, yerr=error, color="C3", marker="o", markersize=3, label="held out, averaged weights")

@@ -28,6 +28,8 @@ def image_grid(
     """
     if x.ndim != 4 or not is_image(x.shape[1:]) or len(x) == 0:
         raise ValueError(f"wanted pictures of shape (n, 1 or 3, height, width); got {tuple(x.shape)}")
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns must be at least 1; got {columns}")
     x = x.detach().cpu().float()
     low, high = (0.0, levels - 1.0) if levels else (float(x.min()), float(x.max()))
     grey = ((x - low) * (255 / max(high - low, 1e-12))).round().clamp(0, 255).to(torch.uint8)
