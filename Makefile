@@ -8,10 +8,10 @@ demo: .venv/ready
 	$(BIN)/scorefield demo --out demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check

@@ -33,7 +33,7 @@ BAD = [
     (T + "--data constant.npy", "constant"),
     (T + "--data one.npy", "held_out"),
     (T + "--data conditions.npz", "cond_features"),
-    (T + "--data classes.npz", "classes.npz.*label"),
+    (T + "--data classes.npz", "label.*classes.npz"),
     (T + "--steps -3", "--steps.*-3"),
     (T + "--steps 0", "--steps.*0"),
     (T + "--steps many", "steps.*int.*many"),

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load, save
 from test_model import model_of
 
-DELETE = object()
+
+class DELETE:
+    """Stands for an entry that is taken out."""
 
 
 def config(*path, to):

@@ -91,8 +91,8 @@ def test_a_network_learns_a_target_that_one_input_alone_tells(name, source):
     given = {key: v if key == source else v[:1].expand(v.shape) for key, v in given.items()}
     value = given[source].float().flatten(1).mean(1) if source == "cond" else given[source].float()
     target = ((value - value.mean()) / value.std()).reshape(-1, *[1] * (x.ndim - 1)).expand(x.shape)
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
-    for _ in range(40):
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(60):
         loss = (net(torch.zeros_like(x), **given) - target).square().mean()
         optimiser.zero_grad()
         loss.backward()

@@ -7,12 +7,17 @@ Reading a description runs nothing from the file: names are looked up among give
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence as AbstractSequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 def describe(value: Any) -> Any:
     """The JSON form of a number, string, sequence, or object."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be saved: JSON has finite numbers alone")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -42,7 +47,39 @@ def build(described: Any, classes: Mapping[str, type]) -> Any:
         raise ValueError(
             f"unknown class {name!r}: if it is yours, pass it in `classes`; known are {', '.join(classes)}"
         )
+    built = {key: build(value, classes) for key, value in arguments.items()}
+    for key, kind in _annotations(classes[name]).items():
+        if key in built and not _fits(built[key], kind):
+            raise ValueError(f"{name} takes {key}: {_name(kind)}; got {str(described[key])[:80]}")
     try:
-        return classes[name](**{key: build(value, classes) for key, value in arguments.items()})
+        return classes[name](**built)
     except TypeError as error:
         raise ValueError(f"{name} cannot be built from the saved arguments {sorted(arguments)}: {error}") from error
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """Types of the constructor's arguments; none if they name what exists for type checkers alone."""
+    try:
+        return get_type_hints(cls.__init__)
+    except NameError:
+        return {}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type, as far as numbers, sequences and classes go; any other type passes."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if kind is None:
+        return value is None
+    if origin is tuple and Ellipsis not in parts:
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))  # pyright: ignore[reportUnknownArgumentType]
+    if origin in (tuple, list, AbstractSequence):
+        return isinstance(value, tuple) and all(_fits(item, parts[0]) for item in value)  # pyright: ignore[reportUnknownVariableType]
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -31,24 +33,50 @@ def write_text(path: Path, text: str) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Writes named tensors and plain values to a safetensors file, which replaces an older one when it is complete."""
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    data = save(copies, {"scorefield": json.dumps(about or {})})
+    data = save(copies, {"scorefield": json.dumps({**(about or {}), "sha256": _digest(copies)})})
     write_file(path, lambda file: file.write(data))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the plain values of a safetensors file."""
+    """The tensors and the plain values of a safetensors file; a digest of the tensors is checked if it has one."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("scorefield", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+            about = read_json((file.metadata() or {}).get("scorefield", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about.pop("sha256", None) not in (None, _digest(tensors)):
+            raise ValueError("its tensors are not those that were written")
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error}): use another copy of it") from error
+    return tensors, about
+
+
+def read_json(text: str) -> dict[str, Any]:
+    """A JSON object without the numbers that JSON does not have (NaN, Infinity)."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not a number of JSON")
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors' bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for _, value in sorted(tensors.items()):
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Compares names and shapes; the error lists what is missing, unexpected, or of another shape."""
+    """Compares names, shapes and kinds of numbers; the error lists what is missing, unexpected or different."""
     problems = [f"missing {name}" for name in wanted if name not in got]
     problems += [f"unexpected {name}" for name in got if name not in wanted]
     problems += [
@@ -56,6 +84,15 @@ def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
         for name in wanted
         if name in got and got[name].shape != wanted[name].shape
     ]
+    problems += [
+        f"{name} holds {got[name].dtype} instead of {wanted[name].dtype}"
+        for name in wanted
+        if name in got and _kind(got[name]) != _kind(wanted[name])
+    ]
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"{where} does not fit this model: {'; '.join(problems[:8])}{more}")
+
+
+def _kind(x: Tensor) -> torch.dtype | str:
+    return "real" if x.is_floating_point() else x.dtype

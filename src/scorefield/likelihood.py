@@ -123,10 +123,11 @@ def log_prob(
     keys = torch.arange(n) if seeds is None else as_seeds(seeds)
     if len(keys) != n or n == 0:
         raise ValueError(f"log_prob needs one seed for each sample and at least one; got {len(keys)} for {n} samples")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError(f"x holds {int((~torch.isfinite(x)).sum())} values that are not finite: clean the data first")
+    _check_finite(x)
     divergence = divergence or (ExactTrace() if event_size(x) <= 64 else Hutchinson())
-    size = batch_size or n
+    size = n if batch_size is None else batch_size
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {size}")
     last = denoiser.sde.knots([denoiser.sde.T])[0]
     jacobian = event_size(x) * math.log(last.alpha)  # from x_T to x_T / alpha
     parts: list[tuple[Tensor, Tensor]] = []
@@ -172,6 +173,7 @@ def decode(model: Score, latent: Float[Tensor, "n *event"], *, steps: int = 50) 
 @torch.no_grad()
 def _transport(model: Score, x: Tensor, steps: int, *, forward: bool) -> Tensor:
     denoiser = as_denoiser(model)
+    _check_finite(x)
     knots = _ladder(denoiser.sde, steps)
     last = knots[-1].alpha
 
@@ -182,6 +184,11 @@ def _transport(model: Score, x: Tensor, steps: int, *, forward: bool) -> Tensor:
         if forward:
             return last * _ride(field, (x,), knots)[0]
         return _ride(field, (x / last,), knots[::-1])[0]
+
+
+def _check_finite(x: Tensor) -> None:
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"x holds {int((~torch.isfinite(x)).sum())} values that are not finite: clean the data first")
 
 
 def _ladder(sde: GaussianSDE, steps: int) -> list[Knot]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
+from operator import index
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,16 +17,18 @@ from torch import Tensor, nn
 from scorefield import likelihood, processes, score
 from scorefield import nn as networks
 from scorefield._describe import build, describe
-from scorefield._files import check_tensors, read_tensors, write_tensors, write_text
+from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, transforms
 from scorefield.likelihood import Divergence, LogProb
 from scorefield.sampling import default, sample
-from scorefield.score import Denoiser
+from scorefield.score import Denoiser, placement
 from scorefield.solvers import Solver
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# what constructors raise when a damaged file gives them impossible arguments
+BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
 
 
 class ScoreModel:
@@ -50,8 +53,18 @@ class ScoreModel:
         classes: int = 0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.denoiser, self.event_shape = denoiser, tuple(event_shape)
-        self.transform, self.classes, self.about = transform or Affine(), classes, dict(about or {})
+        self.denoiser, self.event_shape = denoiser, tuple(index(side) for side in event_shape)
+        self.transform, self.classes, self.about = transform or Affine(), index(classes), dict(about or {})
+        if min(self.event_shape, default=1) < 1 or self.classes < 0:
+            raise ValueError(
+                f"wanted sides of at least 1 and classes of at least 0; got {self.event_shape} and {self.classes}"
+            )
+        try:
+            shape = tuple(self.transform.inverse(torch.zeros(1, *self.event_shape)).shape[1:])
+        except RuntimeError as error:
+            raise ValueError(f"the transform does not fit events of shape {self.event_shape}: {error}") from error
+        if shape != self.event_shape:
+            raise ValueError(f"the transform makes events of shape {shape}; wanted {self.event_shape}")
 
     def sample(
         self,
@@ -63,19 +76,19 @@ class ScoreModel:
         times: Sequence[float] | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor,
+        **cond: Tensor | None,
     ) -> Tensor:
         """Draws one sample for each seed.
 
         Args:
             seeds: one 64-bit integer for each sample; a sample depends on its own alone.
             steps: network calls for each sample with the default solver and grid.
-            label: one class for all, or one for each sample.
+            label: one class for all, or one for each sample; any class by default.
             solver: instead of the default one.
             times: instead of the default grid of `steps` steps.
             batch_size: samples in one network call; all by default.
             progress: show a progress bar.
-            cond: further conditions, one row for each sample.
+            cond: further conditions, one row for each sample, such as `cond` of the networks here.
 
         Returns:
             (n, *event) in the data's units.
@@ -105,7 +118,7 @@ class ScoreModel:
         divergence: Divergence | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor,
+        **cond: Tensor | None,
     ) -> LogProb:
         """Log-likelihoods in the data's units: densities of continuous data, a lower bound for discrete ones.
 
@@ -140,24 +153,33 @@ class ScoreModel:
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
         steps: int = 50,
+        **cond: Tensor | None,
     ) -> Float[Tensor, "n *event"]:
         """The latent of each sample at time T; discrete data are dequantised by their seed."""
         keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
-        return likelihood.encode(self._given(label, len(x), {}), self._to_model(x, keys), steps=steps)
+        return likelihood.encode(self._given(label, len(x), cond), self._to_model(x, keys), steps=steps)
 
     def decode(
-        self, latent: Float[Tensor, "n *event"], *, label: int | Tensor | None = None, steps: int = 50
+        self,
+        latent: Float[Tensor, "n *event"],
+        *,
+        label: int | Tensor | None = None,
+        steps: int = 50,
+        **cond: Tensor | None,
     ) -> Tensor:
         """The sample of each latent."""
-        z = likelihood.decode(self._given(label, len(latent), {}), latent, steps=steps)
-        return self.transform.inverse(z)
+        self._check_shape(latent)
+        z = latent.to(**placement(self.denoiser))
+        return self.transform.inverse(likelihood.decode(self._given(label, len(z), cond), z, steps=steps))
 
-    def score(self, x: Tensor, t: Tensor, *, label: int | Tensor | None = None) -> Tensor:
+    def score(self, x: Tensor, t: Tensor, *, label: int | Tensor | None = None, **cond: Tensor | None) -> Tensor:
         """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers."""
+        self._check_shape(x)
+        place = placement(self.denoiser)
         with torch.enable_grad():
-            x = x.detach().clone().requires_grad_()
-            z = self.transform.forward(x, torch.zeros_like(x))
-            value = self._given(label, len(x), {}).score(z.detach(), t)
+            x = x.detach().to(place["device"], x.dtype if x.is_floating_point() else place["dtype"], copy=True)
+            z = self.transform.forward(x.requires_grad_(), torch.zeros_like(x))
+            value = self._given(label, len(x), cond).score(z.detach().to(**place), t)
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
         return gradient
 
@@ -172,7 +194,10 @@ class ScoreModel:
             "denoiser": describe(self.denoiser),
             "about": self.about,
         }
-        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+        try:
+            text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"`about` holds what JSON cannot: {error}") from error
         path.mkdir(parents=True, exist_ok=True)
         write_tensors(path / WEIGHTS, self.denoiser.state_dict())
         write_text(path / CONFIG, text)
@@ -191,49 +216,58 @@ class ScoreModel:
         known = {c.__name__: c for c in (*_own_classes(), *classes)}
         try:
             with networks.seeded(0):  # initial weights, replaced below
-                denoiser, transform = build(config["denoiser"], known), build(config["transform"], known)
-            event_shape, count = [int(side) for side in config["event_shape"]], int(config["classes"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path / CONFIG}: does not describe a model: {error}") from error
-        if not isinstance(denoiser, Denoiser) or not isinstance(transform, Transform):
-            raise ValueError(f"{path / CONFIG}: does not describe a denoiser and a transform")
+                parts = {key: build(config[key], known) for key in ("denoiser", "transform")}
+            for key, kind in {"denoiser": Denoiser, "transform": Transform}.items():
+                if not isinstance(parts[key], kind):
+                    raise ValueError(f"its {key} is {str(config[key])[:80]}")
+            if not isinstance(config["about"], dict):
+                raise ValueError(f"its about is {str(config['about'])[:80]}")
+            model = cls(
+                parts["denoiser"], config["event_shape"], parts["transform"], config["classes"], config["about"]
+            )
+        except BROKEN as error:
+            reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
+            raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
         tensors, _ = read_tensors(path / WEIGHTS)
-        check_tensors(tensors, denoiser.state_dict(), str(path / WEIGHTS))
-        denoiser.load_state_dict(tensors)
-        return cls(denoiser.to(device).eval(), event_shape, transform, count, config.get("about"))
+        check_tensors(tensors, model.denoiser.state_dict(), str(path / WEIGHTS))
+        model.denoiser.load_state_dict(tensors, assign=True)  # in the file's precision
+        model.denoiser.to(device).eval()
+        return model
 
-    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor]) -> Denoiser:
+    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> Denoiser:
         """The denoiser under its conditions, each checked."""
-        bound: dict[str, Tensor] = dict(cond)
+        bound = {name: value for name, value in cond.items() if value is not None}
         if label is not None:
             bound["label"] = value = torch.as_tensor(label)
-            if value.is_floating_point() or int(value.min()) < 0 or int(value.max()) >= self.classes:
-                wanted = (
-                    f"integers from 0 to {self.classes - 1}" if self.classes else "no label: the model has no classes"
-                )
-                raise ValueError(f"wanted {wanted}; got {sorted(set(value.reshape(-1).tolist()))[:8]}")
+            whole = value.numel() > 0 and not value.is_floating_point() and not value.is_complex()
+            if not whole or int(value.min()) < 0 or int(value.max()) >= self.classes:
+                wanted = f"integers from 0 to {self.classes - 1}" if self.classes else "none: the model has no classes"
+                raise ValueError(f"label: wanted {wanted}; got {value.unique().tolist()[:8]}")
         for name, value in bound.items():
             if value.ndim and len(value) != n:
                 raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")
         return self.denoiser.given(**bound) if bound else self.denoiser
 
-    def _to_model(self, x: Tensor, keys: Tensor) -> Tensor:
+    def _check_shape(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"this model is of events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
+
+    def _to_model(self, x: Tensor, keys: Tensor) -> Tensor:
+        self._check_shape(x)
         if len(x) == 0 or len(keys) != len(x):
             raise ValueError(
                 f"wanted at least one sample and one seed for each; got {len(x)} samples, {len(keys)} seeds"
             )
-        levels, place = self.transform.levels, next(self.denoiser.parameters(), torch.empty(0)).device
-        x = x.to(place)
+        levels, place = self.transform.levels, placement(self.denoiser)
+        x = x.to(place["device"])
         if levels is None:
-            return self.transform.forward(x)
+            return self.transform.forward(x).to(**place)
         if x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= levels:
             raise ValueError(
                 f"this model is of integers from 0 to {levels - 1}; got {x.dtype}, {float(x.min())} to {float(x.max())}"
             )
-        u = Noise.per_sample(keys, place).child(255).uniform(x.new_empty(x.shape, dtype=torch.float32))
-        return self.transform.forward(x, u)
+        u = Noise.per_sample(keys, x.device).child(255).uniform(x.new_empty(x.shape, dtype=torch.float32))
+        return self.transform.forward(x, u).to(**place)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -243,12 +277,12 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: not a trained model, since it has no {CONFIG}: give the directory that was trained into"
         )
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        config = read_json(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise ValueError(f"{file}: damaged ({error}): use another copy of the model") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
+    if config.get("format") != FORMAT:
         raise ValueError(f"{file}: wanted a model of format {FORMAT}; this version of scorefield cannot read another")
-    return config  # pyright: ignore[reportUnknownVariableType]
+    return config
 
 
 def _own_classes() -> list[type]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource, as_seeds
-from scorefield.score import Denoiser, Score, as_denoiser, evaluating
+from scorefield.score import Denoiser, Score, as_denoiser, evaluating, placement
 from scorefield.sde import SDE, GaussianSDE, Knot, Prior
 from scorefield.solvers import EulerMaruyama, Solver, Step, UniPC
 
@@ -104,7 +104,7 @@ def sample(
     if n == 0 or batch_size < 1:
         raise ValueError(f"sampling needs at least one seed and a batch_size of at least 1; got {n} and {batch_size}")
     if start is None:
-        like = torch.empty((0, *shape), **_place(model))
+        like = torch.empty((0, *shape), **placement(model))
     else:
         like, t = start
         if like.shape != (n, *shape):
@@ -144,12 +144,3 @@ def network_calls(solver: Solver, times: Sequence[float]) -> int:
     """Network calls that a sample takes: the solver's for each gap, and one for a last step onto the data."""
     gaps = len(times) - 1
     return gaps * solver.calls if times[-1] else (gaps - 1) * solver.calls + 1
-
-
-def _place(model: object) -> dict[str, Any]:
-    """Where samples of the model live: on the device of its first parameter, in float64 if that is, else float32."""
-    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
-    if not tensors:
-        return {"dtype": torch.get_default_dtype(), "device": "cpu"}
-    double = tensors[0].dtype == torch.float64
-    return {"dtype": torch.float64 if double else torch.float32, "device": tensors[0].device}

@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -154,6 +154,15 @@ def evaluating(model: object) -> Generator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def placement(model: object) -> dict[str, Any]:
+    """Where samples of the model live: on the device of its first parameter, in float64 if that is, else float32."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    if not tensors:
+        return {"dtype": torch.get_default_dtype(), "device": torch.device("cpu")}
+    double = tensors[0].dtype == torch.float64
+    return {"dtype": torch.float64 if double else torch.float32, "device": tensors[0].device}
 
 
 class Coefs(NamedTuple):

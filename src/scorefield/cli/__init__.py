@@ -37,13 +37,13 @@ def parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
-    options = top.instantiate(top.parse_args(arguments))
-    chosen = options[options.subcommand].as_dict()
-    chosen.pop("config", None)
+    options = top.parse_args(arguments)
     try:
+        chosen = top.instantiate(options)[options.subcommand].as_dict()
+        chosen.pop("config", None)
         COMMANDS[options.subcommand](**chosen)
     except (ValueError, TypeError, OSError) as error:
-        print(f"scorefield {options.subcommand}: error: {error}", file=sys.stderr)
+        print(f"scorefield {options.subcommand}: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -37,6 +37,8 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
         samples: number to draw and judge.
         seed: of everything.
     """
+    if steps < 1 or samples < 1:
+        raise ValueError(f"--steps and --samples must be at least 1; got {steps} and {samples}")
     start = time.perf_counter()
     (out / STATE).unlink(missing_ok=True)
     optimisation = Optimisation(lr=2e-3, decay=steps)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from scorefield._describe import describe
 from scorefield.model import ScoreModel
 
 
-def info(run: Path) -> None:
+def info(run: Path, classes: Sequence[type] = ()) -> None:
     """Shows what a trained model is.
 
     Args:
         run: directory of a trained model.
+        classes: your own classes that the model is made of, by their import paths.
     """
-    model = ScoreModel.load(run)
+    model = ScoreModel.load(run, classes=classes)
     weights = sum(p.numel() for p in model.denoiser.parameters())
     levels = model.transform.levels
     print(f"event shape  {model.event_shape}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from scorefield._files import write_text
-from scorefield.cli.sources import check_target, load_data, parse_device
+from scorefield.cli.sources import check_target, directory, load_rows, parse_device
 from scorefield.likelihood import Hutchinson
 from scorefield.model import ScoreModel
 
@@ -26,6 +26,7 @@ def likelihood(
     probes: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
+    classes: Sequence[type] = (),
 ) -> None:
     """Computes the exact likelihood of data under a trained model's probability-flow ODE.
 
@@ -39,31 +40,29 @@ def likelihood(
         probes: random probes of the divergence; by default the exact trace up to 64 dimensions, else 8.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
+        classes: your own classes that the model is made of, by their import paths.
     """
-    model, source = ScoreModel.load(run, device=parse_device(device)), load_data(data)
+    model = ScoreModel.load(run, classes=classes, device=parse_device(device))
+    rows = load_rows(model, data, use_labels, limit)
     check_target(out, ".csv")
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {limit}")
-    rows = source.rows(torch.arange(len(source) if limit is None else min(limit, len(source))))
-    if use_labels and "label" not in rows.cond:
-        raise ValueError(f"--use_labels true: the data {data} have no labels")
-    result = model.log_prob(
-        rows.x,
-        label=rows.cond["label"] if use_labels else None,
-        steps=steps,
-        divergence=None if probes is None else Hutchinson(probes),
-        batch_size=batch_size,
-        progress=True,
-    )
-    columns = {"nats": result.nats, "stderr": result.stderr}
-    if result.bits_per_dim is not None:
-        columns["bits_per_dim"] = result.bits_per_dim
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("index", *columns))
-    for k, values in enumerate(zip(*(column.tolist() for column in columns.values()), strict=True)):
-        writer.writerow((k, *values))
-    write_text(out, table.getvalue())
+    with directory(out.parent):
+        result = model.log_prob(
+            rows.x,
+            steps=steps,
+            divergence=None if probes is None else Hutchinson(probes),
+            batch_size=batch_size,
+            progress=True,
+            **rows.cond,
+        )
+        columns = {"nats": result.nats, "stderr": result.stderr}
+        if result.bits_per_dim is not None:
+            columns["bits_per_dim"] = result.bits_per_dim
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(("index", *columns))
+        for k, values in enumerate(zip(*(column.tolist() for column in columns.values()), strict=True)):
+            writer.writerow((k, *values))
+        write_text(out, table.getvalue())
     print(f"nats {mean_and_error(result.nats)}")
     if result.bits_per_dim is not None:
         print(f"bits/dim {mean_and_error(result.bits_per_dim)}")

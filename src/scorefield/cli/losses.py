@@ -47,16 +47,21 @@ class LossLog:
 
     def load(self, up_to: int) -> None:
         """Reads the rows of an earlier part of the run, up to a step."""
-        with self.path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                step = int(row["step"])
-                if step > up_to:
-                    break
-                self.steps.append(step)
-                self.losses.append(float(row["loss"]))
-                self._rest.append((float(row["gradient_norm"]), float(row["lr"])))
-                if row["validation_loss"]:
-                    self.validation.append((step, float(row["validation_loss"]), float(row["validation_stderr"])))
+        try:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    step = int(row["step"])
+                    if step > up_to:
+                        break
+                    self.steps.append(step)
+                    self.losses.append(float(row["loss"]))
+                    self._rest.append((float(row["gradient_norm"]), float(row["lr"])))
+                    if row["validation_loss"]:
+                        self.validation.append((step, float(row["validation_loss"]), float(row["validation_stderr"])))
+            if self.steps != list(range(1, up_to + 1)):
+                raise ValueError(f"it has not the steps 1 to {up_to}")
+        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+            raise ValueError(f"{self.path}: lost or damaged ({error}): put it back, or begin another run") from error
 
     def _fetch(self) -> None:
         if self._waiting:

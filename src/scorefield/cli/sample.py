@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from scorefield.cli.sources import check_samples_target, parse_device, parse_seeds, save_samples
+import torch
+
+from scorefield.cli.sources import Precision, check_samples_target, directory, parse_device, parse_seeds, save_samples
+from scorefield.data import load_arrays
 from scorefield.model import ScoreModel
 from scorefield.solvers import Solver
 
@@ -14,10 +18,13 @@ def sample(
     seeds: str = "0-63",
     steps: int = 20,
     label: int | None = None,
+    cond: Path | None = None,
     solver: Solver | None = None,
     out: Path = Path("samples.png"),
     batch_size: int = 64,
     device: str = "auto",
+    precision: Precision = Precision.float32,
+    classes: Sequence[type] = (),
 ) -> None:
     """Draws samples from a trained model.
 
@@ -26,15 +33,28 @@ def sample(
         seeds: one for each sample: numbers and ranges, such as 0-63 or 1,5,10-12.
         steps: network calls for each sample with the default solver, steps of another one.
         label: class of the samples; any by default.
+        cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
         solver: a class of scorefield.solvers, or your own by its import path.
         out: a picture of all (.png), an array (.npz), or a folder for a file each.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
+        precision: of the network's arithmetic, float32 or bfloat16.
+        classes: your own classes that the model is made of, by their import paths.
     """
-    model = ScoreModel.load(run, device=parse_device(device))
-    check_samples_target(out, model.event_shape)
-    x = model.sample(
-        seeds=parse_seeds(seeds), steps=steps, label=label, solver=solver, batch_size=batch_size, progress=True
-    )
-    save_samples(x, model.transform.levels, out)
+    place = parse_device(device)
+    model = ScoreModel.load(run, classes=classes, device=place)
+    with (
+        directory(check_samples_target(out, model.event_shape)),
+        torch.autocast(place.type, precision.value, enabled=precision.value is not None),
+    ):
+        x = model.sample(
+            seeds=parse_seeds(seeds),
+            steps=steps,
+            label=label,
+            solver=solver,
+            batch_size=batch_size,
+            progress=True,
+            cond=None if cond is None else load_arrays(cond).x.float(),
+        )
+        save_samples(x, model.transform.levels, out)
     print(f"wrote {len(x)} samples to {out}")

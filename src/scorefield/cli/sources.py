@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,8 @@ from torch import Tensor
 
 from scorefield import data, plot
 from scorefield._files import write_file
-from scorefield.data import ArrayDataset
+from scorefield.data import ArrayDataset, Rows
+from scorefield.model import ScoreModel
 
 NAMED: dict[str, Callable[[], ArrayDataset]] = {
     "digits": data.digits,
@@ -44,13 +47,28 @@ def load_data(source: str) -> ArrayDataset:
     return data.load_arrays(path)
 
 
+def load_rows(model: ScoreModel, source: str, use_labels: bool, limit: int | None) -> Rows:
+    """The first rows of data for a model, without their labels unless these are wanted."""
+    loaded = load_data(source)
+    if loaded.event_shape != model.event_shape:
+        raise ValueError(
+            f"--data {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
+        )
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1; got {limit}")
+    if use_labels and not loaded.classes:
+        raise ValueError(f"--use_labels true: the data {source} have no labels")
+    rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
+    return Rows(rows.x, {name: value for name, value in rows.cond.items() if use_labels or name != "label"})
+
+
 def parse_device(device: str) -> torch.device:
     """`auto` is a GPU if there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device}: cannot be used here ({str(error).splitlines()[0]}): try cpu") from error
     return chosen
@@ -70,23 +88,40 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+@contextlib.contextmanager
+def directory(path: Path) -> Generator[None]:
+    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"--out: {path} cannot be written to")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
 def check_target(out: Path, suffix: str) -> None:
     """Refuses an output file that could not be written, before any work is done."""
     if out.suffix != suffix or out.is_dir():
         raise ValueError(f"--out {out}: wanted the name of a {suffix} file")
-    out.parent.mkdir(parents=True, exist_ok=True)
 
 
-def check_samples_target(out: Path, event_shape: Sequence[int]) -> None:
-    """Refuses an output that samples of this shape could not be written to."""
+def check_samples_target(out: Path, event_shape: Sequence[int]) -> Path:
+    """The directory that samples go to; an output that samples of this shape could not be written to is refused."""
     if out.suffix == ".png" and not plot.is_image(event_shape) and tuple(event_shape) != (2,):
         raise ValueError(
             f"--out {out}: samples of shape {tuple(event_shape)} are no pictures: write .npz, or into a folder"
         )
     if out.suffix in (".png", ".npz"):
         check_target(out, out.suffix)
-    elif out.suffix or out.is_file():
+        return out.parent
+    if out.suffix or out.is_file():
         raise ValueError(f"--out {out}: wanted a name that ends in .png or .npz, or a folder")
+    return out
 
 
 def save_samples(x: Tensor, levels: int | None, out: Path) -> None:
@@ -99,7 +134,6 @@ def save_samples(x: Tensor, levels: int | None, out: Path) -> None:
     elif out.suffix == ".png":
         save_figure(plot.scatter(x), out)
     else:
-        out.mkdir(parents=True, exist_ok=True)
         for k, one in enumerate(x):
             if plot.is_image(one.shape):
                 save_picture(plot.image_grid(one[None], levels, side=1, gap=0), out / f"{k:06d}.png")

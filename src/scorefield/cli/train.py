@@ -10,8 +10,9 @@ import torch
 from tqdm import tqdm
 
 from scorefield import plot
+from scorefield._describe import describe
 from scorefield.cli.losses import LossLog
-from scorefield.cli.sources import Precision, load_data, parse_device, save_figure, save_samples
+from scorefield.cli.sources import Precision, directory, load_data, parse_device, save_figure, save_samples
 from scorefield.data import Affine, ArrayDataset, split
 from scorefield.model import ScoreModel
 from scorefield.nn import MLP, Network, UNet, seeded
@@ -68,6 +69,10 @@ def train(
     """
     if steps < 1 or save_every < 1:
         raise ValueError(f"--steps and --save_every must be at least 1; got {steps} and {save_every}")
+    if not (0 <= label_dropout <= 1 and 0 <= seed < 2**63):
+        raise ValueError(
+            f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
+        )
     place, source = parse_device(device), load_data(data)
     if (out / STATE).exists() and not resume:
         raise ValueError(f"--out {out}: holds a run already: go on with it by --resume true, or name another directory")
@@ -81,26 +86,40 @@ def train(
     if kept.classes and label_dropout:
         objective = LabelDropout(objective, label_dropout)
     state = TrainState(denoiser, optimisation or Optimisation(decay=steps), seed=seed)
+    about = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
+    run = {
+        "data": data,
+        "held_out": held_out,
+        "transform": describe(transform),
+        "batch_size": batch_size,
+        "denoiser": describe(denoiser),
+        "objective": describe(objective),
+    }
     log = LossLog(out / LOSSES)
     if resume:
-        state.load(out / STATE)
+        state.load(out / STATE, run)
         log.load(up_to=state.step)
-    about = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
+
+    def model() -> ScoreModel:
+        return ScoreModel(state.averaged(), kept.event_shape, transform, kept.classes, {**about, "step": state.step})
 
     def save() -> None:
         checked = validation_loss(state, checks, objective, count=4)
+        if not math.isfinite(log.recent() + checked[0]):
+            raise ValueError(
+                f"the loss is not finite at step {state.step} ({log.recent()}, held out {checked[0]}), so nothing more "
+                "is saved: lower --optimisation.lr or lengthen --optimisation.warmup"
+            )
         log.validation.append((state.step, *checked))
         tqdm.write(f"step {state.step}: loss {log.recent():.4g}, held out {checked[0]:.4g} +- {checked[1]:.2g}")
-        model = ScoreModel(state.averaged(), kept.event_shape, transform, kept.classes, {**about, "step": state.step})
-        model.save(out)
-        state.save(out / STATE)
-        log.save()
+        model().save(out)
+        log.save()  # before the state: rows beyond it are dropped when a run is resumed
+        state.save(out / STATE, run)
         save_figure(plot.loss_curve(log.steps, log.losses, log.validation), out / "loss.png")
 
     batches = Batches(kept, transform, batch_size, seed=seed, device=place)
     checks = Batches(held, transform, min(512, len(held)), seed=seed + 1, device=place)
-    out.mkdir(parents=True, exist_ok=True)
-    with tqdm(initial=state.step, total=steps, unit="step", mininterval=0.5, disable=None) as bar:
+    with directory(out), tqdm(initial=state.step, total=steps, unit="step", mininterval=0.5, disable=None) as bar:
         for info in training(state, batches, objective, steps=steps, precision=precision.value):
             log.add(info)
             bar.update()
@@ -108,10 +127,10 @@ def train(
                 save()
             if info.step % 50 == 0:
                 bar.set_postfix(loss=f"{log.recent():.4g}")
-    model = ScoreModel.load(out, device=place)
     if plot.is_image(kept.event_shape) or kept.event_shape == (2,):
         count = 64 if plot.is_image(kept.event_shape) else 2000
-        save_samples(model.sample(seeds=range(count)), transform.levels, out / "samples.png")
+        x = model().sample(seeds=range(count), cond=kept.rows(torch.arange(count) % len(kept)).cond.get("cond"))
+        save_samples(x, transform.levels, out / "samples.png")
     print(f"trained {steps} steps; the model and its pictures are in {out}")
 
 

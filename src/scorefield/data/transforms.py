@@ -32,7 +32,7 @@ class Transform(ABC):
         """From the model's space to data."""
 
     @abstractmethod
-    def log_det(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
+    def log_det(self, x: Tensor) -> Float[Tensor, "b"]:
         """log |det dz/dx| at the data."""
 
 
@@ -49,8 +49,8 @@ class Affine(Transform):
         levels: number of values 0, 1, ... of discrete data, None for real numbers.
     """
 
-    shift: Any = 0.0
-    scale: Any = 1.0
+    shift: float | tuple[Any, ...] = 0.0
+    scale: float | tuple[Any, ...] = 1.0
     levels: int | None = None
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Affine(Transform):
             return x
         return x.floor().clamp(0, self.levels - 1).to(torch.uint8 if self.levels <= 256 else torch.int32)
 
-    def log_det(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
+    def log_det(self, x: Tensor) -> Float[Tensor, "b"]:
         """-sum log scale."""
         total = torch.tensor(self.scale, dtype=torch.float64).log().expand(x.shape[1:]).sum()
         return torch.full((len(x),), -float(total), dtype=torch.float64, device=x.device)

@@ -17,9 +17,11 @@ def seeded(*seed: int) -> Generator[None]:
     """
     value = 0
     for part in (len(seed), *seed):
-        # an odd multiplier and a mixing shift (Steele et al. 2014, "SplitMix"), modulo 2^64
-        value = (value ^ part) * 0x9E3779B97F4A7C15 % 2**64
-        value = (value ^ (value >> 31)) * 0xBF58476D1CE4E5B9 % 2**64
+        # SplitMix64's step and its mixing of all bits (Steele et al. 2014)
+        value = ((value ^ part) + 0x9E3779B97F4A7C15) % 2**64
+        value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+        value ^= value >> 31
     with torch.random.fork_rng():
         torch.manual_seed(value)
         yield

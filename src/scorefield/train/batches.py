@@ -28,15 +28,23 @@ class Batches:
         size: samples in a batch.
         seed: of the permutations, the dequantisation and the training noise.
         device: where the batches are made.
+        dtype: of the samples in the model's space: that of the model's weights.
     """
 
     def __init__(
-        self, data: Dataset, transform: Transform, size: int, *, seed: int, device: torch.device | str = "cpu"
+        self,
+        data: Dataset,
+        transform: Transform,
+        size: int,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if size < 1:
             raise ValueError(f"the batch size must be at least 1; got {size}")
         self.data, self.transform, self.size, self.seed = data, transform, size, seed
-        self.device = torch.device(device)
+        self.device, self.dtype = torch.device(device), dtype
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Batch:
@@ -51,7 +59,7 @@ class Batches:
         x = rows.x.to(self.device, non_blocking=True)
         u = None if self.transform.levels is None else noise.child(1).uniform(x.new_empty(x.shape, dtype=torch.float32))
         cond = {name: value.to(self.device, non_blocking=True) for name, value in rows.cond.items()}
-        return Batch(self.transform.forward(x, u), cond, noise.child(0))
+        return Batch(self.transform.forward(x, u).to(self.dtype), cond, noise.child(0))
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

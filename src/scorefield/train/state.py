@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,16 +41,23 @@ class Optimisation:
     half_life: float = 50_000.0
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and self.clip > 0 and self.warmup >= 0 and self.weight_decay >= 0):
-            raise ValueError(
-                "wanted lr > 0, clip > 0, warmup >= 0 and weight_decay >= 0; "
-                f"got lr={self.lr}, clip={self.clip}, warmup={self.warmup}, weight_decay={self.weight_decay}"
-            )
+        wanted = {
+            "lr > 0": self.lr > 0,
+            "betas in [0, 1)": all(0 <= beta < 1 for beta in self.betas),
+            "weight_decay >= 0": self.weight_decay >= 0,
+            "warmup >= 0": self.warmup >= 0,
+            "decay >= 1": self.decay is None or self.decay >= 1,
+            "clip > 0": self.clip > 0,
+            "half_life > 0": self.half_life > 0,
+        }
+        for condition, holds in wanted.items():
+            if not holds:
+                raise ValueError(f"wanted {condition}; got {getattr(self, condition.split()[0])}")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay))) if self.decay else 1.0
+        fall = 1.0 if self.decay is None else 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay)))
         return self.lr * rise * fall
 
 
@@ -68,6 +77,9 @@ class TrainState:
         if not trainable:
             raise ValueError(f"{type(model).__name__} has no parameters to train")
         self.optimiser = torch.optim.AdamW(trainable, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=True)
+        for p in trainable:  # now rather than at the first step, so that a state is of one form at every step
+            step = torch.zeros((), dtype=torch.float32, device=p.device)
+            self.optimiser.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         self.ema = EMA(model, o.half_life)
 
     def averaged(self) -> Denoiser:
@@ -76,33 +88,38 @@ class TrainState:
         model.load_state_dict(self.ema.weights, strict=False)
         return model.eval()
 
-    def save(self, path: str | Path) -> None:
-        """Writes the state to one safetensors file."""
+    def save(self, path: str | Path, run: Mapping[str, Any] | None = None) -> None:
+        """Writes the state to one safetensors file.
+
+        Args:
+            path: the file; an older one is replaced when the new one is complete.
+            run: plain values that say what the run is, to be compared by `load`.
+        """
+        write_tensors(Path(path), self._tensors(), {"step": self.step, "seed": self.seed, "run": dict(run or {})})
+
+    def load(self, path: str | Path, run: Mapping[str, Any] | None = None) -> None:
+        """Goes on from a file that `save` wrote for the same model, seed and run; on a misfit nothing changes."""
+        tensors, about = read_tensors(Path(path))
+        step, own = about.get("step"), self._tensors()
+        if not isinstance(step, int) or step < 0 or about.get("seed") != self.seed:
+            raise ValueError(f"{path}: is not a training state of seed {self.seed}; it says {str(about)[:200]}")
+        check_tensors(tensors, own, str(path))
+        then, now = about.get("run", {}), json.loads(json.dumps(dict(run or {})))
+        for name in now:
+            if now[name] != then.get(name):
+                raise ValueError(
+                    f"{path}: is of another run: its {name} was {then.get(name)}, now {now[name]}: "
+                    "give the options of that run, or begin another"
+                )
+        for name, value in own.items():
+            value.copy_(tensors[name])
+        self.step = step
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state by name; they share its memory."""
         moments = self.optimiser.state_dict()["state"]
-        tensors: dict[str, Tensor] = {
+        return {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
             **{f"ema.{name}": value for name, value in self.ema.weights.items()},
             **{f"optimiser.{k}.{name}": value for k, values in moments.items() for name, value in values.items()},
         }
-        write_tensors(Path(path), tensors, {"step": self.step, "seed": self.seed})
-
-    def load(self, path: str | Path) -> None:
-        """Goes on from a file that `save` wrote for the same model and seed."""
-        tensors, about = read_tensors(Path(path))
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimiser": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = value
-        if about.get("seed") != self.seed or "step" not in about:
-            raise ValueError(f"{path}: is not a training state of seed {self.seed}; it says {about or 'nothing'}")
-        check_tensors(parts["model"], self.model.state_dict(), f"{path} (model)")
-        check_tensors(parts["ema"], self.ema.weights, f"{path} (moving average)")
-        self.model.load_state_dict(parts["model"])
-        for name, value in self.ema.weights.items():
-            value.copy_(parts["ema"][name])
-        moments: dict[int, dict[str, Any]] = {}
-        for name, value in parts["optimiser"].items():
-            k, _, rest = name.partition(".")
-            moments.setdefault(int(k), {})[rest] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
-        self.step = int(about["step"])
