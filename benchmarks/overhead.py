@@ -41,10 +41,11 @@ def main() -> None:
     times = sf.grids.karras(SDE, STEPS + 1)[:-1]
     print(f"torch {torch.__version__}, one thread; microseconds per network call outside the network")
     print(f"{'':34}{'256 x 2':>12}{'64 x 3x32x32':>16}")
-    rows: dict[str, list[float]] = {}
+    rows: dict[str, list[float]] = {"the network itself": []}
     for shape, repeats in (((256, 2), 25), ((64, 3, 32, 32), 5)):
         x = 50 * sf.Noise.per_sample(range(shape[0])).normal(torch.empty(shape))
         network = per_call(lambda x=x: only_network(x), repeats, STEPS)
+        rows["the network itself"].append(network)
         for name, (loop, calls) in {**bare(x, times), **ours(x, times), **peers.samplers(x, STEPS)}.items():
             rows.setdefault(name, []).append(per_call(loop, repeats, calls) - network)
     for name, values in rows.items():

@@ -60,16 +60,17 @@ def test_fourth_order_in_the_step() -> None:
 
 @pytest.mark.parametrize("probes", [2, 4])
 def test_students_interval_over_the_probes_covers_the_truth(probes: int) -> None:
-    # The trace estimates of 16 correlated dimensions are near normal. A share of 1500 intervals at 95 % leaves the band
-    # 92..98 % with probability 1e-7; dividing by K instead of K - 1 covers 91 % at K = 2.
-    sde, n = VP(), 1500
+    # The trace estimates of 16 correlated dimensions are near normal. The share of 8000 intervals at 95 % has the
+    # standard error 0.24 %: it leaves the band 95 +- 1.2 % with probability 1e-6. Dividing by K instead of K - 1 covers
+    # 93.0 %. At equal steps both traces meet the same error of the ODE solver, so that few steps do.
+    sde, n = VP(), 8000
     model = mixture(sde, 16)
     x = data(model, 16, 1).expand(n, 16).contiguous()
-    exact = log_prob(model, x[:1], steps=15, prior=model.marginal(sde.T)).nats
-    result = log_prob(model, x, steps=15, prior=model.marginal(sde.T), divergence=Hutchinson(probes), seeds=range(n))
+    exact = log_prob(model, x[:1], steps=5, prior=model.marginal(sde.T)).nats
+    result = log_prob(model, x, steps=5, prior=model.marginal(sde.T), divergence=Hutchinson(probes), seeds=range(n))
     width = stats.t.ppf(0.975, probes - 1) * result.stderr
     covered = float(((result.nats - exact).abs() <= width).double().mean())
-    assert 0.92 <= covered <= 0.98
+    assert 0.938 <= covered <= 0.962, covered
     # and the estimator is unbiased: its mean over all runs lies within 4.9 standard errors
     error = result.nats.std() / math.sqrt(n)
     assert abs(float(result.nats.mean() - exact)) < 4.9 * float(error)

@@ -101,7 +101,7 @@ def log_prob(
     x: Float[Tensor, "n *event"],
     *,
     seeds: Iterable[int] | Tensor | None = None,
-    steps: int = 25,
+    steps: int = 50,
     divergence: Divergence | None = None,
     prior: Prior | None = None,
     batch_size: int | None = None,
@@ -156,7 +156,7 @@ def log_prob(
     return LogProb(estimates.mean(1), stderr, terms, estimates, 4 * steps)
 
 
-def encode(model: Score, x: Float[Tensor, "n *event"], *, steps: int = 50) -> Float[Tensor, "n *event"]:
+def encode(model: Score, x: Float[Tensor, "n *event"], *, steps: int = 100) -> Float[Tensor, "n *event"]:
     """The latent at T of each sample: the probability-flow ODE from the data, by RK4 on equal steps of the log-SNR.
 
     The latents of data are nearly N(0, prior) and, for an accurate score, do not depend on the network that learnt it
@@ -165,7 +165,7 @@ def encode(model: Score, x: Float[Tensor, "n *event"], *, steps: int = 50) -> Fl
     return _transport(model, x, steps, forward=True)
 
 
-def decode(model: Score, latent: Float[Tensor, "n *event"], *, steps: int = 50) -> Float[Tensor, "n *event"]:
+def decode(model: Score, latent: Float[Tensor, "n *event"], *, steps: int = 100) -> Float[Tensor, "n *event"]:
     """The sample of each latent: the inverse of `encode` up to the error of the ODE solver."""
     return _transport(model, latent, steps, forward=False)
 

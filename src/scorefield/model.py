@@ -114,7 +114,7 @@ class ScoreModel:
         *,
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
-        steps: int = 25,
+        steps: int = 50,
         divergence: Divergence | None = None,
         batch_size: int | None = None,
         progress: bool = False,
@@ -152,7 +152,7 @@ class ScoreModel:
         *,
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
-        steps: int = 50,
+        steps: int = 100,
         **cond: Tensor | None,
     ) -> Float[Tensor, "n *event"]:
         """The latent of each sample at time T; discrete data are dequantised by their seed."""
@@ -164,7 +164,7 @@ class ScoreModel:
         latent: Float[Tensor, "n *event"],
         *,
         label: int | Tensor | None = None,
-        steps: int = 50,
+        steps: int = 100,
         **cond: Tensor | None,
     ) -> Tensor:
         """The sample of each latent."""

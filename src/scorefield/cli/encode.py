@@ -21,7 +21,7 @@ def encode(
     out: Path = Path("latents.npz"),
     use_labels: bool = False,
     limit: int | None = None,
-    steps: int = 50,
+    steps: int = 100,
     batch_size: int = 64,
     device: str = "auto",
     classes: Sequence[type] = (),

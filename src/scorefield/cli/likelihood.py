@@ -22,7 +22,7 @@ def likelihood(
     out: Path = Path("likelihood.csv"),
     use_labels: bool = False,
     limit: int | None = None,
-    steps: int = 25,
+    steps: int = 50,
     probes: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
