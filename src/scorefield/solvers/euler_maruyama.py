@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,8 +53,11 @@ class EulerMaruyama(Solver):
         share = 0.5 * (1 - math.copysign(self.eta, h))
         if isinstance(model, Denoiser):
             # s = (alpha D - x) / sigma^2, so that the drift is a x + share g^2 / sigma^2 (x - alpha D)
-            pull = share * (now.g / now.sigma) ** 2
-            y = ((1 + h * (now.a + pull)) * x).add_(model(x, now.time), alpha=-h * pull * now.alpha)
+            pull, denoised = share * (now.g / now.sigma) ** 2, model(x, now.time)
+            if now.alpha == 1 and now.a == 0:  # the same in one pass over the memory
+                y = torch.lerp(x, denoised, -h * pull)
+            else:
+                y = ((1 + h * (now.a + pull)) * x).add_(denoised, alpha=-h * pull * now.alpha)
             if self.eta:
                 y.add_(noise.normal(x), alpha=now.g * math.sqrt(self.eta * abs(h)))
             return Step(y)
