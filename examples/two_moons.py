@@ -14,11 +14,12 @@ data = sf.data.two_moons()
 transform = sf.data.Affine.fitted(data)
 with sf.nn.seeded(0):
     net = sf.nn.MLP(data.event_shape, data.classes)
-denoiser = sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(sigma_data=1.0))
+std = sf.data.transformed_std(data, transform)
+denoiser = sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std))
 
 state = sf.TrainState(denoiser, sf.Optimisation(lr=2e-3, decay=STEPS), seed=0)
 batches = sf.Batches(data, transform, 256, seed=0)
-objective = sf.objectives.LabelDropout(sf.objectives.DenoisingScoreMatching(), rate=0.1)
+objective = sf.objectives.LabelDropout(sf.objectives.DenoisingScoreMatching.edm(std), rate=0.1)
 losses = [float(info.loss) for info in sf.train(state, batches, objective, steps=STEPS)]
 
 model = sf.ScoreModel(state.averaged(), data.event_shape, transform, data.classes)

@@ -295,3 +295,17 @@ def test_the_denoiser_of_the_score_is_the_denoiser():
 def test_errors_say_what_was_got_and_what_was_wanted(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize("noise_std", [1e-3, 1e-7, 1e-9])
+def test_a_posterior_of_tiny_noise_keeps_its_variance(noise_std):
+    prior = gaussian(VP(), torch.zeros(2), torch.tensor([1.0, 4.0]))
+    exact = prior.posterior(torch.eye(2), torch.tensor([0.3, -1.0]), noise_std)
+    wanted = 1 / (1 / torch.tensor([1.0, 4.0], dtype=torch.float64) + 1 / noise_std**2)
+    torch.testing.assert_close(exact.covariances()[0].diagonal(), wanted, rtol=1e-3, atol=0)
+
+
+def test_a_posterior_takes_an_operator_on_the_event():
+    prior = gaussian(VP(), torch.zeros(2), torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"operator \(m, 2\)"):
+        prior.posterior(torch.eye(3), torch.zeros(3), 0.1)

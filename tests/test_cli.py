@@ -13,7 +13,7 @@ import torch
 from networks import awake
 from PIL import Image
 
-from scorefield import VE, Hutchinson, NoisePrecond, ScoreModel, __version__, decode, encode, plot
+from scorefield import VE, Hutchinson, NoisePrecond, ScoreModel, __version__, decode, encode, plot, solvers
 from scorefield.cli import main
 from scorefield.cli.losses import LossLog
 from scorefield.data import Affine, digits, split, two_moons
@@ -337,6 +337,22 @@ def test_a_solver_with_its_arguments_can_be_chosen(run, tmp_path):
     scorefield("sample", run, "--seeds", "0-3", "--steps", 4, "--solver", "Heun", "--out", tmp_path / "x.npz")
     wanted = ScoreModel.load(run).sample(seeds=range(4), steps=4, solver=Heun(), batch_size=64)
     assert np.array_equal(np.load(tmp_path / "x.npz")["x"], wanted.numpy())
+
+
+@pytest.mark.parametrize(
+    "name", ["DDIM", "Ancestral", "DPMSolverPP", "UniPC", "ExponentialAdams", "RK4", "EulerMaruyama"]
+)
+def test_every_solver_is_known_by_its_name(name, run, tmp_path):
+    scorefield("sample", run, "--seeds", "0-3", "--steps", 4, "--solver", name, "--out", tmp_path / "x.npz")
+    wanted = ScoreModel.load(run).sample(seeds=range(4), steps=4, solver=getattr(solvers, name)(), batch_size=64)
+    assert np.array_equal(np.load(tmp_path / "x.npz")["x"], wanted.numpy())
+
+
+def test_a_model_of_labels_alone_is_trained_without_label_dropout(tmp_path):
+    trained(tmp_path / "run", "two_moons", "--label_dropout", 0)
+    assert ScoreModel.load(tmp_path / "run").needs_label
+    assert main(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "x.npz")]) == 2
+    scorefield("sample", tmp_path / "run", "--seeds", "0", "--label", 1, "--out", tmp_path / "x.npz")
 
 
 def test_samples_in_a_folder_have_a_file_each(run, digits_run, tmp_path):

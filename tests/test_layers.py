@@ -23,7 +23,8 @@ ARROWS: dict[str, set[str]] = {
     # processes and models
     "sde": {"_noise", "_shapes"},
     "processes": {"sde"},
-    "score": {"sde", "processes"},
+    "linear": {"sde"},
+    "score": {"sde", "processes", "linear"},
     "grids": {"score"},
     "objectives": {"score"},
     "analytic": {"score"},

@@ -10,7 +10,20 @@ from processes import PROCESSES, name
 from scipy import stats
 from torch import Tensor
 
-from scorefield import VE, VP, ExactTrace, GaussianMixture, GaussianSDE, Hutchinson, Noise, decode, encode, log_prob
+from scorefield import (
+    VE,
+    VP,
+    Denoiser,
+    ExactTrace,
+    GaussianMixture,
+    GaussianSDE,
+    Hutchinson,
+    Noise,
+    NormalPrior,
+    decode,
+    encode,
+    log_prob,
+)
 
 
 def mixture(sde: GaussianSDE, d: int) -> GaussianMixture:
@@ -131,5 +144,24 @@ def test_bad_requests_are_refused() -> None:
         log_prob(model, x, seeds=[0, 1])
     with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
         log_prob(model, x, steps=0)
-    with pytest.raises(ValueError, match=r"1\.\.256; got 0"):
+    with pytest.raises(ValueError, match=r"1\.\.255; got 0"):
         Hutchinson(0)
+
+
+def test_a_result_has_no_gradient_rather_than_a_wrong_one() -> None:
+    model = mixture(VP(), 2)
+    assert not log_prob(model, data(model, 2, 3).requires_grad_(), steps=2).nats.requires_grad
+
+
+class Constant(Denoiser):
+    def forward(self, x: torch.Tensor, t: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+def test_a_denoiser_that_ignores_its_input() -> None:
+    # all data are at 0, so that at t_min the law is N(0, sigma^2)
+    sde, x = VP(), torch.tensor([[0.002, -0.001]], dtype=torch.float64)
+    knot = sde.knots([sde.t_min])[0]
+    exact = torch.distributions.Normal(0.0, knot.sigma).log_prob(x).sum(1)
+    last = sde.knots([sde.T])[0]
+    torch.testing.assert_close(log_prob(Constant(sde), x, prior=NormalPrior(last.sigma)).nats, exact, rtol=1e-3, atol=0)

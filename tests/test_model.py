@@ -17,6 +17,7 @@ from scorefield import (
     Denoiser,
     EDMPrecond,
     GaussianMixture,
+    GaussianSDE,
     LinearSDE,
     NoisePrecond,
     Power,
@@ -40,8 +41,8 @@ SAVED = {
     "signal": ("signal", VE(sigma_max=20.0), NoisePrecond(), (1, 16), Affine(), 3),
     "image": ("image", SubVP(), ScorePrecond(), (3, 8, 12), Affine.of_levels(256), 3),
     "volume": ("volume", Rectified(), EDMPrecond(1.0), (2, 4, 4, 8), Affine(), 0),
-    "EDM": ("vector", EDM(), EDMPrecond(), (2,), STANDARDISING, 0),
-    "power": ("vector", Power(3.0), EDMPrecond(), (2,), STANDARDISING, 0),
+    "EDM": ("vector", EDM(), EDMPrecond(0.5), (2,), STANDARDISING, 0),
+    "power": ("vector", Power(3.0), EDMPrecond(0.5), (2,), STANDARDISING, 0),
 }
 
 
@@ -148,7 +149,7 @@ class Forgetful(Damped):
 def own_model(network):
     with seeded(0):
         net = awake(network)
-    return ScoreModel(Preconditioned(net, VP(), EDMPrecond()).eval(), (2,), Shifted(3.0))
+    return ScoreModel(Preconditioned(net, VP(), EDMPrecond(0.5)).eval(), (2,), Shifted(3.0))
 
 
 def test_a_users_own_classes_are_saved_and_loaded_when_they_are_named(tmp_path):
@@ -157,7 +158,7 @@ def test_a_users_own_classes_are_saved_and_loaded_when_they_are_named(tmp_path):
     model.save(tmp_path)
     same_answers(ScoreModel.load(tmp_path, classes=[Damped, Shifted]), model)
     for classes in ([], [Damped], [Shifted]):
-        with pytest.raises(ValueError, match=r"config.json.*unknown class '(Damped|Shifted)'.*`classes`"):
+        with pytest.raises(ValueError, match=r"config.json.*unknown class 'test_model.(Damped|Shifted)'.*`classes`"):
             ScoreModel.load(tmp_path, classes=classes)
 
 
@@ -171,7 +172,7 @@ def test_a_users_own_classes_are_saved_and_loaded_when_they_are_named(tmp_path):
             "cannot be saved",
         ),
         (
-            lambda: ScoreModel(Preconditioned(make("vector"), LinearSDE(torch.neg, torch.exp), EDMPrecond()), (2,)),
+            lambda: ScoreModel(Preconditioned(make("vector"), LinearSDE(torch.neg, torch.exp), EDMPrecond(0.5)), (2,)),
             TypeError,
             "cannot be saved",
         ),
@@ -392,3 +393,58 @@ def test_the_denoiser_stays_as_it_was():
     assert all(module.training for module in model.denoiser.modules() if not isinstance(module, nn.Identity))
     assert all(torch.equal(value, before[name]) for name, value in model.denoiser.state_dict().items())
     assert all(p.grad is None for p in model.denoiser.parameters())
+
+
+class Cosine(GaussianSDE):  # the name of another process of scorefield
+    def __init__(self):
+        super().__init__(T=0.999, t_min=1e-3, t_end=1e-2)
+
+    def alpha(self, t):
+        return (1 - t) ** 2
+
+    def sigma(self, t):
+        return 3 * t
+
+
+def test_a_users_class_is_not_taken_for_one_of_the_same_name(tmp_path):
+    model = ScoreModel(Preconditioned(make("vector", torch.float32), Cosine(), EDMPrecond(0.5)), (2,))
+    model.save(tmp_path)
+    with pytest.raises(ValueError, match=r"unknown class 'test_model.Cosine'"):
+        ScoreModel.load(tmp_path)
+    assert type(ScoreModel.load(tmp_path, classes=[Cosine]).denoiser.sde) is Cosine
+
+
+def test_a_model_of_labels_alone_wants_one(tmp_path):
+    model = model_of("signal")
+    ScoreModel(model.denoiser, (1, 16), Affine(), 3, needs_label=True).save(tmp_path)
+    loaded = ScoreModel.load(tmp_path)
+    for call in (
+        lambda: loaded.sample(seeds=[1], steps=2),
+        lambda: loaded.log_prob(torch.zeros(1, 1, 16), steps=2),
+        lambda: loaded.encode(torch.zeros(1, 1, 16), steps=2),
+    ):
+        with pytest.raises(ValueError, match=r"labels alone.*give a label"):
+            call()
+    assert torch.equal(loaded.sample(seeds=[1], steps=2, label=1), model.sample(seeds=[1], steps=2, label=1))
+
+
+def test_the_score_leaves_dropout_out():
+    with seeded(0):
+        net = awake(MLP((2,), features=16, dropout=0.5))
+    model = ScoreModel(Preconditioned(net, VP(), EDMPrecond(1.0)).train(), (2,))
+    assert torch.equal(model.score(torch.ones(1, 2), 0.5), model.score(torch.ones(1, 2), 0.5))
+    assert net.training
+
+
+def test_numbers_far_from_zero_keep_their_digits():
+    offset = Affine(1.7e9, 30.0)
+    x = 1.7e9 + 30 * draw(50, 2)
+    model = ScoreModel(gaussian(LONG, torch.zeros(2), torch.tensor(1.0)), (2,), offset)
+    model.denoiser.float()
+    assert abs(float(model.sample(seeds=range(200), steps=20).std()) - 30) < 6
+    torch.testing.assert_close(model.decode(model.encode(x)), x, rtol=0, atol=0.01)
+
+
+def test_states_that_are_not_finite_stand_for_no_integers():
+    with pytest.raises(ValueError, match=r"2 values.*not finite"):
+        Affine.of_levels(256).inverse(torch.tensor([[math.nan, math.inf, 0.0]]))

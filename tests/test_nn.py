@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from scorefield._describe import describe
 from scorefield.nn import MLP, FourierFeatures, SelfAttention, UNet, seeded
 from scorefield.nn.attention import attend, groups
+from scorefield.nn.embedding import ConditionEmbedding
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -252,7 +253,7 @@ def test_impossible_networks_are_refused(build, message):
     [
         ("vector", {"label": torch.zeros(4, dtype=torch.int64)}, "classes="),
         ("vector", {"cond": torch.zeros(4, 2)}, "cond_features="),
-        ("points", {"cond": None}, "2 features; got None"),
+        ("points", {"cond": None}, r"\(b, 2\).*got None"),
         ("points", {"cond": torch.zeros(4, 3)}, r"got \(4, 3\)"),
         ("points", {"label": torch.tensor([0, 1, 2, 3])}, "label"),
         ("points", {"label": torch.tensor([0, 1, 2, -2])}, "label"),
@@ -376,3 +377,21 @@ def test_eager_equals_compiled():
         [sys.executable, "-c", COMPARE_COMPILED], cwd=Path(__file__).parent, capture_output=True, text=True
     )
     assert done.stdout.split("\n")[:2] == ["points agrees", "image agrees"], done.stderr[-2000:]
+
+
+def test_one_condition_for_the_whole_batch_is_not_taken_for_a_row_each():
+    with seeded(0):
+        embedding = ConditionEmbedding(8, cond_features=2)
+    with pytest.raises(ValueError, match=r"shape \(b, 2\).*got \(2,\)"):
+        embedding(torch.zeros(2), cond=torch.zeros(2))
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 9])
+def test_a_perceptron_rounds_a_row_alike_wherever_it_stands_in_the_batch(d):
+    with seeded(0):
+        net = awake(MLP((d,), features=64))
+    for size in (2, 5, 7, 12, 33):
+        x = torch.randn(size, d, generator=torch.Generator().manual_seed(0))
+        whole = net(x, torch.tensor(0.3))
+        for shift in range(1, size):
+            assert torch.equal(net(x.roll(shift, 0), torch.tensor(0.3)).roll(-shift, 0), whole)

@@ -32,11 +32,11 @@ from scorefield.objectives import (
     DenoisingScoreMatching,
     EDMWeight,
     LabelDropout,
-    Likelihood,
-    MinSNR,
-    NormalLogSNR,
+    LikelihoodWeight,
+    LogNormalSigma,
+    MinSNRWeight,
     Objective,
-    Simple,
+    SimpleWeight,
     UniformLogSNR,
     UniformTime,
     Weight,
@@ -45,7 +45,7 @@ from scorefield.objectives.denoising import noise_error
 
 SIGMAS = stats.norm.isf(1e-6 / 2)
 EVENTS = [(), (2,), (3, 8, 8), (1, 64), (16, 3)]
-DENSITIES = [UniformTime(), UniformLogSNR(), NormalLogSNR(), NormalLogSNR(0.5, 2.0)]
+DENSITIES = [UniformTime(), UniformLogSNR(), LogNormalSigma(), LogNormalSigma(0.5, 2.0)]
 every_process = pytest.mark.parametrize("sde", PROCESSES, ids=name)
 every_density = pytest.mark.parametrize("density", DENSITIES, ids=str)
 MEAN, VARIANCE = 0.75, 0.375
@@ -118,7 +118,7 @@ def test_uniform_log_snr_has_one_over_the_normaliser(sde, width):
 def test_normal_log_snr_is_the_papers_law_of_log_sigma():
     """Karras et al. 2022: ln sigma ~ N(-1.2, 1.2^2); of its quantiles, the cut at [0.002, 80] moves only the tails."""
     u = torch.tensor([0.1, 0.5, 0.8], dtype=torch.float64)
-    t, p = NormalLogSNR()(EDM(), u)
+    t, p = LogNormalSigma()(EDM(), u)
     expected = stats.norm.isf(u.numpy(), -1.2, 1.2)
     assert t.log().tolist() == pytest.approx(expected.tolist(), abs=1e-4)
     # in the log-SNR -2 ln sigma the density is half of that in ln sigma
@@ -136,7 +136,7 @@ def test_times_are_float64_and_inside_the_process(sde, density):
 @pytest.mark.parametrize("mean", [-40.0, 40.0])
 def test_a_normal_density_without_mass_in_the_range_is_an_error(mean):
     with pytest.raises(ValueError, match=f"mean={mean}|range"):
-        NormalLogSNR(mean)(VP(), torch.tensor([0.5], dtype=torch.float64))
+        LogNormalSigma(mean)(VP(), torch.tensor([0.5], dtype=torch.float64))
 
 
 @every_process
@@ -147,14 +147,14 @@ def test_the_likelihood_weight_gives_one_bound_whatever_the_density(sde, density
     Kills densities of another normaliser and a weight without 1 / p.
     """
 
-    if isinstance(sde, SubVP) and isinstance(density, NormalLogSNR):
+    if isinstance(sde, SubVP) and isinstance(density, LogNormalSigma):
         pytest.skip("there the normal law's upper tail has less mass than the spacing of float64 below 1")
 
     def integrand(u: Tensor) -> Tensor:
         t, p = density(sde, u)
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         optimal = alpha * VARIANCE / (alpha**2 * VARIANCE + sigma**2)
-        return 0.5 * Likelihood()(sde.log_snr(t), p) * mean_error(sde, t, optimal, mean=0.0)
+        return 0.5 * LikelihoodWeight()(sde.log_snr(t), p) * mean_error(sde, t, optimal, mean=0.0)
 
     low, high = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64)).exp().tolist()
     exact = 0.5 * (math.log1p(VARIANCE * high) - math.log1p(VARIANCE * low))
@@ -170,24 +170,24 @@ def test_weights_are_the_published_ones(sde):
     def check(weight: Weight, expected: Tensor) -> None:
         torch.testing.assert_close(weight(log_snr, p), expected, rtol=1e-10, atol=0)
 
-    check(Simple(), torch.ones_like(t))
+    check(SimpleWeight(), torch.ones_like(t))
     # lambda = g^2 on |score - grad log p|^2 = |ehat - eps|^2 / sigma^2, times the length of the interval of time
-    check(Likelihood(), (sde.T - sde.t_min) * sde.g(t) ** 2 / sigma**2)
+    check(LikelihoodWeight(), (sde.T - sde.t_min) * sde.g(t) ** 2 / sigma**2)
     for d in (0.5, 2.0):
         # on |D - x_0|^2 = ratio^2 |ehat - eps|^2
         check(EDMWeight(d), ratio**2 * (ratio**2 + d**2) / (ratio * d) ** 2)
     for gamma in (5.0, 0.3):
-        check(MinSNR(gamma), ratio**2 * snr.clamp_max(gamma))
+        check(MinSNRWeight(gamma), ratio**2 * snr.clamp_max(gamma))
 
 
 @pytest.mark.parametrize("sde", [VP(), VE(), Rectified(), EDM()], ids=name)
 @pytest.mark.parametrize(
     ("density", "weight"),
     [
-        (UniformTime(), Simple()),
-        (UniformLogSNR(), Likelihood()),
-        (NormalLogSNR(), EDMWeight()),
-        (UniformTime(), MinSNR()),
+        (UniformTime(), SimpleWeight()),
+        (UniformLogSNR(), LikelihoodWeight()),
+        (LogNormalSigma(), EDMWeight(0.5)),
+        (UniformTime(), MinSNRWeight()),
     ],
     ids=["simple", "likelihood", "EDM", "min-SNR"],
 )
@@ -209,7 +209,7 @@ def test_the_mean_loss_of_a_linear_denoiser_is_its_closed_form(sde, density, wei
 @pytest.mark.parametrize("sde", [VP(), EDM()], ids=name)
 def test_the_mean_loss_over_all_times_is_its_integral(sde):
     """The loss's own times follow the density: the mean over a batch against quadrature over u."""
-    rows, c, objective = 40_000, 0.6, DenoisingScoreMatching(NormalLogSNR(), MinSNR())
+    rows, c, objective = 40_000, 0.6, DenoisingScoreMatching(LogNormalSigma(), MinSNRWeight())
 
     def integrand(u: Tensor) -> Tensor:
         t, p = objective.density(sde, u)
@@ -220,7 +220,7 @@ def test_the_mean_loss_over_all_times_is_its_integral(sde):
     assert float(losses.std()) / math.sqrt(rows) < 0.006 * float(losses.mean())
 
 
-PRECONDS = [EDMPrecond(), NoisePrecond(), ScorePrecond(), VelocityPrecond()]
+PRECONDS = [EDMPrecond(0.5), NoisePrecond(), ScorePrecond(), VelocityPrecond()]
 every_precond = pytest.mark.parametrize("precond", PRECONDS, ids=lambda p: type(p).__name__)
 
 
@@ -279,7 +279,7 @@ def test_the_edm_objective_is_the_plain_error_of_the_networks_output(sde, sigma_
     """EDM's weight cancels EDM's out: the loss is |F - target|^2 / 2 for every process."""
     model = Preconditioned(Waves(), sde, EDMPrecond(sigma_data))
     x0, noise = data(6, 2), Noise.per_batch(1, 6)
-    objective = DenoisingScoreMatching(NormalLogSNR(), EDMWeight(sigma_data))
+    objective = DenoisingScoreMatching(LogNormalSigma(), EDMWeight(sigma_data))
     losses = objective(model, x0, noise=noise)
     t = objective.density(sde, noise.stratified(0))[0]
     s, eps = (sde.sigma(t) / sde.alpha(t))[:, None], noise.normal(x0, 1)
@@ -293,7 +293,7 @@ def test_the_edm_objective_is_the_plain_error_of_the_networks_output(sde, sigma_
 def test_the_exact_denoiser_of_one_point_has_no_error():
     model = gaussian(VP(), torch.tensor([0.5, -2.0]), torch.tensor(0.0))
     x0 = torch.tensor([[0.5, -2.0]] * 8, dtype=torch.float64)
-    losses = DenoisingScoreMatching(weight=Likelihood())(model, x0, noise=Noise.per_batch(0, 8))
+    losses = DenoisingScoreMatching(weight=LikelihoodWeight())(model, x0, noise=Noise.per_batch(0, 8))
     torch.testing.assert_close(losses, torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-20)
 
 
@@ -302,8 +302,8 @@ def test_the_exact_denoiser_of_one_point_has_no_error():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_loss_does_not_depend_on_batch_mates_or_processes(density, event, dtype):
     """Kills reductions over the batch, and times or noise drawn by place in the part instead of the whole."""
-    objective = DenoisingScoreMatching(density, EDMWeight())
-    model, x0 = Preconditioned(Waves(), VP(), EDMPrecond()), data(7, *event).to(dtype)
+    objective = DenoisingScoreMatching(density, EDMWeight(0.5))
+    model, x0 = Preconditioned(Waves(), VP(), EDMPrecond(0.5)), data(7, *event).to(dtype)
     whole = objective(model, x0, noise=Noise.per_batch(5, 7).at(2))
     assert whole.dtype == dtype and len(set(whole.tolist())) == 7
     for positions in ([0, 2, 4, 6], [1, 3, 5], [6, 0], [3]):
@@ -372,12 +372,12 @@ def test_label_dropout_is_its_objective_under_the_labels_that_remain(rate, seen)
         (lambda: LabelDropout(rate=1.5), r"\[0, 1\]; got 1.5"),
         (lambda: LabelDropout(rate=-0.1), r"\[0, 1\]; got -0.1"),
         (lambda: LabelDropout(rate=math.nan), r"\[0, 1\]; got nan"),
-        (lambda: NormalLogSNR(std=0.0), "std must be positive; got 0.0"),
-        (lambda: NormalLogSNR(std=math.nan), "got nan"),
+        (lambda: LogNormalSigma(std=0.0), "std must be positive; got 0.0"),
+        (lambda: LogNormalSigma(std=math.nan), "got nan"),
         (lambda: EDMWeight(0.0), "sigma_data.*got 0.0"),
         (lambda: EDMWeight(-1.0), "sigma_data.*got -1.0"),
-        (lambda: MinSNR(0.0), "gamma.*got 0.0"),
-        (lambda: MinSNR(-5.0), "gamma.*got -5.0"),
+        (lambda: MinSNRWeight(0.0), "gamma.*got 0.0"),
+        (lambda: MinSNRWeight(-5.0), "gamma.*got -5.0"),
         (
             lambda: LabelDropout()(Scaled(VP(), 1.0), torch.zeros(2), noise=Noise.per_batch(0, 2)),
             "needs labels: give data with labels",

@@ -106,7 +106,7 @@ def test_gradients_pass_through_integrate() -> None:
 def test_networks_run_in_evaluation_mode_and_are_left_as_they_were() -> None:
     with seeded(0):
         net = MLP((2,), features=16, dropout=0.5)
-    model = Preconditioned(net, VP(), EDMPrecond())
+    model = Preconditioned(net, VP(), EDMPrecond(0.5))
     net.layers[0].eval()  # a mixed state must survive
     before = [m.training for m in model.modules()]
     a, b = (sample(model, (2,), grids.karras(VP(), 4), DDIM(), seeds=[0]) for _ in range(2))
@@ -154,11 +154,12 @@ def test_bad_requests_are_refused() -> None:
         ({"seeds": [2**64]}, "seed must lie"),
         ({"seeds": torch.zeros(2)}, "1-D tensor of integers"),
         ({"batch_size": 0}, "batch_size"),
-        ({"times": [0.5]}, "at least 2 points"),
+        ({"times": [1.0]}, "at least 2 points"),
         ({"times": [2.0, 0.5]}, r"lie in \[0, 1.0\]; got 2.0"),
-        ({"times": [float("nan"), 0.5]}, "got nan"),
-        ({"times": [0.5, 0.5, 0.1]}, "0.5 twice"),
-        ({"times": [0.0, 0.5]}, "no value at t = 0"),
+        ({"times": [1.0, float("nan")]}, "got nan"),
+        ({"times": [1.0, 0.5, 0.5, 0.1]}, "must decrease"),
+        ({"times": [0.1, 0.5, 1.0]}, "must decrease"),
+        ({"times": [0.5, 0.1, 0.0]}, "T = 1.0; got times that begin at 0.5"),
         ({"start": (torch.zeros(3, 2), 0.5)}, r"shape \(2, 2\); got \(3, 2\)"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -169,4 +170,4 @@ def test_bad_requests_are_refused() -> None:
 
 def _labelled() -> Denoiser:
     with seeded(0):
-        return Preconditioned(MLP((2,), 3, 16), VP(), EDMPrecond()).given(label=torch.tensor([0, 1]))
+        return Preconditioned(MLP((2,), 3, 16), VP(), EDMPrecond(0.5)).given(label=torch.tensor([0, 1]))

@@ -226,7 +226,7 @@ def test_networks_predict_what_their_preconditioner_is_called_for(precond):
 
 @every_process
 def test_float32_denoising_costs_rounding_only(sde):
-    model, x, t = Preconditioned(Waves(), sde, EDMPrecond()), normals(4, 3, 8, 8), times(sde)
+    model, x, t = Preconditioned(Waves(), sde, EDMPrecond(0.5)), normals(4, 3, 8, 8), times(sde)
     x = sde.perturb(0.5 * x, t, normals(4, 3, 8, 8, draw=1)).float()
     got = model(x, t)
     assert got.dtype == torch.float32
@@ -238,7 +238,7 @@ def test_a_network_of_another_shape_is_an_error():
         def forward(self, x: Tensor, noise: Tensor) -> Tensor:
             return x[:, :2]
 
-    model = Preconditioned(Wrong(), VP(), EDMPrecond())
+    model = Preconditioned(Wrong(), VP(), EDMPrecond(0.5))
     with pytest.raises(ValueError, match=r"Wrong returned shape \(4, 2\) .* \(4, 3\).*event shape \(3,\)"):
         model(normals(4, 3), torch.tensor(0.5))
 

@@ -439,3 +439,43 @@ def test_constant_beta_is_the_ornstein_uhlenbeck_process():
     sde, t = VP(beta_min=2.0, beta_max=2.0), at(0.1, 0.5, 1)
     torch.testing.assert_close(sde.sigma(t) ** 2, -torch.expm1(-2 * t), rtol=1e-14, atol=0)
     torch.testing.assert_close(sde.time(sde.log_snr(t)), t, rtol=1e-13, atol=0)
+
+
+class Brownian(GaussianSDE):
+    def alpha(self, t):
+        return torch.ones_like(t)
+
+    def sigma(self, t):
+        return t.sqrt()
+
+
+def test_brownian_motion_has_unit_diffusion_from_the_start():
+    sde = Brownian()
+    assert float(sde.g(torch.tensor(0.0).double())) == pytest.approx(1, abs=1e-9)
+    assert bool(torch.isfinite(sde.simulate(torch.zeros(1, 1), [0, 0.5, 1.0], noise=Noise.per_sample([0]))).all())
+
+
+class Backwards(GaussianSDE):
+    def alpha(self, t):
+        return torch.ones_like(t)
+
+    def sigma(self, t):
+        return 2 - t
+
+
+def test_a_process_that_loses_noise_is_refused():
+    with pytest.raises(ValueError, match="must decrease in time"):
+        Backwards().knots([1.0, 0.5])
+
+
+def test_rates_that_cancel_at_the_end_are_integrated_in_between():
+    sde = LinearSDE(
+        lambda t: 20.0 * ((t - 0.3).abs() < 0.05) - 20.0 * ((t - 0.7).abs() < 0.05),
+        lambda t: (t - 0.8).clamp(min=0) ** 4 * 1000,
+    )
+    try:
+        alpha = float(sde.alpha(torch.tensor(0.5).double()))
+    except ValueError as error:  # jumps may be refused, but never give a wrong number
+        assert "do not converge" in str(error)
+    else:
+        assert alpha == pytest.approx(math.exp(2), rel=1e-9)

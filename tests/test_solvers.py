@@ -10,7 +10,7 @@ import torch
 from processes import PROCESSES, name
 from torch import Tensor
 
-from scorefield import VE, VP, GaussianSDE, Knot, Noise, gaussian, grids, sample
+from scorefield import EDM, VE, VP, GaussianSDE, Knot, Noise, gaussian, grids, sample
 from scorefield.certify import output_law
 from scorefield.sampling import integrate, network_calls
 from scorefield.score import Denoiser
@@ -25,8 +25,10 @@ from scorefield.solvers import (
     Langevin,
     PredictorCorrector,
     Solver,
+    Step,
     UniPC,
 )
+from scorefield.solvers.exponential import ExponentialSolver
 
 VARIANCES = torch.tensor([0.05, 0.3, 1.0, 3.0])
 SOLVERS: list[Solver] = [
@@ -126,18 +128,34 @@ def test_euler_maruyama_step(eta: float) -> None:
     assert coefs.noise == pytest.approx(math.sqrt(eta * beta * h), rel=1e-12)
 
 
-def test_langevin_step_uses_the_norms_of_each_sample() -> None:
+def test_langevin_step() -> None:
     sde, snr = VP(), 0.2
     model = gaussian(sde, torch.zeros(3), torch.eye(3))
     now, next = sde.knots([0.5, 0.4])
     noise = Noise.per_sample([7, 8])
     x = torch.tensor([[1.0, 2.0, 3.0], [-10.0, 0.0, 30.0]], dtype=torch.float64)
     y = Langevin(snr).step(model, x, now, next, None, noise=noise).x
-    for row, seed in zip(range(2), (7, 8), strict=True):
-        z = Noise.per_sample([seed]).normal(x[:1])[0]
-        s = -x[row]  # N(0, 1) stays N(0, 1) under VP
-        eps = 2 * (now.alpha / next.alpha) ** 2 * (snr * z.norm() / s.norm()) ** 2
-        torch.testing.assert_close(y[row], x[row] + eps * s + (2 * eps).sqrt() * z)
+    eps = 2 * (snr * next.sigma) ** 2
+    torch.testing.assert_close(y, (1 - eps) * x + math.sqrt(2 * eps) * noise.normal(x))  # N(0, 1) stays so under VP
+
+
+@pytest.mark.parametrize("corrector_first", [False, True])
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+def test_predictor_corrector_comes_to_the_law_of_the_data(sde: GaussianSDE, corrector_first: bool) -> None:
+    # steps scaled by the norms of single samples have no variance in few dimensions: the law would be far off
+    solver = PredictorCorrector(DDIM(), Langevin(), corrector_first=corrector_first)
+    errors = [output_law(solver, grids.uniform_log_snr(sde, n), sde, VARIANCES).error for n in (50, 100, 200)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.02
+
+
+@pytest.mark.parametrize("solver", [DPMSolverPP(3), ExponentialAdams(4), UniPC(2), UniPC(3), UniPC(4)], ids=str)
+def test_the_first_step_bounds_the_order(solver: Solver) -> None:
+    # where the solution bends from the start, unlike near T of a long process
+    sde = EDM(T=2.0, t_min=0.1, t_end=0.1)
+    v = torch.tensor([1.0, 0.3])
+    errors = [output_law(solver, grids.uniform_log_snr(sde, n + 1)[:-1], sde, v).error for n in (128, 256)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.25)
 
 
 def test_predictor_corrector_makes_its_steps_in_order() -> None:
@@ -196,7 +214,7 @@ def test_network_calls_are_counted_truthfully(solver: Solver) -> None:
     assert model.calls == network_calls(solver, times[:-1])
 
 
-@pytest.mark.parametrize("solver", [s for s in LINEAR if isinstance(s, ExponentialAdams) and s.order < 3], ids=str)
+@pytest.mark.parametrize("solver", [s for s in LINEAR if isinstance(s, ExponentialSolver) and s.order < 3], ids=str)
 @pytest.mark.parametrize("sde", PROCESSES, ids=name)
 def test_stable_with_few_steps(solver: Solver, sde: GaussianSDE) -> None:
     for steps in (2, 3, 5, 10):
@@ -204,9 +222,29 @@ def test_stable_with_few_steps(solver: Solver, sde: GaussianSDE) -> None:
         assert bool((law.std <= 3 * law.target).all()), steps
 
 
-def test_certification_refuses_a_step_that_is_not_linear() -> None:
-    with pytest.raises(ValueError, match="not a linear function"):
-        output_law(Langevin(), [0.5, 0.4, 0.3], VP(), VARIANCES)
+class _Sine(Solver):
+    """A step that is not linear."""
+
+    convergence_order = calls = 1
+
+    def step(self, model, x, now, next, state, *, noise):
+        return Step(DDIM().step(model, x.sin(), now, next, None, noise=noise).x)
+
+
+class _Mean(Solver):
+    """A step that mixes components."""
+
+    convergence_order = calls = 1
+
+    def step(self, model, x, now, next, state, *, noise):
+        y = DDIM().step(model, x, now, next, None, noise=noise).x
+        return Step(y.mean(1, keepdim=True).expand_as(y))
+
+
+@pytest.mark.parametrize("solver", [_Sine(), _Mean()])
+def test_certification_refuses_steps_that_are_not_linear_in_each_component(solver: Solver) -> None:
+    with pytest.raises(ValueError, match="not a linear function of each component"):
+        output_law(solver, [0.5, 0.4, 0.3], VP(), VARIANCES)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from torch import nn
 from scorefield import VP, Denoiser, EDMPrecond, Preconditioned, gaussian
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, UNet, seeded
-from scorefield.objectives import DenoisingScoreMatching, EDMWeight, LabelDropout, NormalLogSNR, Objective
+from scorefield.objectives import DenoisingScoreMatching, EDMWeight, LabelDropout, LogNormalSigma, Objective
 from scorefield.train import EMA, Batches, Optimisation, TrainState, train, validation_loss
 
-OBJECTIVE = DenoisingScoreMatching(NormalLogSNR(-0.5), EDMWeight(1.0))
+OBJECTIVE = DenoisingScoreMatching(LogNormalSigma(-0.5), EDMWeight(1.0))
 
 
 def normal(*shape, seed=0):
@@ -353,7 +353,7 @@ class Fit(Denoiser):
 
 def test_training_finds_the_mean_and_standard_deviation_of_its_data():
     x = 0.4 * normal(4096, 1) + 1.5
-    objective = DenoisingScoreMatching(NormalLogSNR(math.log(0.4), 0.7), EDMWeight(0.4))
+    objective = DenoisingScoreMatching(LogNormalSigma(math.log(0.4), 0.7), EDMWeight(0.4))
     optimisation = Optimisation(lr=0.02, warmup=0, decay=400, half_life=1e5)
     state = TrainState(Fit(VP()), optimisation, seed=0)
     for _ in train(state, Batches(ArrayDataset(x), Affine(), 1024, seed=0), objective, steps=400):

@@ -14,12 +14,12 @@ from scorefield.likelihood import LogProb as LogProb
 from scorefield.likelihood import decode as decode
 from scorefield.likelihood import encode as encode
 from scorefield.likelihood import log_prob as log_prob
+from scorefield.linear import LinearSDE as LinearSDE
 from scorefield.model import ScoreModel as ScoreModel
 from scorefield.processes import EDM as EDM
 from scorefield.processes import VE as VE
 from scorefield.processes import VP as VP
 from scorefield.processes import Cosine as Cosine
-from scorefield.processes import LinearSDE as LinearSDE
 from scorefield.processes import Power as Power
 from scorefield.processes import Rectified as Rectified
 from scorefield.processes import SubVP as SubVP

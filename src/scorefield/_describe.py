@@ -1,7 +1,8 @@
 """Objects as plain JSON values and back: an object is its class's name and the arguments that built it.
 
 By the convention that scikit-learn made popular, every constructor argument is kept as an attribute of the same name.
-Reading a description runs nothing from the file: names are looked up among given classes.
+Reading a description runs nothing from the file: names are looked up among given classes. A class of scorefield goes by
+its bare name, any other by that of its module as well, so that neither is taken for the other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def describe(value: Any) -> Any:
     cls = type(value)
     if inspect.isroutine(value) or cls.__module__ == "builtins":
         raise TypeError(f"{value!r} cannot be saved: write it as a class whose arguments are numbers")
-    described: dict[str, Any] = {"class": cls.__name__}
+    described: dict[str, Any] = {"class": class_name(cls)}
     for name in inspect.signature(cls).parameters:
         if not hasattr(value, name):
             raise TypeError(
@@ -35,8 +36,13 @@ def describe(value: Any) -> Any:
     return described
 
 
+def class_name(cls: type) -> str:
+    """What a class is called in a description."""
+    return cls.__name__ if cls.__module__.startswith("scorefield.") else f"{cls.__module__}.{cls.__name__}"
+
+
 def build(described: Any, classes: Mapping[str, type]) -> Any:
-    """The object of a description; sequences become tuples."""
+    """The object of a description; sequences become tuples. `classes` has them by their `class_name`."""
     if isinstance(described, list):
         return tuple(build(item, classes) for item in described)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(described, dict):

@@ -96,13 +96,19 @@ class GaussianMixture(Denoiser):
         if not noise_std > 0:
             raise ValueError(f"the exact posterior needs noise_std > 0; got {noise_std}")
         a, covariance = operator.to(self.means), self.covariances()
+        if a.ndim != 2 or a.shape[1] != self.means.shape[1] or y.shape != a.shape[:1]:
+            raise ValueError(
+                f"wanted an operator (m, {self.means.shape[1]}) and an observation (m,); "
+                f"got {tuple(operator.shape)} and {tuple(y.shape)}"
+            )
         gram = a @ covariance @ a.T + noise_std**2 * torch.eye(len(a)).to(a)
         gain = torch.linalg.solve(gram, a @ covariance).mT
         residual = y.to(self.means) - self.means @ a.T
         solved = torch.linalg.solve(gram, residual[..., None])[..., 0]
         log_weights = self.weights.log() - 0.5 * ((residual * solved).sum(1) + torch.logdet(gram))
         means = self.means + (gain @ residual[..., None])[..., 0]
-        remaining = covariance - gain @ a @ covariance
+        kept = torch.eye(a.shape[1]).to(a) - gain @ a  # Joseph's form, a sum of squares, does not cancel
+        remaining = kept @ covariance @ kept.mT + noise_std**2 * gain @ gain.mT
         return GaussianMixture(
             self.sde,
             log_weights.softmax(0).clamp_min(torch.finfo(torch.float64).tiny),

@@ -40,13 +40,13 @@ def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, varianc
     """The law of the states at times[-1] when they start with the true law at times[0].
 
     Args:
-        solver: any whose step is linear in the state and the noise; others are refused.
+        solver: any whose step is linear in the state and the noise, each component by itself; others are refused.
         times: as for `integrate`.
         sde: the process.
         variances: of the independent components of the data.
 
     Raises:
-        ValueError: the solver's step is not linear, as that of a Langevin corrector scaled by norms.
+        ValueError: the solver's step is not linear, or mixes components.
     """
     v = variances.double()
     model = GaussianMixture(sde, torch.ones(1), torch.zeros(1, len(v)), v[None])
@@ -59,11 +59,13 @@ def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, varianc
     x[0] = start
     coefficients = integrate(model, x, times, solver, noise=_Source(names, _unit_vector))
 
-    z = Noise.per_sample([0]).normal(x[None, :, 0])
-    given = _Source(names, lambda k, like: z[0, 1 + k].expand_as(like))
-    actual = integrate(model, z[:, :1] * start, times, solver, noise=given)
-    if not torch.allclose(actual, z @ coefficients, rtol=1e-8, atol=1e-10 * float(coefficients.abs().max())):
-        raise ValueError(f"{solver} cannot be certified: its step is not a linear function of the state and its noise")
+    z = Noise.per_sample([0]).normal(x[None])[0]
+    actual = integrate(model, z[:1] * start, times, solver, noise=_Source(names, lambda k, _: z[1 + k : 2 + k]))
+    predicted = (z * coefficients).sum(0, keepdim=True)
+    if not torch.allclose(actual, predicted, rtol=1e-8, atol=1e-10 * float(coefficients.abs().max())):
+        raise ValueError(
+            f"{solver} cannot be certified: its step is not a linear function of each component and its noise"
+        )
     return OutputLaw(coefficients.norm(dim=0), target)
 
 

@@ -88,14 +88,15 @@ class Hutchinson:
     exact: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.probes <= 256:
-            raise ValueError(f"probes must lie in 1..256; got {self.probes}")
+        if not 1 <= self.probes <= 255:  # part 255 of a sample's noise dequantises it
+            raise ValueError(f"probes must lie in 1..255; got {self.probes}")
 
     def directions(self, like: Float[Tensor, "b *event"], noise: Noise) -> Float[Tensor, "K b *event"]:
         """K sign vectors for each sample."""
         return torch.stack([noise.child(k).rademacher(like) for k in range(self.probes)])
 
 
+@torch.no_grad()
 def log_prob(
     model: Score,
     x: Float[Tensor, "n *event"],
@@ -108,6 +109,10 @@ def log_prob(
     progress: bool = False,
 ) -> LogProb:
     """log p(x) of the model's probability-flow ODE, by RK4 on equal steps of the log-SNR from t_min to T.
+
+    `stderr` is that of the probes; the error of the ODE solver is not in it. It falls with the fourth power of `steps`:
+    compare two of them where it matters, above all for a process that starts from little noise (SubVP: 0.1 nats at
+    50 steps for sharp data, where VP has 0.02).
 
     Args:
         model: a score of a Gaussian process, without conditioning or with it bound by `given`.
@@ -222,7 +227,10 @@ def _flow(
         with torch.enable_grad():
             xbar = y[0].detach().requires_grad_()
             denoised = denoiser(knot.alpha * xbar, knot.time)
-            (products,) = torch.autograd.grad(denoised, xbar, directions, is_grads_batched=True)
+            if denoised.requires_grad:
+                (products,) = torch.autograd.grad(denoised, xbar, directions, is_grads_batched=True)
+            else:  # D does not depend on x
+                products = torch.zeros_like(directions)
         forms = (directions * products).reshape(*directions.shape[:2], -1).sum(2).mT
         return y[0] - denoised.detach(), d - (forms.sum(1, keepdim=True) if exact else forms)
 

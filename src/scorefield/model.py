@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield import likelihood, processes, score
+from scorefield import likelihood, linear, processes, score
 from scorefield import nn as networks
-from scorefield._describe import build, describe
+from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, transforms
 from scorefield.likelihood import Divergence, LogProb
 from scorefield.sampling import default, sample
-from scorefield.score import Denoiser, placement
+from scorefield.score import Denoiser, evaluating, placement
 from scorefield.solvers import Solver
 
 FORMAT = 1
@@ -43,6 +43,7 @@ class ScoreModel:
         transform: between the data's units and the model's space.
         classes: number of classes, 0 without labels.
         about: plain values to keep with the model: how it was trained, on what.
+        needs_label: the denoiser was trained with labels alone, so that it knows nothing of data without.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class ScoreModel:
         transform: Transform | None = None,
         classes: int = 0,
         about: Mapping[str, Any] | None = None,
+        needs_label: bool = False,
     ) -> None:
         self.denoiser, self.event_shape = denoiser, tuple(index(side) for side in event_shape)
-        self.transform, self.classes, self.about = transform or Affine(), index(classes), dict(about or {})
+        self.transform, self.classes = transform or Affine(), index(classes)
+        self.about, self.needs_label = dict(about or {}), needs_label
         if min(self.event_shape, default=1) < 1 or self.classes < 0:
             raise ValueError(
                 f"wanted sides of at least 1 and classes of at least 0; got {self.event_shape} and {self.classes}"
@@ -83,7 +86,7 @@ class ScoreModel:
         Args:
             seeds: one 64-bit integer for each sample; a sample depends on its own alone.
             steps: network calls for each sample with the default solver and grid.
-            label: one class for all, or one for each sample; any class by default.
+            label: one class for all, or one for each sample; any class by default, unless the model needs one.
             solver: instead of the default one.
             times: instead of the default grid of `steps` steps.
             batch_size: samples in one network call; all by default.
@@ -172,14 +175,16 @@ class ScoreModel:
         z = latent.to(**placement(self.denoiser))
         return self.transform.inverse(likelihood.decode(self._given(label, len(z), cond), z, steps=steps))
 
-    def score(self, x: Tensor, t: Tensor, *, label: int | Tensor | None = None, **cond: Tensor | None) -> Tensor:
+    def score(
+        self, x: Tensor, t: Tensor | float, *, label: int | Tensor | None = None, **cond: Tensor | None
+    ) -> Tensor:
         """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers."""
         self._check_shape(x)
-        place = placement(self.denoiser)
-        with torch.enable_grad():
+        place, times = placement(self.denoiser), torch.as_tensor(t, dtype=torch.float64)
+        with torch.enable_grad(), evaluating(self.denoiser):
             x = x.detach().to(place["device"], x.dtype if x.is_floating_point() else place["dtype"], copy=True)
             z = self.transform.forward(x.requires_grad_(), torch.zeros_like(x))
-            value = self._given(label, len(x), cond).score(z.detach().to(**place), t)
+            value = self._given(label, len(x), cond).score(z.detach().to(**place), times)
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
         return gradient
 
@@ -190,6 +195,7 @@ class ScoreModel:
             "format": FORMAT,
             "event_shape": list(self.event_shape),
             "classes": self.classes,
+            "needs_label": self.needs_label,
             "transform": describe(self.transform),
             "denoiser": describe(self.denoiser),
             "about": self.about,
@@ -213,18 +219,18 @@ class ScoreModel:
         """
         path = Path(path)
         config = _read_config(path)
-        known = {c.__name__: c for c in (*_own_classes(), *classes)}
+        known = {class_name(c): c for c in (*_own_classes(), *classes)}
         try:
             with networks.seeded(0):  # initial weights, replaced below
                 parts = {key: build(config[key], known) for key in ("denoiser", "transform")}
             for key, kind in {"denoiser": Denoiser, "transform": Transform}.items():
                 if not isinstance(parts[key], kind):
                     raise ValueError(f"its {key} is {str(config[key])[:80]}")
-            if not isinstance(config["about"], dict):
-                raise ValueError(f"its about is {str(config['about'])[:80]}")
-            model = cls(
-                parts["denoiser"], config["event_shape"], parts["transform"], config["classes"], config["about"]
-            )
+            for key, kind in {"about": dict, "needs_label": bool}.items():
+                if not isinstance(config[key], kind):
+                    raise ValueError(f"its {key} is {str(config[key])[:80]}")
+            rest = {key: config[key] for key in ("event_shape", "classes", "needs_label", "about")}
+            model = cls(**parts, **rest)
         except BROKEN as error:
             reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
             raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
@@ -238,11 +244,18 @@ class ScoreModel:
         """The denoiser under its conditions, each checked."""
         bound = {name: value for name, value in cond.items() if value is not None}
         if label is not None:
-            bound["label"] = value = torch.as_tensor(label)
-            whole = value.numel() > 0 and not value.is_floating_point() and not value.is_complex()
+            value = torch.as_tensor(label)
+            whole = value.numel() > 0 and value.ndim < 2 and not value.is_floating_point() and not value.is_complex()
             if not whole or int(value.min()) < 0 or int(value.max()) >= self.classes:
                 wanted = f"integers from 0 to {self.classes - 1}" if self.classes else "none: the model has no classes"
-                raise ValueError(f"label: wanted {wanted}; got {value.unique().tolist()[:8]}")
+                raise ValueError(
+                    f"label: wanted {wanted}; got {value.unique().tolist()[:8]} of shape {tuple(value.shape)}"
+                )
+            bound["label"] = value.long()
+        elif self.needs_label:
+            raise ValueError(
+                "this model was trained with labels alone, so that it knows nothing of data without: give a label"
+            )
         for name, value in bound.items():
             if value.ndim and len(value) != n:
                 raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")
@@ -287,7 +300,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _own_classes() -> list[type]:
     """What a saved model may be made of: the public classes of the modules that define parts of models."""
-    modules: tuple[ModuleType, ...] = (processes, score, networks, transforms)
+    modules: tuple[ModuleType, ...] = (processes, linear, score, networks, transforms)
     return [
         value
         for module in modules

@@ -1,16 +1,13 @@
-"""The Gaussian processes of the literature, each with its closed forms, and `LinearSDE` for any other affine SDE.
+"""The Gaussian processes of the literature, each with its closed forms.
 
 B(t) stands for the integral of beta from 0 to t.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -324,99 +321,3 @@ class EDM(GaussianSDE):
 def _require_below_one(sde: SDE) -> None:
     if sde.T >= 1:
         raise ValueError(f"{type(sde).__name__} needs T < 1, since its g is infinite at 1; got T={sde.T}")
-
-
-NODES = 8  # Gauss-Legendre nodes in a cell
-CELLS = 64, 1 << 16  # cells of [0, T]: as many as the integrals need, between these two
-
-
-@dataclass(frozen=True)
-class LinearSDE(GaussianSDE):
-    """Any affine process dx = a(t) x dt + g(t) dw, from its two rates.
-
-        alpha = exp(A),   A = int_0^t a ds        sigma^2 = alpha^2 int_0^t g^2 exp(-2 A) ds
-
-    Both integrals are done by Gauss-Legendre quadrature on cells that are halved until they change by less than 1e-11.
-
-    Args:
-        drift_rate: a(t), from a float64 tensor to one of the same shape.
-        diffusion_rate: g(t) >= 0, likewise.
-    """
-
-    drift_rate: Callable[[Tensor], Tensor]
-    diffusion_rate: Callable[[Tensor], Tensor]
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """exp(A)."""
-        return self._integrals(t)[0].exp()
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """alpha sqrt(int g^2 exp(-2 A))."""
-        log_alpha, variance = self._integrals(t)
-        return log_alpha.exp() * variance.sqrt()
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """-log int g^2 exp(-2 A)."""
-        return -self._integrals(t)[1].log()
-
-    def a(self, t: Tensor) -> Tensor:
-        """The drift rate as given."""
-        return torch.as_tensor(self.drift_rate(t), dtype=t.dtype).expand_as(t)
-
-    def g(self, t: Tensor) -> Tensor:
-        """The diffusion rate as given."""
-        return torch.as_tensor(self.diffusion_rate(t), dtype=t.dtype).expand_as(t)
-
-    @functools.cached_property
-    def _table(self) -> tuple[Tensor, Tensor]:
-        """A and int g^2 exp(-2 A) at the ends of equal cells of [0, T]."""
-        cells, previous = CELLS[0], torch.full((2,), math.nan, dtype=torch.float64)
-        while cells <= CELLS[1]:
-            left = torch.arange(cells, dtype=torch.float64) * (self.T / cells)
-            a, v = self._cell(left, torch.full_like(left, self.T / cells))
-            zero = torch.zeros(1, dtype=torch.float64)
-            log_alpha = torch.cat((zero, a.cumsum(0)))
-            variance = torch.cat((zero, (v * (-2 * log_alpha[:-1]).exp()).cumsum(0)))
-            ends = torch.stack((log_alpha[-1], variance[-1]))
-            # an absolute error of log(alpha) is a relative one of alpha
-            if bool(((ends - previous).abs() <= 1e-11 * torch.stack((torch.ones(()), ends[1]))).all()):
-                return log_alpha, variance
-            cells, previous = 2 * cells, ends
-        raise ValueError(
-            f"the integrals of this LinearSDE's rates over [0, {self.T}] do not converge (last: log alpha(T) = "
-            f"{float(previous[0])}, int g^2/alpha^2 = {float(previous[1])}): give smooth rates, or a smaller T"
-        )
-
-    def _integrals(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        log_alpha, variance = (column.to(t.device) for column in self._table)
-        cells = len(log_alpha) - 1
-        s = t.double()
-        cell = (s * (cells / self.T)).long().clamp(0, cells - 1)
-        left = cell.double() * (self.T / cells)
-        a, v = self._cell(left, s - left)
-        return (
-            (log_alpha[cell] + a).to(t.dtype),
-            (variance[cell] + v * (-2 * log_alpha[cell]).exp()).to(t.dtype),
-        )
-
-    def _cell(self, left: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-        """int a and int g^2 exp(-2 int a) over [left, left + width], the inner integral counted from `left`."""
-        nodes, weights, inner = (column.to(left.device) for column in _quadrature())
-        s = left[..., None] + width[..., None] * nodes
-        a = self.a(s)
-        inside = (a @ inner) * width[..., None]
-        return (a @ weights) * width, ((self.g(s) ** 2 * (-2 * inside).exp()) @ weights) * width
-
-
-@functools.cache
-def _quadrature() -> tuple[Tensor, Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on [0, 1], and the matrix that integrates from 0 to each node.
-
-    The matrix is exact for polynomials below degree NODES: values @ matrix gives the integrals.
-    """
-    x, w = np.polynomial.legendre.leggauss(NODES)
-    nodes, weights = (x + 1) / 2, w / 2
-    powers = np.vander(nodes, NODES, increasing=True)
-    integrals = powers * nodes[:, None] / np.arange(1, NODES + 1)
-    matrix = np.linalg.solve(powers.T, integrals.T)
-    return torch.from_numpy(nodes), torch.from_numpy(weights), torch.from_numpy(matrix)

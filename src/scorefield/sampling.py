@@ -85,13 +85,13 @@ def sample(
     Args:
         model: the score; networks are run in evaluation mode.
         event_shape: shape of one sample.
-        times: from `scorefield.grids`, decreasing.
+        times: from `scorefield.grids`, decreasing; they begin at T if neither `prior` nor `start` is given.
         solver: the method.
         seeds: one 64-bit integer for each of the n samples.
         batch_size: samples in one network call; all n by default.
         start: states and their time t, to begin there instead of with noise: the grid's times below t are used
             (SDEdit, Meng et al. 2022, if the states are noised data).
-        prior: the law at times[0], by default the process's.
+        prior: the law at times[0], by default the process's at T.
         callback: see `integrate`; with several batches it is called for each of them.
         progress: show a progress bar.
 
@@ -110,6 +110,13 @@ def sample(
         if like.shape != (n, *shape):
             raise ValueError(f"start must hold states of shape {(n, *shape)}; got {tuple(like.shape)}")
         times = [t, *(s for s in times if s < t)]
+    if any(a <= b for a, b in pairwise(times)):
+        raise ValueError(f"times must decrease; got {times[:8]}")
+    if start is None and prior is None and times and times[0] < model.sde.T * (1 - 1e-9):
+        raise ValueError(
+            f"the process's prior is its law at T = {model.sde.T}; got times that begin at {times[0]}: give the law "
+            "there as `prior`, or states as `start`"
+        )
     batches = range(0, n, batch_size)
     total = len(batches) * (len(times) - 1)
     results: list[Tensor] = []
@@ -141,6 +148,6 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
 
 
 def network_calls(solver: Solver, times: Sequence[float]) -> int:
-    """Network calls that a sample takes: the solver's for each gap, and one for a last step onto the data."""
+    """Network calls for a sample of a Gaussian process: the solver's for each gap, and one for a last step to 0."""
     gaps = len(times) - 1
     return gaps * solver.calls if times[-1] else (gaps - 1) * solver.calls + 1

@@ -224,7 +224,7 @@ class EDMPrecond(Precond):
         sigma_data: standard deviation of the data, > 0.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: float
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:

@@ -14,6 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -86,7 +87,8 @@ class SDE(ABC):
     Args:
         T: time at which the data have become noise, > 0.
         t_min: smallest time for training and likelihoods, in (0, T).
-        t_end: time from which sampling takes its last, noise-free step to the data, in [t_min, T).
+        t_end: time from which sampling takes its last step to the data, in [t_min, T): for a Gaussian process the
+            noise-free denoise step.
     """
 
     T: float = 1.0
@@ -205,6 +207,7 @@ class GaussianSDE(SDE):
 
     def g(self, t: Tensor) -> Tensor:
         """Diffusion rate: g^2 = d(sigma^2)/dt - 2 a sigma^2."""
+        t = t.clamp_min(1e-12 * self.T)  # sigma(t) = sqrt(t) has no derivative at 0, though g has a value
         sigma = self.sigma(t)
         return (2 * sigma * (_derivative(self.sigma, t) - self.a(t) * sigma)).sqrt()
 
@@ -249,7 +252,14 @@ class GaussianSDE(SDE):
         t = torch.tensor([v for v in values if v], dtype=torch.float64)
         columns = (t, self.alpha(t), self.sigma(t), self.log_snr(t), self.a(t), self.g(t))
         rows = iter(torch.stack(columns, 1).tolist())
-        return [Knot(*next(rows)) if v else DATA for v in values]
+        knots = [Knot(*next(rows)) if v else DATA for v in values]
+        for one, other in pairwise(knots):
+            if (other.t - one.t) * (other.log_snr - one.log_snr) > 0:
+                raise ValueError(
+                    f"{self}: alpha / sigma must decrease in time; got the log-SNR {one.log_snr} at t = {one.t} and "
+                    f"{other.log_snr} at t = {other.t}"
+                )
+        return knots
 
     def knot_at(self, log_snr: float) -> Knot:
         """The point of a given log-SNR, evaluated in float64."""

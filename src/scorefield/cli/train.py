@@ -13,10 +13,10 @@ from scorefield import plot
 from scorefield._describe import describe
 from scorefield.cli.losses import LossLog
 from scorefield.cli.sources import Precision, directory, load_data, parse_device, save_figure, save_samples
-from scorefield.data import Affine, ArrayDataset, split
+from scorefield.data import Affine, split, transformed_std
 from scorefield.model import ScoreModel
 from scorefield.nn import MLP, Network, UNet, seeded
-from scorefield.objectives import DenoisingScoreMatching, EDMWeight, LabelDropout, NormalLogSNR, Objective
+from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective
 from scorefield.processes import VP
 from scorefield.score import EDMPrecond, Precond, Preconditioned
 from scorefield.sde import GaussianSDE
@@ -78,30 +78,44 @@ def train(
         raise ValueError(f"--out {out}: holds a run already: go on with it by --resume true, or name another directory")
     kept, held = split(source, held_out, seed)
     transform = Affine.fitted(kept)
-    std = data_std(kept, transform)
+    std = transformed_std(kept, transform)
     with seeded(seed):
         network = (net or usual_network(kept.event_shape))(kept.event_shape, kept.classes)
     denoiser = Preconditioned(network, sde or VP(), precond or EDMPrecond(std)).to(place)
-    objective = objective or edm_objective(std)
+    objective = objective or DenoisingScoreMatching.edm(std)
     if kept.classes and label_dropout:
         objective = LabelDropout(objective, label_dropout)
     state = TrainState(denoiser, optimisation or Optimisation(decay=steps), seed=seed)
     about = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
     run = {
         "data": data,
+        "rows": len(source),
         "held_out": held_out,
         "transform": describe(transform),
         "batch_size": batch_size,
         "denoiser": describe(denoiser),
         "objective": describe(objective),
+        "optimisation": describe(state.optimisation),
+        "precision": precision.name,
     }
+    values = "real numbers" if kept.levels is None else f"integers from 0 to {kept.levels - 1}"
+    weights = sum(p.numel() for p in network.parameters())
+    print(f"{data}: {len(kept)} events of shape {kept.event_shape}, {values}, {kept.classes or 'no'} classes;")
+    print(f"{type(denoiser.sde).__name__} process, {type(network).__name__} with {weights:,} parameters, on {place}")
     log = LossLog(out / LOSSES)
     if resume:
         state.load(out / STATE, run)
         log.load(up_to=state.step)
 
     def model() -> ScoreModel:
-        return ScoreModel(state.averaged(), kept.event_shape, transform, kept.classes, {**about, "step": state.step})
+        return ScoreModel(
+            state.averaged(),
+            kept.event_shape,
+            transform,
+            kept.classes,
+            needs_label=kept.classes > 0 and label_dropout == 0,
+            about={**about, "step": state.step},
+        )
 
     def save() -> None:
         checked = validation_loss(state, checks, objective, count=4)
@@ -129,24 +143,19 @@ def train(
                 bar.set_postfix(loss=f"{log.recent():.4g}")
     if plot.is_image(kept.event_shape) or kept.event_shape == (2,):
         count = 64 if plot.is_image(kept.event_shape) else 2000
-        x = model().sample(seeds=range(count), cond=kept.rows(torch.arange(count) % len(kept)).cond.get("cond"))
+        result, cond = model(), kept.rows(torch.arange(count) % len(kept)).cond
+        label = cond["label"] if result.needs_label else None
+        x = result.sample(seeds=range(count), label=label, cond=cond.get("cond"))
         save_samples(x, transform.levels, out / "samples.png")
-    print(f"trained {steps} steps; the model and its pictures are in {out}")
+    print(f"trained {state.step} steps; the model and its pictures are in {out}")
 
 
 def usual_network(event_shape: Sequence[int]) -> type[Network]:
     """MLP for vectors and the like; UNet for signals, images and volumes whose sides its three levels divide."""
+    if len(event_shape) == 3 and event_shape[2] in (1, 3, 4) and event_shape[0] > 4:
+        raise ValueError(
+            f"events of shape {tuple(event_shape)} look like images with their channels last: transpose them to "
+            "(n, channels, height, width), or name the network by --net"
+        )
     sides = event_shape[1:]
     return UNet if 1 <= len(sides) <= 3 and all(side % 4 == 0 and side >= 16 for side in sides) else MLP
-
-
-def data_std(data: ArrayDataset, transform: Affine) -> float:
-    """Standard deviation of the transformed data over all components, from up to 10,000 rows."""
-    x = data.rows(torch.arange(min(len(data), 10_000))).x
-    u = None if data.levels is None else torch.full(x.shape, 0.5)
-    return float(transform.forward(x, u).double().std())
-
-
-def edm_objective(sigma_data: float) -> DenoisingScoreMatching:
-    """EDM's weight and density for data of any scale: the noise levels are those of the paper relative to its 0.5."""
-    return DenoisingScoreMatching(NormalLogSNR(mean=math.log(sigma_data) - 0.5), EDMWeight(sigma_data))

@@ -41,12 +41,13 @@ class Affine(Transform):
     """z = (x - shift) / scale, for discrete data z = (x + u - shift) / scale with u uniform in (0, 1).
 
     Dequantisation makes a density of the probability of integers: log P(k) >= E_u log p(k + u)  (Theis et al. 2016).
-    The uniform numbers keep a hair away from 0 and 1, so that float32 cannot round x + u into the next integer's cell.
+    The uniform numbers keep a hair h away from 0 and 1, so that float32 cannot round x + u into the next integer's
+    cell; the bound then has log(1 - 2h) for each number, which `log_det` includes.
 
     Args:
         shift: a number, or nested tuples that broadcast against an event.
         scale: > 0, likewise.
-        levels: number of values 0, 1, ... of discrete data, None for real numbers.
+        levels: number of values 0, 1, ... of discrete data, 2 to 65,536; None for real numbers.
     """
 
     shift: float | tuple[Any, ...] = 0.0
@@ -61,8 +62,10 @@ class Affine(Transform):
             )
         if not bool(torch.isfinite(torch.tensor(self.shift, dtype=torch.float64)).all()):
             raise ValueError(f"the shift of a transform must be finite; got {self.shift}")
-        if self.levels is not None and self.levels < 2:
-            raise ValueError(f"discrete data have at least 2 levels; got {self.levels}")
+        if self.levels is not None and not 2 <= self.levels <= 65536:
+            raise ValueError(
+                f"discrete data have 2 to 65536 levels; got {self.levels}: take finer ones as real numbers"
+            )
 
     @classmethod
     def of_levels(cls, levels: int) -> Affine:
@@ -94,23 +97,37 @@ class Affine(Transform):
         if self.levels is not None:
             if u is None:
                 raise ValueError("discrete data need uniform numbers u for their dequantisation")
-            hair = self.levels * 2.0**-21
-            x = x + (hair + (1 - 2 * hair) * u)
+            x = x + (self._hair + (1 - 2 * self._hair) * u)
         elif not x.is_floating_point():
             x = x.to(torch.get_default_dtype())
         return (x - self._tensor(self.shift, x)) / self._tensor(self.scale, x)
 
     def inverse(self, z: Float[Tensor, "b *event"]) -> Tensor:
-        """z scale + shift; for discrete data the integer below it, within the levels."""
-        x = z * self._tensor(self.scale, z) + self._tensor(self.shift, z)
+        """z scale + shift, as float64 if float32 is too coarse for the shift; for discrete data the integer below it.
+
+        Raises:
+            ValueError: discrete data of values that are not finite.
+        """
+        wide = z.double()
+        shift, scale = self._tensor(self.shift, wide), self._tensor(self.scale, wide)
+        x = wide * scale + shift
         if self.levels is None:
-            return x
+            return x if bool((shift.abs() > 1024 * scale).any()) else x.to(z.dtype)
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError(
+                f"{int((~torch.isfinite(x)).sum())} values of the model's space are not finite, so they stand for no "
+                "integers: the solver has diverged (take more steps), or the model"
+            )
         return x.floor().clamp(0, self.levels - 1).to(torch.uint8 if self.levels <= 256 else torch.int32)
 
     def log_det(self, x: Tensor) -> Float[Tensor, "b"]:
-        """-sum log scale."""
-        total = torch.tensor(self.scale, dtype=torch.float64).log().expand(x.shape[1:]).sum()
-        return torch.full((len(x),), -float(total), dtype=torch.float64, device=x.device)
+        """-sum log scale; for discrete data and log(1 - 2h) for each number."""
+        logs = torch.tensor(self.scale, dtype=torch.float64).log() - math.log1p(-2 * self._hair)
+        return torch.full((len(x),), -float(logs.expand(x.shape[1:]).sum()), dtype=torch.float64, device=x.device)
+
+    @property
+    def _hair(self) -> float:
+        return 0.0 if self.levels is None else self.levels * 2.0**-21
 
     @staticmethod
     def _tensor(value: Any, like: Tensor) -> Tensor:
@@ -124,3 +141,10 @@ def _nested(values: Tensor) -> Any:
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
     """-log2 P / d from the log-probability of d discrete values."""
     return nats / (-dims * math.log(2))
+
+
+def transformed_std(data: ArrayDataset, transform: Transform) -> float:
+    """Standard deviation over all components of the transformed data, from up to 10,000 rows: EDM's sigma_data."""
+    x = data.rows(torch.arange(min(len(data), 10_000))).x
+    u = None if transform.levels is None else torch.full(x.shape, 0.5)
+    return float(transform.forward(x, u).double().std())

@@ -68,9 +68,12 @@ class ConditionEmbedding(nn.Module):
                 raise ValueError(
                     "this network takes no condition vector: build it with cond_features=..., or leave it out"
                 )
-        elif cond is None or cond.shape[-1] != self.cond_features:
+        elif cond is None or cond.ndim != 2 or cond.shape[1] != self.cond_features:
             got = None if cond is None else tuple(cond.shape)
-            raise ValueError(f"this network needs a condition `cond` of {self.cond_features} features; got {got}")
+            raise ValueError(
+                f"this network needs a condition `cond` of shape (b, {self.cond_features}), one row for each "
+                f"sample; got {got}"
+            )
         else:
             h = h + self.cond(cond.to(h.dtype))
         return self.out(nn.functional.silu(h))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
@@ -10,8 +11,8 @@ from torch import Tensor
 from scorefield._noise import Noise
 from scorefield._shapes import event_sum, expand
 from scorefield.objectives.objective import Objective
-from scorefield.objectives.time_densities import TimeDensity, UniformTime
-from scorefield.objectives.weights import Simple, Weight
+from scorefield.objectives.time_densities import LogNormalSigma, TimeDensity, UniformTime
+from scorefield.objectives.weights import EDMWeight, SimpleWeight, Weight
 from scorefield.score import Denoiser, Preconditioned
 
 
@@ -30,7 +31,12 @@ class DenoisingScoreMatching(Objective):
     """
 
     density: TimeDensity = field(default_factory=UniformTime)
-    weight: Weight = field(default_factory=Simple)
+    weight: Weight = field(default_factory=SimpleWeight)
+
+    @classmethod
+    def edm(cls, sigma_data: float) -> DenoisingScoreMatching:
+        """EDM's weight, and its noise levels relative to the data's standard deviation (0.5 in the paper)."""
+        return cls(LogNormalSigma(mean=math.log(sigma_data) - 0.5), EDMWeight(sigma_data))
 
     def __call__(
         self, model: Denoiser, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor

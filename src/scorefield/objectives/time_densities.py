@@ -42,12 +42,12 @@ class UniformLogSNR(TimeDensity):
 
 
 @dataclass(frozen=True)
-class NormalLogSNR(TimeDensity):
+class LogNormalSigma(TimeDensity):
     """log(sigma / alpha) ~ N(mean, std^2), cut off at the process's range  (Karras et al. 2022, table 1).
 
     Args:
-        mean: of log(sigma / alpha).
-        std: > 0.
+        mean: of log(sigma / alpha), P_mean of the paper.
+        std: P_std of the paper, > 0.
     """
 
     mean: float = -1.2

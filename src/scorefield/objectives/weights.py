@@ -3,13 +3,13 @@
 The loss is E_{log_snr ~ p} [w/2 |ehat - eps|^2], that is int w p / 2 |ehat - eps|^2 dlog_snr, so what a network is
 trained for is the product w p (Kingma & Gao 2023, "Understanding diffusion objectives as the ELBO").
 
-| published objective                          | density               | weight               |
-|----------------------------------------------|-----------------------|----------------------|
-| NCSN, DDPM "simple", SDE with lambda = sigma^2 | UniformTime         | Simple               |
-| SDE with lambda = g^2: maximum likelihood    | UniformTime           | Likelihood           |
-| the same, importance-sampled (ScoreFlow, VDM) | UniformLogSNR        | Likelihood           |
-| EDM                                          | NormalLogSNR          | EDMWeight            |
-| min-SNR                                      | UniformTime           | MinSNR               |
+| published objective                             | density        | weight           |
+|-------------------------------------------------|----------------|------------------|
+| NCSN, DDPM "simple", SDE with lambda = sigma^2   | UniformTime    | SimpleWeight     |
+| SDE with lambda = g^2: maximum likelihood        | UniformTime    | LikelihoodWeight |
+| the same, importance-sampled (ScoreFlow, VDM)    | UniformLogSNR  | LikelihoodWeight |
+| EDM                                             | LogNormalSigma | EDMWeight        |
+| min-SNR                                         | UniformTime    | MinSNRWeight     |
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Weight(ABC):
 
 
 @dataclass(frozen=True)
-class Simple(Weight):
+class SimpleWeight(Weight):
     """w = 1: lambda = sigma^2 of Song et al. 2021, "simple" of Ho et al. 2020."""
 
     def __call__(self, log_snr: Tensor, p: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Simple(Weight):
 
 
 @dataclass(frozen=True)
-class Likelihood(Weight):
+class LikelihoodWeight(Weight):
     """w = 1 / p: lambda = g^2, the bound on -log p whatever the density  (Song et al. 2021, "ScoreFlow", eq. 8)."""
 
     def __call__(self, log_snr: Tensor, p: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class EDMWeight(Weight):
         sigma_data: standard deviation of the data, > 0.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: float
 
     def __post_init__(self) -> None:
         if not self.sigma_data > 0:
@@ -66,7 +66,7 @@ class EDMWeight(Weight):
 
 
 @dataclass(frozen=True)
-class MinSNR(Weight):
+class MinSNRWeight(Weight):
     """w = min(1, gamma / SNR), which is min(SNR, gamma) on |D - x_0|^2  (Hang et al. 2023).
 
     Args:

@@ -1,10 +1,10 @@
-"""Exponential Adams methods: DDIM, ancestral sampling, DPM-Solver++, UniPC and their stochastic forms are one class."""
+"""Exponential Adams methods: one family of DDIM, ancestral sampling, DPM-Solver++, UniPC and their stochastic forms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -25,8 +25,7 @@ class _Past(NamedTuple):
     integral: Tensor
 
 
-@dataclass(frozen=True)
-class ExponentialAdams(Solver):
+class ExponentialSolver(Solver):
     """Exact in its linear part and its noise, a polynomial through past denoised states for the rest.
 
     With tau = log(alpha / sigma), h = tau_b - tau_a and H = (1 + eta) h, the reverse process of stochasticity eta obeys
@@ -38,17 +37,19 @@ class ExponentialAdams(Solver):
     repairs the last one by the polynomial that has the value just computed as well, which costs no network call
     (Zhao et al. 2023, "UniPC"). A step onto the data (sigma_b = 0) is the denoise step of the sampling loop.
 
-    The weights are the exact integrals, as in Lu et al. 2022 ("DPM-Solver++", eq. 9, 17), where published code rounds
-    some of them to values that agree in the leading order alone, and one of third order by half.
+    The weights are the exact integrals; published methods replace some by values that agree to leading order, such as
+    2M the weight of the slope  (Lu et al., arXiv 2211.01095, section 4).
 
-    Args:
+    Subclasses give the three numbers.
+
+    Attributes:
         order: number of denoised states in the polynomial, 1 to 4.
         corrector: repair each step by UniPC's corrector.
         eta: stochasticity, >= 0: 0 is the probability-flow ODE, 1 the reverse SDE. DDIM's parameter is another one,
             eta_ddim^2 (1 - e^{-2h}) = 1 - e^{-2 eta h}; they agree at 0 and 1.
     """
 
-    order: int = 2
+    order: int = 1
     corrector: bool = False
     eta: float = 0.0
 
@@ -60,8 +61,12 @@ class ExponentialAdams(Solver):
 
     @property
     def convergence_order(self) -> int:
-        """`order`, one more with the corrector, at most 2 with noise."""
-        full = self.order + self.corrector
+        """`order` up to 2, one more with the corrector, at most 2 with noise.
+
+        A step has order `order` + 1 once the past is long enough, but the first one, which knows a single denoised
+        state, has 2, or 3 with the corrector, and its error stays.
+        """
+        full = min(self.order, 2) + self.corrector
         return min(full, 2) if self.eta else full
 
     @property
@@ -103,6 +108,58 @@ class ExponentialAdams(Solver):
         return total
 
 
+@dataclass(frozen=True)
+class ExponentialAdams(ExponentialSolver):
+    """Any member of the family.
+
+    Args:
+        order: number of denoised states in the polynomial, 1 to 4.
+        corrector: repair each step by UniPC's corrector.
+        eta: stochasticity, >= 0.
+    """
+
+    order: int = 2
+    corrector: bool = False
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class DDIM(ExponentialSolver):
+    """Denoising diffusion implicit models, deterministic  (Song, Meng & Ermon 2021, eq. 12 with sigma = 0)."""
+
+
+@dataclass(frozen=True)
+class Ancestral(ExponentialSolver):
+    """Ancestral sampling: x_b drawn from p(x_b | x_a, x_0 = D)  (Ho et al. 2020, eq. 6-7, for any pair of times)."""
+
+    eta: float = field(default=1.0, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class DPMSolverPP(ExponentialSolver):
+    """DPM-Solver++ in its multistep form, 2M by default; with eta = 1 its SDE form  (Lu et al., arXiv 2211.01095).
+
+    Args:
+        order: 1, 2 or 3.
+        eta: stochasticity, >= 0.
+    """
+
+    order: int = 2
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class UniPC(ExponentialSolver):
+    """The unified predictor-corrector  (Zhao et al. 2023).
+
+    Args:
+        order: of the predictor, 1 to 4.
+    """
+
+    order: int = 3
+    corrector: bool = field(default=True, init=False, repr=False)
+
+
 def _weights(nodes: Sequence[float], H: float) -> list[float]:
     """w_j = int_0^1 H e^{-H (1 - v)} L_j(v) dv for the Lagrange polynomials L_j of the nodes."""
     moments = _moments(len(nodes), H)
@@ -129,32 +186,3 @@ def _moments(count: int, H: float) -> list[float]:
     for k in range(1, count):
         moments.append(1 - k * moments[-1] / H)
     return moments
-
-
-def DDIM() -> ExponentialAdams:
-    """Denoising diffusion implicit models, deterministic  (Song, Meng & Ermon 2021, eq. 12 with sigma = 0)."""
-    return ExponentialAdams(order=1)
-
-
-def Ancestral() -> ExponentialAdams:
-    """Ancestral sampling: x_b drawn from p(x_b | x_a, x_0 = D)  (Ho et al. 2020, eq. 6-7, for any pair of times)."""
-    return ExponentialAdams(order=1, eta=1.0)
-
-
-def DPMSolverPP(order: int = 2, eta: float = 0.0) -> ExponentialAdams:
-    """DPM-Solver++ in its multistep form, 2M by default; with eta = 1 its SDE form  (Lu et al. 2022).
-
-    Args:
-        order: 1, 2 or 3.
-        eta: stochasticity.
-    """
-    return ExponentialAdams(order=order, eta=eta)
-
-
-def UniPC(order: int = 3) -> ExponentialAdams:
-    """The unified predictor-corrector  (Zhao et al. 2023).
-
-    Args:
-        order: of the predictor; the corrector has one more.
-    """
-    return ExponentialAdams(order=order, corrector=True)

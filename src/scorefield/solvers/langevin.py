@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
-from scorefield._shapes import event_sum, expand
 from scorefield.score import Score
 from scorefield.sde import Knot
 from scorefield.solvers.solver import Solver, Step
@@ -18,10 +18,12 @@ from scorefield.solvers.solver import Solver, Step
 
 @dataclass(frozen=True)
 class Langevin(Solver):
-    """x' = x + eps s + sqrt(2 eps) z at the time of `next`, eps = 2 r (snr |z| / |s|)^2  (Song et al. 2021, alg. 4-5).
+    """x' = x + eps s + sqrt(2 eps) z at the time of `next`, eps = 2 (snr sigma)^2  (Song et al. 2021, algorithms 4-5).
 
-    r = (alpha_a / alpha_b)^2 for a step from a to b: the 1 - beta_i of the published VP corrector, and 1 for VE. The
-    norms are those of each sample, where the published code averages them over the batch.
+    The paper's eps = 2 (snr |z| / |s|)^2 with norms averaged over the batch, where a score of the noise, -eps / sigma,
+    has |z| / |s| = sigma. Norms of each sample by itself would do for images, but in few dimensions |s| comes so near
+    to 0 that the steps have no variance and the samples the wrong law. Their VP form has a further factor 1 - beta_i,
+    which is near 1 and left out.
 
     Args:
         snr: "signal-to-noise ratio" of the update, > 0: 0.16 for VE images in the literature.
@@ -35,7 +37,7 @@ class Langevin(Solver):
 
     @property
     def convergence_order(self) -> int:
-        """0: a corrector does not move in time, and its bias does not vanish with the gaps of the grid."""
+        """0: a corrector does not move in time."""
         return 0
 
     @property
@@ -47,8 +49,8 @@ class Langevin(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """One update; `now.t == next.t` when the states are already where they shall be."""
-        score, z = model.score(x, next.time), noise.normal(x)
-        damping = (now.alpha / next.alpha) ** 2 if not math.isnan(now.alpha) else 1.0
-        squares = event_sum(score**2).clamp_min(1e-30)  # a score of zero has nowhere to go, however long the step
-        eps = 2 * damping * self.snr**2 * event_sum(z**2) / squares
-        return Step(x + expand(eps, x) * score + expand((2 * eps).sqrt(), x) * z)
+        if math.isnan(next.sigma):
+            raise ValueError(f"Langevin's step is set by sigma, which {type(model.sde).__name__} does not have")
+        eps = 2 * (self.snr * next.sigma) ** 2
+        y = torch.add(x, model.score(x, next.time), alpha=eps)
+        return Step(y.add_(noise.normal(x), alpha=math.sqrt(2 * eps)))

@@ -23,6 +23,7 @@ class PredictorCorrector(Solver):
         corrector: a solver that acts at a fixed time, such as `Langevin`.
         corrections: corrector steps for each predictor step, >= 1.
         corrector_first: correct at the start of each step, as the published code does, instead of at its end.
+            Either way a last step onto the data is the denoise step alone.
     """
 
     predictor: Solver
@@ -38,7 +39,7 @@ class PredictorCorrector(Solver):
 
     @property
     def convergence_order(self) -> int:
-        """The predictor's."""
+        """The predictor's, if the corrector's own bias is small at the last noise levels."""
         return self.predictor.convergence_order
 
     @property
