@@ -13,11 +13,26 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from scorefield.data import ArrayDataset, Dataset, checkerboard, digits, load_arrays, mixture, rings, split, two_moons
+from scorefield.data import (
+    ArrayDataset,
+    Dataset,
+    Subset,
+    checkerboard,
+    digits,
+    load_arrays,
+    mixture,
+    rings,
+    split,
+    two_moons,
+)
 
 TOYS = [two_moons, checkerboard, rings, mixture]
 MISTAKE = 1e-6  # false-positive rate of each statistical test
 X = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+
+
+def values(data):
+    return data.rows(torch.arange(len(data))).x
 
 
 def labels(data):
@@ -94,18 +109,18 @@ def test_rows_and_subsets_keep_samples_with_their_conditions():
     assert rows.x.tolist() == [3, 0, 3]
     assert rows.cond["label"].tolist() == [1, 0, 1]
     assert rows.cond["cond"].tolist() == [[30], [0], [30]]
-    part = data.subset(torch.tensor([4, 2]))
-    assert (part.x.tolist(), labels(part).tolist(), part.classes) == ([4, 2], [0, 0], 3)
+    part = Subset(data, torch.tensor([4, 2]))
+    assert (values(part).tolist(), labels(part).tolist(), part.classes) == ([4, 2], [0, 0], 3)
 
 
 def test_a_split_is_a_partition_of_its_seed():
     data = ArrayDataset(torch.arange(20.0), torch.arange(20) % 4)
     kept, held = split(data, 0.25, seed=3)
     assert (len(kept), len(held)) == (15, 5)
-    assert sorted(torch.cat((kept.x, held.x)).tolist()) == list(range(20))
-    assert torch.equal(labels(held), held.x.long() % 4) and held.classes == kept.classes == 4
-    assert torch.equal(split(data, 0.25, seed=3)[1].x, held.x)
-    assert not torch.equal(split(data, 0.25, seed=4)[1].x, held.x)
+    assert sorted(torch.cat((values(kept), values(held))).tolist()) == list(range(20))
+    assert torch.equal(labels(held), values(held).long() % 4) and held.classes == kept.classes == 4
+    assert torch.equal(values(split(data, 0.25, seed=3)[1]), values(held))
+    assert not torch.equal(values(split(data, 0.25, seed=4)[1]), values(held))
     assert len(split(data, 1e-9)[1]) == 1
 
 

@@ -14,7 +14,7 @@ from scorefield._noise import Noise
 from scorefield.cli.likelihood import mean_and_error
 from scorefield.cli.sources import save_figure, save_picture
 from scorefield.cli.train import STATE, train
-from scorefield.data import ArrayDataset, digits, split
+from scorefield.data import digits, split
 from scorefield.model import ScoreModel
 from scorefield.sampling import integrate
 from scorefield.score import Denoiser
@@ -50,14 +50,14 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
     drawn = model.sample(seeds=range(samples), steps=20, label=label)
     rows = torch.cat([drawn[label == k][:16] for k in range(10)])
     save_picture(plot.image_grid(rows, model.transform.levels, columns=16), out / "samples.png")
-    judge = SVC(C=10.0).fit(kept.x.flatten(1).numpy(), kept.rows(torch.arange(len(kept))).cond["label"].numpy())
-    truth = held.rows(torch.arange(len(held)))
+    known, truth = (part.rows(torch.arange(len(part))) for part in (kept, held))
+    judge = SVC(C=10.0).fit(known.x.flatten(1).numpy(), known.cond["label"].numpy())
     accuracy = judge.score(truth.x.flatten(1).numpy(), truth.cond["label"].numpy())
     agreement = judge.score(drawn.flatten(1).numpy(), label.numpy())
 
     result = model.log_prob(truth.x, label=truth.cond["label"])
     assert result.bits_per_dim is not None  # digits are integers
-    _draw_paths(model, kept, out)
+    _draw_paths(model, known.x[:16], out)
     print(
         f"held-out bits/dim {mean_and_error(result.bits_per_dim)} ({len(held)} digits given their class, exact trace)"
     )
@@ -66,12 +66,12 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
     print(f"{time.perf_counter() - start:.0f} s in all; pictures and model are in {out}")
 
 
-def _draw_paths(model: ScoreModel, data: ArrayDataset, out: Path) -> None:
+def _draw_paths(model: ScoreModel, x: Tensor, out: Path) -> None:
     """Draws one pixel of sixteen digits along the forward and reverse processes, and digits as they emerge."""
     denoiser, sde = model.denoiser, model.denoiser.sde
     seeds = range(16)
     noise, u = Noise.per_sample(seeds), torch.full((16, *model.event_shape), 0.5)
-    x0 = model.transform.forward(data.x[:16], u)
+    x0 = model.transform.forward(x, u)
     upward = [sde.T * k / 250 for k in range(251)]
     forward = sde.simulate(x0, upward, noise=noise)
     grid = grids.uniform(sde, 250)

@@ -9,6 +9,7 @@ import torch
 
 from scorefield.cli.sources import Precision, check_samples_target, directory, parse_device, parse_seeds, save_samples
 from scorefield.data import load_arrays
+from scorefield.data.dataset import spread_rows
 from scorefield.model import ScoreModel
 from scorefield.solvers import Solver
 
@@ -54,7 +55,7 @@ def sample(
             solver=solver,
             batch_size=batch_size,
             progress=True,
-            cond=None if cond is None else load_arrays(cond).x.float(),
+            cond=None if cond is None else spread_rows(load_arrays(cond)).float(),
         )
         save_samples(x, model.transform.levels, out)
     print(f"wrote {len(x)} samples to {out}")

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data.dataset import ArrayDataset
+from scorefield.data.stored import IN_MEMORY, Stored
 
 
 def load_arrays(path: str | Path) -> ArrayDataset:
     """Reads `.npy`, or `.npz` with the array `x` and if there are any `labels` (n,) and `cond` (n, features).
 
     8-bit integers are discrete data of 256 levels, booleans of 2; floating-point numbers are continuous. Pickled
-    objects are refused.
+    objects are refused. Of a .npy file of more than a gigabyte only the rows that are asked for are read.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".npz"):
@@ -26,6 +27,8 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
+        if path.suffix == ".npy" and path.stat().st_size > IN_MEMORY and (x := _stored(path)) is not None:
+            return ArrayDataset(x, levels=256 if x.dtype == torch.uint8 else None, name=str(path))
         arrays = _read(path)
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
@@ -48,6 +51,17 @@ def load_arrays(path: str | Path) -> ArrayDataset:
         levels,
         name=str(path),
     )
+
+
+def _stored(path: Path) -> Stored | None:
+    """The array in a .npy file as it lies there, if it is of a type and order that rows can be read from."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+        if fortran or not shape or dtype.name not in ("uint8", "float32", "float64"):
+            return None
+        return Stored(file, file.tell(), shape, dtype)
 
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:

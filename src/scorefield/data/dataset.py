@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+from scorefield.data.stored import Stored
 
 MOST_CLASSES = 1_000_000  # that are counted from the labels
 
@@ -40,10 +43,10 @@ class Dataset(Protocol):
 
 
 class ArrayDataset:
-    """A data set in memory.
+    """A data set in memory, or of which only the labels and conditions are.
 
     Args:
-        x: (n, *event), finite; integers 0 .. levels - 1 for discrete data.
+        x: (n, *event), finite; integers 0 .. levels - 1 for discrete data. A `Stored` array is checked when it is read.
         label: (n,) integers from 0, or None.
         cond: (n, features) real conditions, or None.
         levels: number of values of discrete data, None for real numbers.
@@ -53,25 +56,18 @@ class ArrayDataset:
 
     def __init__(
         self,
-        x: Tensor,
+        x: Tensor | Stored,
         label: Tensor | None = None,
         cond: Tensor | None = None,
         levels: int | None = None,
         classes: int | None = None,
         name: str = "data",
     ) -> None:
-        if x.ndim < 1 or len(x) == 0 or x[0].numel() == 0:
+        if len(x.shape) < 1 or math.prod(x.shape) == 0:
             raise ValueError(f"{name} is empty: its shape is {tuple(x.shape)}")
-        if x.is_complex():
-            raise ValueError(f"{name} is complex: give real and imaginary parts as two channels")
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError(
-                f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or infinite: remove them first"
-            )
-        if levels is not None and (x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= levels):
-            raise ValueError(
-                f"{name} must hold integers from 0 to {levels - 1}; got {x.dtype} from {x.min()} to {x.max()}"
-            )
+        self.name, self.levels = name, levels
+        if isinstance(x, Tensor):
+            self._check(x)
         for what, rows in (("label", label), ("cond", cond)):
             if rows is not None and (rows.ndim == 0 or len(rows) != len(x)):
                 got = "a single number" if rows.ndim == 0 else f"{len(rows)} rows"
@@ -89,7 +85,7 @@ class ArrayDataset:
                 )
         if cond is not None and (not cond.is_floating_point() or not bool(torch.isfinite(cond).all())):
             raise ValueError(f"the conditions `cond` of {name} must be finite real numbers; got {cond.dtype}")
-        self.x, self.levels, self.name = x, levels, name
+        self.x = x
         self.event_shape = tuple(x.shape[1:])
         self.classes = 0 if label is None else classes if classes is not None else int(label.max()) + 1
         self._cond = {
@@ -101,16 +97,59 @@ class ArrayDataset:
 
     def rows(self, index: Int64[Tensor, "b"]) -> Rows:
         """The samples of these indices."""
-        index = index.to(self.x.device)
-        return Rows(self.x[index], {name: values[index] for name, values in self._cond.items()})
+        if isinstance(self.x, Tensor):
+            index = index.to(self.x.device)
+            x = self.x[index]
+        else:
+            x = self.x[index]
+            self._check(x)
+        return Rows(x, {name: values[index] for name, values in self._cond.items()})
 
-    def subset(self, index: Int64[Tensor, "m"]) -> ArrayDataset:
-        """A data set of these rows alone."""
-        x, cond = self.rows(index)
-        return ArrayDataset(x, cond.get("label"), cond.get("cond"), self.levels, self.classes or None, self.name)
+    def to(self, device: torch.device | str) -> ArrayDataset:
+        """Moves what is in memory to a device, so that batches need no transfer."""
+        if isinstance(self.x, Tensor):
+            self.x = self.x.to(device)
+            self._cond = {name: values.to(device) for name, values in self._cond.items()}
+        return self
+
+    def _check(self, x: Tensor) -> None:
+        if x.is_complex():
+            raise ValueError(f"{self.name} is complex: give real and imaginary parts as two channels")
+        if strange := int((~torch.isfinite(x)).sum()):
+            raise ValueError(f"{self.name} holds {strange} values that are NaN or infinite: remove them first")
+        if self.levels is not None and (x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= self.levels):
+            raise ValueError(
+                f"{self.name} must hold integers from 0 to {self.levels - 1}; got {x.dtype} from {x.min()} to {x.max()}"
+            )
 
 
-def split(data: ArrayDataset, held_out: float, seed: int = 0) -> tuple[ArrayDataset, ArrayDataset]:
+class Subset:
+    """Some rows of a data set.
+
+    Args:
+        data: the data set.
+        index: of the rows.
+    """
+
+    def __init__(self, data: Dataset, index: Int64[Tensor, "m"]) -> None:
+        self.data, self.index = data, index
+        self.event_shape, self.classes, self.levels = data.event_shape, data.classes, data.levels
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rows(self, index: Int64[Tensor, "b"]) -> Rows:
+        """The samples of these indices."""
+        return self.data.rows(self.index[index.to(self.index.device)])
+
+
+def spread_rows(data: Dataset, numbers: int = 20_000_000) -> Tensor:
+    """Samples at equal distances through the data set: all, or so many that they hold about as many numbers."""
+    count = max(1, min(len(data), numbers // max(1, math.prod(data.event_shape))))
+    return data.rows(torch.arange(count) * len(data) // count).x
+
+
+def split(data: Dataset, held_out: float, seed: int = 0) -> tuple[Subset, Subset]:
     """A random split into training and held-out rows.
 
     Args:
@@ -124,4 +163,4 @@ def split(data: ArrayDataset, held_out: float, seed: int = 0) -> tuple[ArrayData
             f"held_out must be a share in (0, 1) that leaves rows to train on; got {held_out} of {len(data)}"
         )
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    return data.subset(order[count:]), data.subset(order[:count])
+    return Subset(data, order[count:]), Subset(data, order[:count])

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.data.dataset import ArrayDataset
+from scorefield.data.dataset import Dataset, spread_rows
 
 
 class Transform(ABC):
@@ -73,9 +73,9 @@ class Affine(Transform):
         return cls(shift=levels / 2, scale=levels / 2, levels=levels)
 
     @classmethod
-    def fitted(cls, data: ArrayDataset) -> Affine:
+    def fitted(cls, data: Dataset) -> Affine:
         """The usual transform of a data set: integers to [-1, 1], real numbers to mean 0 and standard deviation 1."""
-        return cls.standardising(data.x) if data.levels is None else cls.of_levels(data.levels)
+        return cls.standardising(spread_rows(data)) if data.levels is None else cls.of_levels(data.levels)
 
     @classmethod
     def standardising(cls, x: Tensor, per_feature: bool = True) -> Affine:
@@ -143,8 +143,8 @@ def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
     return nats / (-dims * math.log(2))
 
 
-def transformed_std(data: ArrayDataset, transform: Transform) -> float:
-    """Standard deviation over all components of the transformed data, from up to 10,000 rows: EDM's sigma_data."""
-    x = data.rows(torch.arange(min(len(data), 10_000))).x
+def transformed_std(data: Dataset, transform: Transform) -> float:
+    """Standard deviation over all components of the transformed data: EDM's sigma_data."""
+    x = spread_rows(data)
     u = None if transform.levels is None else torch.full(x.shape, 0.5)
     return float(transform.forward(x, u).double().std())

@@ -1,0 +1,73 @@
+"""Recordings as signals."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scorefield.data.members import Broken, members
+
+
+@dataclass(frozen=True)
+class Audio:
+    """How recordings become signals.
+
+    Args:
+        length: samples of one event; each recording is cut into consecutive pieces of it, and what is left at its end
+            is dropped.
+        labels: the outermost folders are classes, in the order of their names, if all recordings lie in folders.
+    """
+
+    length: int = 8192
+    labels: bool = True
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"the length of signals must be at least 1; got {self.length}")
+
+
+def signals(path: Path, options: Audio, broken: Broken) -> Iterator[tuple[PurePosixPath, NDArray[np.float32]]]:
+    """(name, (channels, length) array in [-1, 1]) of each piece of each WAV file in a folder or an archive."""
+    from scipy.io import wavfile
+
+    first: tuple[int, int] | None = None
+    for name, content in members(path, (".wav",)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", wavfile.WavFileWarning)  # such as a file that is cut short
+                rate, values = wavfile.read(io.BytesIO(content))
+            wave = _scaled(values)
+        except (ValueError, EOFError, OSError, wavfile.WavFileWarning, ArithmeticError) as error:
+            if broken is Broken.refuse:
+                raise ValueError(
+                    f"{path}: {name}: cannot be read ({error}): repair or remove it, or let such files be skipped"
+                ) from error
+            warnings.warn(f"{path}: {name}: skipped ({error})", stacklevel=2)
+            continue
+        first = first or (rate, len(wave))
+        if (rate, len(wave)) != first:
+            raise ValueError(
+                f"{path}: {name} has {rate} Hz and {len(wave)} channels where the first has {first[0]} Hz and "
+                f"{first[1]}: convert them to one format"
+            )
+        for start in range(0, wave.shape[1] - options.length + 1, options.length):
+            yield name, wave[:, start : start + options.length]
+
+
+def _scaled(values: NDArray[np.generic]) -> NDArray[np.float32]:
+    if values.size == 0:
+        raise ValueError("it is empty")
+    wave = values.reshape(len(values), -1).T
+    if wave.dtype == np.uint8:
+        return ((wave.astype(np.float32) - 128) / 128).astype(np.float32)
+    if wave.dtype.kind == "i":
+        return (wave.astype(np.float64) / 2.0 ** (8 * wave.dtype.itemsize - 1)).astype(np.float32)
+    if not np.isfinite(wave).all():
+        raise ValueError("it holds NaN or infinite values")
+    return wave.astype(np.float32)

@@ -1,0 +1,99 @@
+"""The files of a folder or an archive, read one by one; nothing is ever extracted to a path that an archive names."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path, PurePosixPath
+
+LARGEST = 256 << 20  # bytes of one file
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+class Broken(Enum):
+    """What to do with files that cannot be read: stop, or go on without them and say which."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive."""
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
+    """Names of the files in a folder or an archive that have one of the suffixes; hidden ones are left out."""
+    if path.is_dir():
+        found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    elif path.suffix.lower() == ".zip":
+        with _opened(path) as archive:
+            found = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+    else:
+        with _unrolled(path) as tape:
+            found = [info.name for info in tape if info.isreg()]
+    return [name for name in map(PurePosixPath, found) if name.suffix.lower() in suffixes and not _hidden(name)]
+
+
+def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """(name, content) of the files that `names` lists, in that order."""
+    wanted = names(path, suffixes)
+    if path.is_dir():
+        for name in wanted:
+            with (path / name).open("rb") as file:
+                yield name, _limited(file.read(LARGEST + 1), path, name)
+    elif path.suffix.lower() == ".zip":
+        with _opened(path) as archive:
+            for name in wanted:
+                with archive.open(str(name)) as file:
+                    yield name, _limited(file.read(LARGEST + 1), path, name)
+    else:
+        known = set(wanted)
+        with _unrolled(path) as tape:
+            for info in tape:  # in the archive's own order: a compressed one cannot be read in another
+                if info.isreg() and (name := PurePosixPath(info.name)) in known:
+                    file = tape.extractfile(info)
+                    assert file is not None  # it is a plain file
+                    yield name, _limited(file.read(LARGEST + 1), path, name)
+
+
+def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, int]:
+    """Class of each file: the number of its outermost folder in the order of their names.
+
+    Folders that hold everything do not count. Empty if not all files lie in folders.
+    """
+    parts = [name.parts for name in found]
+    depth = 0
+    while parts and all(len(p) > depth + 1 and p[depth] == parts[0][depth] for p in parts):
+        depth += 1
+    if any(len(p) < depth + 2 for p in parts):
+        return {}
+    folders = sorted({p[depth] for p in parts})
+    return {name: folders.index(p[depth]) for name, p in zip(found, parts, strict=True)}
+
+
+def _hidden(name: PurePosixPath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.parts)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as a zip archive ({error}): get another copy of it") from error
+
+
+def _unrolled(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: cannot be read as a tar archive ({reason}): get another copy of it") from error
+
+
+def _limited(content: bytes, path: Path, name: PurePosixPath) -> bytes:
+    if len(content) > LARGEST:
+        raise ValueError(f"{path}: {name} has more than {LARGEST >> 20} MiB")
+    return content

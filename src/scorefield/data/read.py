@@ -1,0 +1,163 @@
+"""Any data that a user has, from its path alone."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scorefield.data.arrays import load_arrays
+from scorefield.data.audio import Audio, signals
+from scorefield.data.cifar import is_cifar, read_cifar
+from scorefield.data.dataset import ArrayDataset
+from scorefield.data.huggingface import huggingface_rows, is_huggingface
+from scorefield.data.idx import IMAGES, is_idx, read_mnist
+from scorefield.data.images import SUFFIXES, Images, pictures
+from scorefield.data.members import Broken, classes, is_archive, names
+from scorefield.data.stored import gather
+from scorefield.data.tables import Table, csv_rows, parquet_rows
+
+
+def read(
+    path: str | Path,
+    *,
+    images: Images | None = None,
+    table: Table | None = None,
+    audio: Audio | None = None,
+    broken: Broken = Broken.refuse,
+    limit: int | None = None,
+    folder: Path | None = None,
+) -> ArrayDataset:
+    """The data in a file, a folder or an archive.
+
+    | path                                                  | what it gives                                  |
+    |-------------------------------------------------------|------------------------------------------------|
+    | .npy, .npz                                            | arrays, see `load_arrays`                      |
+    | .csv, .tsv, .parquet                                  | vectors, see `Table`                           |
+    | IDX file (MNIST and its kin), gzipped or not, or folder | images (1, h, w), labels from the file beside  |
+    | .bin, or folder or archive of CIFAR's binary version  | images (3, 32, 32), labels                     |
+    | folder or archive of pictures                         | images, see `Images`; folders are classes      |
+    | folder or archive of .wav                             | signals, see `Audio`; folders are classes      |
+    | folder saved by Hugging Face `datasets`               | its one column of pictures or numbers          |
+
+    More than a gigabyte of samples goes to a temporary file, of which only the rows that are asked for are read.
+
+    Args:
+        path: what to read; nothing in it is executed, and archives are not extracted.
+        images: how pictures become arrays.
+        table: which columns of a table are what.
+        audio: how recordings become signals.
+        broken: what to do with pictures and recordings that cannot be read.
+        limit: read the first so many pictures or recordings alone.
+        folder: where the temporary file goes.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: it cannot be read; the message names the file, and what to do.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        return load_arrays(path)
+    if suffix in (".csv", ".tsv", ".parquet"):
+        return _of_table(path, table or Table(), folder)
+    if is_idx(path) or (path.is_dir() and any(path.glob(f"train-{IMAGES}*"))):
+        x, label = read_mnist(path)
+        return _of_images(x[:, None] if x.ndim == 3 else x, label, path, limit)
+    if is_cifar(path):
+        return _of_images(*read_cifar(path), path, limit)
+    if path.is_dir() and is_huggingface(path):
+        rows, count = huggingface_rows(path, images or Images())
+        return _gathered(rows, path, count, limit, folder)
+    if path.is_dir() or is_archive(path):
+        return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder)
+    raise ValueError(
+        f"{path}: of no known kind: wanted .npy, .npz, .csv, .tsv, .parquet, IDX, CIFAR's .bin, or a folder or "
+        "archive of pictures or .wav files"
+    )
+
+
+def _of_files(
+    path: Path, images: Images, audio: Audio, broken: Broken, limit: int | None, folder: Path | None
+) -> ArrayDataset:
+    found = {kind: names(path, kind) for kind in (SUFFIXES, (".wav",))}
+    if not any(found.values()):
+        raise ValueError(f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor .wav files")
+    if all(found.values()):
+        raise ValueError(f"{path}: holds pictures and .wav files: separate them")
+    kind = SUFFIXES if found[SUFFIXES] else (".wav",)
+    samples: Iterator[tuple[PurePosixPath, NDArray[Any]]]
+    samples = pictures(path, images, broken) if kind is SUFFIXES else signals(path, audio, broken)
+    number = classes(found[kind]) if (images if kind is SUFFIXES else audio).labels else {}
+    rows = ((values, number.get(name)) for name, values in samples)
+    return _gathered(rows, path, max(number.values()) + 1 if number else None, limit, folder)
+
+
+def _gathered(
+    rows: Iterable[tuple[NDArray[Any], int | None]],
+    path: Path,
+    count: int | None,
+    limit: int | None,
+    folder: Path | None,
+) -> ArrayDataset:
+    labels: list[int | None] = []
+
+    def samples() -> Iterator[NDArray[Any]]:
+        shape: tuple[int, ...] | None = None
+        for values, label in itertools.islice(rows, limit):
+            shape = shape or values.shape
+            if values.shape != shape:
+                raise ValueError(f"{path}: sample {len(labels)} has the shape {values.shape}, the first {shape}")
+            labels.append(label)
+            yield values
+
+    x = gather(samples(), folder)
+    label = None if count is None else torch.tensor(labels, dtype=torch.int64)
+    return ArrayDataset(x, label, levels=256 if x.dtype == torch.uint8 else None, classes=count, name=str(path))
+
+
+def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: int | None) -> ArrayDataset:
+    if label is not None and label.shape != x.shape[:1]:
+        raise ValueError(f"{path}: has {len(x)} images but labels of shape {label.shape}")
+    whole = None if label is None else torch.from_numpy(label.astype(np.int64))
+    levels = 256 if x.dtype == np.uint8 else None
+    values = torch.from_numpy(np.ascontiguousarray(x[:limit]))
+    return ArrayDataset(
+        values if levels else values.float(),
+        None if whole is None else whole[:limit],
+        levels=levels,
+        classes=None if whole is None or not len(whole) else int(whole.max()) + 1,
+        name=str(path),
+    )
+
+
+def _of_table(path: Path, table: Table, folder: Path | None) -> ArrayDataset:
+    conditions: list[NDArray[np.float32]] = []
+    words: list[str | None] = []
+    rows = parquet_rows(path, table) if path.suffix.lower() == ".parquet" else csv_rows(path, table)
+
+    def samples() -> Iterator[NDArray[np.float32]]:
+        for vector, cond, word in rows:
+            conditions.append(cond)
+            words.append(word)
+            yield vector
+
+    try:
+        x = gather(samples(), folder)
+    except (UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
+    label: Tensor | None = None
+    if table.label is not None:
+        known = sorted({word or "" for word in words})
+        label = torch.tensor([known.index(word or "") for word in words], dtype=torch.int64)
+    cond = torch.from_numpy(np.stack(conditions)) if table.cond and conditions else None
+    return ArrayDataset(x, label, cond, name=str(path))

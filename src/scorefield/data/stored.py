@@ -1,0 +1,86 @@
+"""Rows that are too large for memory, read from a file when they are asked for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+IN_MEMORY = 1 << 30  # bytes of samples that are held in memory; more go to a file
+
+
+class Stored:
+    """An array (n, *event) in a file, of which only the rows that are asked for are in memory.
+
+    Args:
+        file: open for reading; it may be closed afterwards.
+        offset: bytes before the first row.
+        shape: (n, *event).
+        dtype: of the numbers in the file.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, shape: Sequence[int], dtype: np.dtype) -> None:
+        self._file, self._offset, self._type = os.dup(file.fileno()), offset, dtype
+        weakref.finalize(self, os.close, self._file)
+        self.shape, self.dtype = torch.Size(shape), torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
+        self._row = math.prod(shape[1:]) * dtype.itemsize
+        have, wanted = os.fstat(file.fileno()).st_size - offset, shape[0] * self._row
+        if have < wanted:
+            raise ValueError(f"the file is cut short: it holds {have} bytes of {wanted}")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Int64[Tensor, "b"]) -> Tensor:
+        """The rows of these indices."""
+        wanted = index.tolist()
+        data = bytearray(len(wanted) * self._row)
+        view = memoryview(data)
+        for k in sorted(range(len(wanted)), key=wanted.__getitem__):  # forward through the file
+            place = view[k * self._row : (k + 1) * self._row]
+            if os.preadv(self._file, [place], self._offset + wanted[k] * self._row) != self._row:
+                raise ValueError(f"row {wanted[k]} cannot be read: the file has been cut short")
+        rows = np.frombuffer(data, self._type).reshape(len(wanted), *self.shape[1:])
+        return torch.from_numpy(rows.astype(self._type.newbyteorder("="), copy=False))
+
+
+def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -> Tensor | Stored:
+    """All samples in one array: in memory up to a gigabyte, in a temporary file beyond it.
+
+    Args:
+        samples: arrays of one shape and type.
+        folder: where the temporary file goes; the system's place for such files by default. It has no name and
+            vanishes with the process.
+    """
+    iterator = iter(samples)
+    held: list[NDArray[np.generic]] = []
+    size = 0
+    for sample in iterator:
+        held.append(sample)
+        size += sample.nbytes
+        if size > IN_MEMORY:
+            return _spill(held, iterator, folder)
+    return torch.from_numpy(np.stack(held)) if held else torch.empty(0)
+
+
+def _spill(held: list[NDArray[np.generic]], rest: Iterator[NDArray[np.generic]], folder: Path | None) -> Stored:
+    count, shape, dtype = 0, held[0].shape, held[0].dtype
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for sample in itertools.chain(held, rest):
+            if sample.shape != shape or sample.dtype != dtype:
+                raise ValueError(f"sample {count} is {sample.dtype} {sample.shape}, the first {dtype} {shape}")
+            file.write(sample.tobytes())
+            count += 1
+        file.flush()
+        return Stored(file, 0, (count, *shape), dtype)

@@ -1,0 +1,117 @@
+"""Tables of vectors: CSV and Parquet, a column for each component."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Table:
+    """Which columns of a table are what.
+
+    Args:
+        columns: names of the columns of the vector; by default all that are not named below.
+        label: name of a column of classes, numbered in the order of their sorted names.
+        cond: names of columns of real conditions.
+    """
+
+    columns: Sequence[str] = ()
+    label: str | None = None
+    cond: Sequence[str] = ()
+
+    def chosen(self, names: Sequence[str], path: Path) -> tuple[str, ...]:
+        """The names of the vector's columns in a table that has these."""
+        known = [*self.columns, *self.cond, *([] if self.label is None else [self.label])]
+        if len(set(names)) != len(names) or len(set(known)) != len(known):
+            raise ValueError(f"{path}: a column is named twice in {', '.join(names)} or in {', '.join(known)}")
+        if missing := [name for name in known if name not in names]:
+            raise ValueError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(names)}")
+        chosen = tuple(self.columns) or tuple(name for name in names if name not in known)
+        if not chosen:
+            raise ValueError(f"{path}: no column is left for the vector")
+        return chosen
+
+
+Row = tuple[NDArray[np.float32], NDArray[np.float32], str | None]
+
+
+def csv_rows(path: Path, table: Table) -> Iterator[Row]:
+    """(vector, conditions, class) of each line of a CSV file whose first line has the names."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        sample = file.read(4096)
+        file.seek(0)
+        delimiter = max(",;\t", key=sample.partition("\n")[0].count)
+        reader = csv.reader(file, delimiter=delimiter)
+        names = [name.strip() for name in next(reader, [])]
+        if not names or all(_is_number(name) for name in names):
+            raise ValueError(f"{path}: the first line must name the columns; got {', '.join(names)[:80]!r}")
+        chosen = table.chosen(names, path)
+        place = {name: k for k, name in enumerate(names)}
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(names):
+                raise ValueError(f"{path}: line {reader.line_num} has {len(fields)} fields for {len(names)} columns")
+            where = f"{path}: line {reader.line_num}"
+            vector, cond = (
+                np.array([_number(fields[place[name]], name, where) for name in part], np.float32)
+                for part in (chosen, table.cond)
+            )
+            yield vector, cond, None if table.label is None else fields[place[table.label]].strip()
+
+
+def parquet_rows(path: Path, table: Table) -> Iterator[Row]:
+    """(vector, conditions, class) of each row of a Parquet file."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ValueError(f"{path}: reading Parquet takes pyarrow: pip install 'scorefield[parquet]'") from error
+    try:
+        with pq.ParquetFile(path) as file:
+            chosen = table.chosen(file.schema_arrow.names, path)
+            wanted = [*chosen, *table.cond, *([] if table.label is None else [table.label])]
+            for batch in file.iter_batches(65536, columns=wanted):
+                parts: list[NDArray[np.float32]] = []
+                for part in (chosen, tuple(table.cond)):
+                    columns = [_column(batch.column(name), name, path) for name in part]
+                    parts.append(np.stack(columns, 1) if columns else np.empty((len(batch), 0), np.float32))
+                classes = None if table.label is None else [str(v) for v in batch.column(table.label).to_pylist()]
+                for k in range(len(batch)):
+                    yield parts[0][k], parts[1][k], None if classes is None else classes[k]
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: cannot be read as Parquet ({error}): write it again") from error
+
+
+def _column(values: object, name: str, path: Path) -> NDArray[np.float32]:
+    array = values.to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: column {name} holds {values.type}, not numbers: choose the columns")  # type: ignore[attr-defined]
+    if not np.isfinite(array.astype(np.float64)).all():
+        raise ValueError(f"{path}: column {name} has empty or infinite values: fill or drop those rows first")
+    return array.astype(np.float32)
+
+
+def _number(text: str, name: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: column {name} holds {text[:40]!r}, not a number: choose the columns, or mend it")
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

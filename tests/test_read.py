@@ -1,0 +1,449 @@
+"""Reading users' data: what comes back is what was written, and what cannot be read is refused or skipped by name."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import pickle
+import struct
+import tarfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import wavfile
+
+from scorefield.data import Alpha, Audio, Broken, Colour, Fit, Images, Stored, Table, read, stored
+
+GENERATOR = np.random.default_rng(0)
+
+
+def every(data):
+    return data.rows(torch.arange(len(data)))
+
+
+def noise(*shape):
+    return GENERATOR.integers(0, 256, shape).astype("u1")
+
+
+def write_png(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def tree(folder, count=3):
+    """A folder of colour pictures in two classes, and what they hold."""
+    pictures = {f"{kind}/{k}.png": noise(6, 4, 3) for kind in ("cat", "dog") for k in range(count)}
+    for name, values in pictures.items():
+        write_png(folder / name, values)
+    return np.stack(list(pictures.values())).transpose(0, 3, 1, 2)
+
+
+def archive(path, folder):
+    """The folder's files in an archive."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as target:
+            for file in files:
+                target.write(file, f"top/{file.relative_to(folder)}")
+    else:
+        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as target:
+            for file in files:
+                target.add(file, f"top/{file.relative_to(folder)}")
+    return path
+
+
+# pictures
+
+
+@pytest.mark.parametrize("kind", ["folder", "a.zip", "a.tar", "a.tar.gz"])
+def test_pictures_of_a_folder_or_archive_with_folders_as_classes(kind, tmp_path):
+    values = tree(tmp_path / "data")
+    path = tmp_path / "data" if kind == "folder" else archive(tmp_path / kind, tmp_path / "data")
+    data = read(path)
+    rows = every(data)
+    assert np.array_equal(rows.x.numpy(), values) and (data.levels, data.classes) == (256, 2)
+    assert rows.cond["label"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert not read(path, images=Images(labels=False)).classes
+    assert len(read(path, limit=2)) == 2 and read(path, limit=2).classes == 2
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.gif"])
+def test_formats_that_lose_nothing(name, tmp_path):
+    values = noise(5, 7)
+    Image.fromarray(values).save(tmp_path / name)
+    assert np.array_equal(every(read(tmp_path)).x[0, 0].numpy(), values)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_formats_that_lose_a_little(name, tmp_path):
+    values = np.full((16, 16, 3), (200, 100, 50), "u1")
+    Image.fromarray(values).save(tmp_path / name)
+    assert np.abs(every(read(tmp_path)).x[0].numpy().transpose(1, 2, 0).astype(int) - values).max() <= 4
+
+
+def test_sizes_are_cropped_padded_or_stretched(tmp_path):
+    wide = np.zeros((10, 30), "u1")
+    wide[:, 10:20] = 255
+    write_png(tmp_path / "wide.png", wide)
+    crop, pad, stretch = (
+        every(read(tmp_path, images=Images(size=(10, 10), fit=fit))).x[0, 0] for fit in (Fit.crop, Fit.pad, Fit.stretch)
+    )
+    assert bool((crop == 255).all())
+    assert bool((pad[:3] == 0).all()) and bool((pad[7:] == 0).all()) and bool((pad[4:6, 4:6] == 255).all())
+    assert float(stretch.float().mean()) == pytest.approx(85, abs=3)
+    assert every(read(tmp_path, images=Images(size=8))).x.shape == (1, 1, 8, 8)
+
+
+def test_colours_are_as_asked(tmp_path):
+    write_png(tmp_path / "a.png", np.full((4, 4, 3), (255, 0, 0), "u1"))
+    write_png(tmp_path / "b.png", np.full((4, 4), 200, "u1"))
+    assert every(read(tmp_path, images=Images(colour=Colour.rgb))).x[:, :, 0, 0].tolist() == [[255, 0, 0], [200] * 3]
+    assert every(read(tmp_path, images=Images(colour=Colour.grey))).x[:, :, 0, 0].tolist() == [[76], [200]]
+
+
+def test_transparency_is_laid_on_a_colour(tmp_path):
+    write_png(tmp_path / "a.png", np.full((2, 2, 4), (10, 20, 30, 0), "u1"))
+    assert every(read(tmp_path, images=Images(alpha=Alpha.white))).x.unique().tolist() == [255]
+    assert every(read(tmp_path, images=Images(alpha=Alpha.black))).x.unique().tolist() == [0]
+
+
+def test_a_camera_s_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    values = noise(4, 6)
+    Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(every(read(tmp_path)).x[0, 0].numpy(), np.rot90(values, -1))
+
+
+# other formats
+
+
+def idx(values, code=8):
+    head = bytes([0, 0, code, values.ndim]) + b"".join(struct.pack(">I", side) for side in values.shape)
+    return head + values.astype({8: "u1", 13: ">f4"}[code]).tobytes()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_with_their_labels(packed, tmp_path):
+    images, label = noise(5, 4, 3), np.array([3, 0, 1, 2, 1])
+    for part, shift in (("train", 0), ("t10k", 1)):
+        for name, content in (
+            (f"{part}-images-idx3-ubyte", idx(images + shift)),
+            (f"{part}-labels-idx1-ubyte", idx(label)),
+        ):
+            target = tmp_path / (name + ".gz" * packed)
+            target.write_bytes(gzip.compress(content) if packed else content)
+    data = read(tmp_path)
+    assert np.array_equal(every(data).x[:, 0].numpy(), images) and data.levels == 256
+    assert every(data).cond["label"].tolist() == label.tolist()
+    test = read(tmp_path / ("t10k-images-idx3-ubyte" + ".gz" * packed), limit=2)
+    assert np.array_equal(every(test).x[:, 0].numpy(), (images + 1)[:2]) and test.classes == 4
+
+
+def test_idx_of_real_numbers(tmp_path):
+    values = GENERATOR.normal(size=(6, 5)).astype("f4")
+    (tmp_path / "vectors.idx").write_bytes(idx(values, 13))
+    data = read(tmp_path / "vectors.idx")
+    assert np.array_equal(every(data).x.numpy(), values) and data.levels is None
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_cifar_in_a_file_a_folder_and_an_archive(labels, tmp_path):
+    images, label = noise(6, 3, 32, 32), np.array([1, 0, 2, 1, 0, 2], "u1")
+    records = [bytes([7] * (labels - 1) + [k]) + x.tobytes() for k, x in zip(label, images, strict=True)]
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    (folder / "data_batch_1.bin").write_bytes(b"".join(records[:4]))
+    (folder / "data_batch_2.bin").write_bytes(b"".join(records[4:]))
+    (folder / "test_batch.bin").write_bytes(records[2])
+    for path in (folder, archive(tmp_path / "cifar-10-binary.tar.gz", folder)):
+        assert np.array_equal(every(read(path)).x.numpy(), images)
+        assert every(read(path)).cond["label"].tolist() == label.tolist()
+    assert np.array_equal(every(read(folder / "test_batch.bin")).x.numpy(), images[2:3])
+
+
+TABLE = "name,x,y,kind\na,1,2.5,cat\nb,3,-4e2,dog\nc,5,6,cat\n"
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_tables_with_named_columns(kind, tmp_path):
+    path = tmp_path / f"data.{kind}"
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names, *rows = csv.reader(io.StringIO(TABLE))
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        numbers = {name: [float(v) for v in columns[name]] for name in "xy"}
+        pq.write_table(pa.table({**columns, **numbers}), path)
+    else:
+        path.write_text(TABLE if kind == "csv" else TABLE.replace(",", "\t"))
+    data = read(path, table=Table(columns=["y", "x"], label="kind"))
+    assert every(data).x.tolist() == [[2.5, 1], [-400, 3], [6, 5]] and data.levels is None
+    assert every(data).cond["label"].tolist() == [0, 1, 0]
+    data = read(path, table=Table(columns=["x"], cond=["y"]))
+    assert every(data).x.tolist() == [[1], [3], [5]] and every(data).cond["cond"].tolist() == [[2.5], [-400], [6]]
+
+
+def test_recordings_are_cut_into_pieces(tmp_path):
+    wave = (20_000 * np.sin(np.arange(1000) / 20)).astype("i2")
+    for name in ("low/a.wav", "high/b.wav"):
+        (tmp_path / name).parent.mkdir()
+        wavfile.write(tmp_path / name, 8000, wave)
+    data = read(tmp_path, audio=Audio(length=300))
+    rows = every(data)
+    assert rows.x.shape == (6, 1, 300) and rows.cond["label"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.allclose(rows.x[1, 0].numpy(), wave[300:600] / 32768, atol=1e-7)
+    wavfile.write(tmp_path / "low" / "a.wav", 8000, np.stack([wave, -wave], 1).astype("f4") / 32768)
+    wavfile.write(tmp_path / "high" / "b.wav", 8000, np.stack([wave, -wave], 1).astype("f4") / 32768)
+    assert torch.equal(every(read(tmp_path, audio=Audio(length=300))).x[:, 0], rows.x[:, 0])
+
+
+@pytest.mark.parametrize("part", ["", "train"])
+def test_data_sets_of_hugging_face(part, tmp_path):
+    import datasets
+
+    pictures, label = [Image.fromarray(noise(4, 4, 3)) for _ in range(3)], [1, 0, 1]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    made = datasets.Dataset.from_dict({"image": pictures, "label": label}, features)
+    (made if not part else datasets.DatasetDict({"train": made})).save_to_disk(tmp_path / "data")
+    data = read(tmp_path / "data")
+    assert np.array_equal(every(data).x.numpy(), np.stack([np.asarray(p).transpose(2, 0, 1) for p in pictures]))
+    assert every(data).cond["label"].tolist() == label and (data.levels, data.classes) == (256, 2)
+    datasets.Dataset.from_dict({"v": [[1.0, 2.0], [3.0, 4.0]]}).save_to_disk(tmp_path / "vectors")
+    assert every(read(tmp_path / "vectors")).x.tolist() == [[1, 2], [3, 4]]
+
+
+# more than fits into memory
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr(stored, "IN_MEMORY", 100)
+    monkeypatch.setattr("scorefield.data.arrays.IN_MEMORY", 100)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", ">f4"])
+def test_large_arrays_stay_in_their_file(dtype, little_memory, tmp_path):
+    values = GENERATOR.integers(0, 200, (50, 2, 3)).astype(dtype)
+    np.save(tmp_path / "x.npy", values)
+    data = read(tmp_path / "x.npy")
+    assert isinstance(data.x, Stored)
+    index = torch.tensor([7, 0, 49, 7])
+    assert np.array_equal(data.rows(index).x.numpy(), values[index.numpy()])
+    assert data.event_shape == (2, 3) and data.levels == (256 if dtype == "u1" else None)
+
+
+def test_much_that_is_gathered_goes_to_a_file(little_memory, tmp_path):
+    values = tree(tmp_path / "data", count=5)
+    data = read(tmp_path / "data", folder=tmp_path)
+    assert isinstance(data.x, Stored)
+    assert np.array_equal(every(data).x.numpy(), values)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data"]  # the file has no name
+
+
+def test_numbers_in_a_file_are_checked_when_they_are_read(little_memory, tmp_path):
+    values = np.ones((50, 3), "f4")
+    values[20, 1] = np.nan
+    np.save(tmp_path / "x.npy", values)
+    data = read(tmp_path / "x.npy")
+    assert bool((data.rows(torch.arange(20)).x == 1).all())
+    with pytest.raises(ValueError, match=r"x.npy holds 1 values that are NaN"):
+        data.rows(torch.tensor([3, 20]))
+
+
+# bad input
+
+
+def saved(name, content):
+    def write(folder):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return folder / name
+
+    return write
+
+
+def png(values=None, **options):
+    file = io.BytesIO()
+    Image.fromarray(noise(8, 8) if values is None else values).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def wav(values, rate=8000):
+    file = io.BytesIO()
+    wavfile.write(file, rate, values)
+    return file.getvalue()
+
+
+def pictures_of(*contents, suffix="png"):
+    def write(folder):
+        for k, content in enumerate(contents):
+            (folder / "data").mkdir(exist_ok=True)
+            (folder / "data" / f"{k}.{suffix}").write_bytes(content)
+        return folder / "data"
+
+    return write
+
+
+def bomb():
+    """A PNG whose head claims 60,000 x 60,000 pixels."""
+    data = bytearray(png())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", __import__("zlib").crc32(bytes(data[12:29])))
+    return bytes(data)
+
+
+def zip_of(**members):
+    def write(folder):
+        with zipfile.ZipFile(folder / "a.zip", "w") as target:
+            for name, content in members.items():
+                target.writestr(name, content)
+        return folder / "a.zip"
+
+    return write
+
+
+def cut(content, keep):
+    return content[: int(len(content) * keep)]
+
+
+RAMP = (np.arange(100) * 300).astype("i2")
+BAD = {
+    "nothing": (lambda folder: folder / "none", {}, "none: no such file"),
+    "unknown kind": (saved("a.docx", "x"), {}, "a.docx: of no known kind"),
+    "empty folder": (lambda folder: folder, {}, "neither pictures"),
+    "only hidden": (saved(".git/a.png", png()), {}, "no known kind|neither"),
+    "pictures and sounds": (
+        lambda f: (pictures_of(png())(f), pictures_of(wav(RAMP), suffix="wav")(f))[0],
+        {},
+        "separate",
+    ),
+    # pictures
+    "text as picture": (pictures_of(b"hello"), {}, r"0.png: cannot be read"),
+    "empty picture": (pictures_of(b""), {}, r"0.png: cannot be read"),
+    "truncated picture": (pictures_of(png(), cut(png(), 0.5)), {}, r"1.png: cannot be read"),
+    "flipped picture": (pictures_of(png()[:40] + b"\xff" * 8 + png()[48:]), {}, r"0.png: cannot be read"),
+    "bomb": (pictures_of(bomb()), {}, r"0.png: cannot be read.*60000"),
+    "other sizes": (pictures_of(png(noise(8, 8)), png(noise(8, 9))), {}, r"1.png has 8 x 9.*give a size"),
+    "grey, then colour": (pictures_of(png(), png(noise(8, 8, 3))), {}, r"1.png: is in colour.*colour"),
+    "colour, then grey": (pictures_of(png(noise(8, 8, 3)), png()), {}, r"1.png: is grey.*colour"),
+    "transparent": (pictures_of(png(noise(8, 8, 4))), {}, r"0.png: is transparent.*alpha"),
+    "grey and transparent": (pictures_of(png(noise(8, 8, 2))), {}, r"0.png: is transparent.*alpha"),
+    "16 bits": (pictures_of(png(np.arange(64).reshape(8, 8).astype("u2"))), {}, r"0.png: has more than 8 bits.*npy"),
+    "a vector drawing": (pictures_of(b"<svg/>", suffix="svg"), {}, "neither pictures"),
+    "PostScript as PNG": (
+        pictures_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        {},
+        r"0.png: cannot be read",
+    ),
+    "a size of 0": (pictures_of(png()), {"images": lambda: Images(size=0)}, "at least 1; got 0"),
+    # archives
+    "no zip": (saved("a.zip", b"hello"), {}, "a.zip: cannot be read as a zip"),
+    "no tar": (saved("a.tar.gz", b"hello"), {}, "a.tar.gz: cannot be read as a tar"),
+    "empty zip": (zip_of(), {}, "neither pictures"),
+    "zip of text": (zip_of(**{"a.txt": "x"}), {}, "neither pictures"),
+    "broken in zip": (zip_of(**{"a.png": png(), "b.png": cut(png(), 0.4)}), {}, r"a.zip: b.png: cannot be read"),
+    # IDX
+    "IDX: text": (saved("x-images-idx3-ubyte", "hello"), {}, "idx3-ubyte: cannot be read as IDX"),
+    "IDX: cut": (saved("x-images-idx3-ubyte", idx(noise(5, 4, 4))[:-3]), {}, r"holds 77 bytes.*claims 80"),
+    "IDX: longer": (saved("x-images-idx3-ubyte", idx(noise(5, 4, 4)) + b"x"), {}, "claims 80"),
+    "IDX: huge": (saved("x-images-idx3-ubyte", b"\0\0\x08\x03" + b"\xff" * 12), {}, "claims the shape"),
+    "IDX: no gzip": (saved("x-images-idx3-ubyte.gz", idx(noise(5, 4, 4))), {}, "gz: cannot be read as IDX"),
+    "IDX: cut gzip": (saved("x-images-idx3-ubyte.gz", gzip.compress(idx(noise(50, 4, 4)))[:-20]), {}, "cannot be read"),
+    "IDX: other labels": (
+        lambda f: (
+            saved("x-labels-idx1-ubyte", idx(noise(4)))(f),
+            saved("x-images-idx3-ubyte", idx(noise(5, 4, 4)))(f),
+        )[1],
+        {},
+        "5 images but labels",
+    ),
+    # CIFAR
+    "CIFAR as pickles": (saved("cifar-10-python.tar.gz", pickle.dumps({"data": 1})), {}, "pickles.*binary"),
+    "CIFAR as a folder of pickles": (lambda f: saved("data_batch_1", pickle.dumps(1))(f).parent, {}, "pickles.*binary"),
+    "CIFAR: cut": (saved("data_batch_1.bin", b"x" * 3000), {}, "data_batch_1.bin: 3000 bytes are no multiple"),
+    "CIFAR: empty": (saved("data_batch_1.bin", b""), {}, "0 bytes are no multiple"),
+    # tables
+    "CSV: empty": (saved("a.csv", ""), {}, "a.csv: the first line must name"),
+    "CSV: no names": (saved("a.csv", "1,2\n3,4\n"), {}, "a.csv: the first line must name"),
+    "CSV: no rows": (saved("a.csv", "x,y\n"), {}, "a.csv is empty"),
+    "CSV: words": (saved("a.csv", TABLE), {}, "line 2: column name holds 'a'.*choose the columns"),
+    "CSV: NaN": (saved("a.csv", "x,y\n1,2\n3,nan\n"), {}, "line 3: column y holds 'nan'"),
+    "CSV: a field less": (saved("a.csv", "x,y\n1,2\n3\n"), {}, "line 3 has 1 fields for 2"),
+    "CSV: a field more": (saved("a.csv", "x,y\n1,2\n3,4,5\n"), {}, "line 3 has 3 fields for 2"),
+    "CSV: a name twice": (saved("a.csv", "x,x\n1,2\n"), {}, "a.csv: a column is named twice"),
+    "CSV: no such column": (
+        saved("a.csv", TABLE),
+        {"table": lambda: Table(columns=["z"])},
+        "no column z; it has name, x",
+    ),
+    "CSV: nothing left": (saved("a.csv", "x\n1\n"), {"table": lambda: Table(cond=["x"])}, "no column is left"),
+    "CSV: Latin-1": (saved("a.csv", "größe,y\n1,2\n".encode("latin-1")), {}, "a.csv: cannot be read as text.*UTF-8"),
+    "Parquet: text": (saved("a.parquet", "hello"), {}, "a.parquet: cannot be read as Parquet"),
+    # sounds
+    "WAV: text": (pictures_of(b"hello", suffix="wav"), {}, r"0.wav: cannot be read"),
+    "WAV: cut": (pictures_of(wav(RAMP)[:-30], suffix="wav"), {"audio": lambda: Audio(10)}, r"0.wav: cannot be read"),
+    "WAV: other rates": (
+        pictures_of(wav(RAMP), wav(RAMP, 44100), suffix="wav"),
+        {"audio": lambda: Audio(10)},
+        r"1.wav has 44100 Hz.*8000",
+    ),
+    "WAV: too short": (pictures_of(wav(RAMP), suffix="wav"), {"audio": lambda: Audio(200)}, "is empty"),
+    "WAV: NaN": (pictures_of(wav(np.full(99, np.nan, "f4")), suffix="wav"), {"audio": lambda: Audio(9)}, "0.wav.*NaN"),
+    "WAV: length 0": (pictures_of(wav(RAMP), suffix="wav"), {"audio": lambda: Audio(0)}, "at least 1; got 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_data_are_refused_by_name(name, tmp_path):
+    write, options, message = BAD[name]
+    path = write(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        read(path, **{key: make() for key, make in options.items()})
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_files_are_skipped_and_named_if_asked(tmp_path):
+    values = noise(8, 8)
+    path = pictures_of(png(values), cut(png(), 0.5), b"hello", png(255 - values))(tmp_path)
+    with pytest.warns(UserWarning) as caught:
+        data = read(path, broken=Broken.skip)
+    assert np.array_equal(every(data).x[:, 0].numpy(), np.stack([values, 255 - values]))
+    assert [("1.png" in str(w.message), "2.png" in str(w.message)) for w in caught] == [(True, False), (False, True)]
+
+
+def test_nothing_is_written_where_an_archive_says(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with zipfile.ZipFile(inside / "a.zip", "w") as target:
+        for name in ("../../evil.png", "/etc/evil.png", "ok/a.png"):
+            target.writestr(name, png())
+    with tarfile.open(inside / "a.tar", "w") as tape:
+        for name, kind in (("../evil.png", tarfile.REGTYPE), ("link.png", tarfile.SYMTYPE), ("a.png", tarfile.REGTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, "/etc/passwd", len(png()) * (kind == tarfile.REGTYPE)
+            tape.addfile(info, io.BytesIO(png()))
+    assert len(read(inside / "a.zip")) == 3
+    assert len(read(inside / "a.tar")) == 2  # without the link
+    assert {p.name for p in tmp_path.rglob("*")} == {"inside", "a.zip", "a.tar"}
+    assert not Path("/etc/evil.png").exists()
+
+
+def test_a_large_member_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("scorefield.data.members.LARGEST", 50)
+    with pytest.raises(ValueError, match=r"a.zip: a.png has more than"):
+        read(zip_of(**{"a.png": png()})(tmp_path))
+
+
+def test_no_warning_for_sound_data(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(pictures_of(png())(tmp_path))
