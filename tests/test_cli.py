@@ -21,7 +21,7 @@ from scorefield.nn import MLP, seeded
 from scorefield.solvers import EulerMaruyama, Heun
 from scorefield.train import StepInfo
 
-RUN_FILES = {"config.json", "model.safetensors", "state.safetensors", "loss.csv", "loss.png", "samples.png"}
+RUN_FILES = {"config.json", "model.safetensors", "checkpoints", "loss.csv", "loss.png", "samples.png"}
 
 
 def words(text):
@@ -39,6 +39,10 @@ def scorefield(*arguments):
 def trained(out, data="two_moons", *options):
     scorefield("train", "--data", data, "--out", out, *TINY, "--steps", 20, *options)
     return out
+
+
+def state_after(step):
+    return f"checkpoints/{step:09d}/state.safetensors"
 
 
 def table(path):
@@ -74,7 +78,7 @@ def test_training_writes_a_model_its_losses_and_pictures(run):
 def test_training_repeats_to_the_bit_and_follows_its_seed(run, tmp_path):
     trained(tmp_path / "again")
     trained(tmp_path / "other", "two_moons", "--seed", 1)
-    for name in ("config.json", "model.safetensors", "state.safetensors", "loss.csv"):
+    for name in ("config.json", "model.safetensors", state_after(20), "loss.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
         assert (tmp_path / "other" / name).read_bytes() != (run / name).read_bytes(), name
 
@@ -132,7 +136,7 @@ def test_an_interrupted_run_resumes_to_the_files_of_an_uninterrupted_one(tmp_pat
     assert "interrupted" in capsys.readouterr().err
     assert ScoreModel.load(tmp_path / "part").about["step"] == 12
     trained(tmp_path / "part", "two_moons", *options, "--resume", "true")
-    for name in ("config.json", "model.safetensors", "state.safetensors", "loss.csv"):
+    for name in ("config.json", "model.safetensors", state_after(20), "loss.csv"):
         assert (tmp_path / "part" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
@@ -141,7 +145,7 @@ def test_a_finished_run_goes_on_to_more_steps(run, tmp_path):
     whole = trained(tmp_path / "whole", "two_moons", *constant, "--steps", 30)
     part = trained(tmp_path / "part", "two_moons", *constant)
     trained(part, "two_moons", *constant, "--steps", 30, "--resume", "true")
-    for name in ("model.safetensors", "state.safetensors"):
+    for name in ("model.safetensors", state_after(30)):
         assert (part / name).read_bytes() == (whole / name).read_bytes(), name
 
 
@@ -171,7 +175,7 @@ def test_options_can_come_from_a_yaml_file(tmp_path):
         "--optimisation.lr 0.002 --optimisation.warmup 2 --steps 3 --batch_size 16 --device cpu"
     )
     scorefield("train", "--data", "two_moons", "--out", tmp_path / "b", *options)
-    name = "state.safetensors"
+    name = state_after(3)
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -426,7 +430,7 @@ def test_info_says_what_a_model_is(digits_run, capsys):
 def test_help_and_version(capsys):
     for arguments, words in (
         (["--help"], ["train", "sample", "likelihood", "encode", "info", "demo"]),
-        (["train", "--help"], ["--data", "--steps", "--resume", "go on from the state"]),
+        (["train", "--help"], ["--data", "--steps", "--resume", "go on from the newest"]),
         (["--version"], [__version__]),
     ):
         with pytest.raises(SystemExit) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from scorefield.cli.info import info
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.sample import sample
 from scorefield.cli.train import train
+from scorefield.train import distributed
 
 COMMANDS = {"demo": demo, "train": train, "sample": sample, "likelihood": likelihood, "encode": encode, "info": info}
 
@@ -38,10 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
     options = top.parse_args(arguments)
+
+    def say(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"scorefield: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = say
     try:
         chosen = top.instantiate(options)[options.subcommand].as_dict()
         chosen.pop("config", None)
-        COMMANDS[options.subcommand](**chosen)
+        with distributed.joined():
+            COMMANDS[options.subcommand](**chosen)
     except (ValueError, TypeError, OSError) as error:
         print(f"scorefield {options.subcommand}: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
         return 2

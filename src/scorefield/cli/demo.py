@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scorefield import grids, plot
 from scorefield._noise import Noise
 from scorefield.cli.likelihood import mean_and_error
 from scorefield.cli.sources import save_figure, save_picture
-from scorefield.cli.train import STATE, train
+from scorefield.cli.train import CHECKPOINTS, train
 from scorefield.data import digits, split
 from scorefield.model import ScoreModel
 from scorefield.sampling import integrate
@@ -40,7 +41,8 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
     if steps < 1 or samples < 1:
         raise ValueError(f"--steps and --samples must be at least 1; got {steps} and {samples}")
     start = time.perf_counter()
-    (out / STATE).unlink(missing_ok=True)
+    (out / "config.json").unlink(missing_ok=True)  # an earlier demo makes room
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     optimisation = Optimisation(lr=2e-3, decay=steps)
     train("digits", out, optimisation=optimisation, steps=steps, held_out=HELD_OUT, save_every=500, seed=seed)
     model = ScoreModel.load(out)

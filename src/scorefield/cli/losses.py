@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,10 +17,17 @@ COLUMNS = ("step", "loss", "gradient_norm", "lr", "validation_loss", "validation
 
 
 class LossLog:
-    """One row a step, kept in memory and written as CSV; steps with a validation have two more numbers."""
+    """One row a step, kept in memory and appended to a CSV file; steps with a validation have two more numbers.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        tensorboard: directory to write for TensorBoard as well, or None.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         self.path = path
+        self._written = 0
+        self._board = None if tensorboard is None else _writer(tensorboard)
         self.steps: list[int] = []
         self.losses: list[float] = []
         self.validation: list[tuple[int, float, float]] = []
@@ -35,15 +44,23 @@ class LossLog:
         return sum(self.losses[-50:]) / len(self.losses[-50:])
 
     def save(self) -> None:
-        """Writes the file."""
+        """Appends the new rows to the file, on the disk when this returns."""
         self._fetch()
-        checks = {step: (loss, error) for step, loss, error in self.validation}
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for step, loss, rest in zip(self.steps, self.losses, self._rest, strict=True):
-            writer.writerow((step, loss, *rest, *checks.get(step, ("", ""))))
-        write_text(self.path, text.getvalue())
+        if not self._written:  # the first time whole, without the rows of steps that a resumed run does again
+            write_text(self.path, ",".join(COLUMNS) + "\n" + self._rows(0))
+        else:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(self._rows(self._written))
+                file.flush()
+                os.fsync(file.fileno())
+        if self._board is not None:
+            for k in range(self._written, len(self.steps)):
+                self._board.add_scalar("loss", self.losses[k], self.steps[k])
+                self._board.add_scalar("lr", self._rest[k][1], self.steps[k])
+            for step, loss, _ in self.validation[-1:]:
+                self._board.add_scalar("held-out loss", loss, step)
+            self._board.flush()
+        self._written = len(self.steps)
 
     def load(self, up_to: int) -> None:
         """Reads the rows of an earlier part of the run, up to a step."""
@@ -63,6 +80,14 @@ class LossLog:
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise ValueError(f"{self.path}: lost or damaged ({error}): put it back, or begin another run") from error
 
+    def _rows(self, first: int) -> str:
+        checks = {step: (loss, error) for step, loss, error in self.validation}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for step, loss, rest in zip(self.steps[first:], self.losses[first:], self._rest[first:], strict=True):
+            writer.writerow((step, loss, *rest, *checks.get(step, ("", ""))))
+        return text.getvalue()
+
     def _fetch(self) -> None:
         if self._waiting:
             values = torch.stack([torch.stack((i.loss.double(), i.gradient_norm.double())) for i in self._waiting])
@@ -71,3 +96,11 @@ class LossLog:
                 self.losses.append(loss)
                 self._rest.append((norm, info.lr))
             self._waiting.clear()
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("--tensorboard true takes tensorboard: pip install 'scorefield[tensorboard]'") from error
+    return SummaryWriter(str(folder))

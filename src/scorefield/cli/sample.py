@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 
+from scorefield._noise import as_seeds
 from scorefield.cli.sources import Precision, check_samples_target, directory, parse_device, parse_seeds, save_samples
 from scorefield.data import load_arrays
 from scorefield.data.dataset import spread_rows
 from scorefield.model import ScoreModel
 from scorefield.solvers import Solver
+from scorefield.train import distributed
 
 
 def sample(
@@ -48,14 +50,20 @@ def sample(
         directory(check_samples_target(out, model.event_shape)),
         torch.autocast(place.type, precision.value, enabled=precision.value is not None),
     ):
+        keys = as_seeds(parse_seeds(seeds))
+        rows = None if cond is None else spread_rows(load_arrays(cond)).float()
+        if rows is not None and len(rows) != len(keys):
+            raise ValueError(f"--cond {cond}: wanted one row for each of {len(keys)} samples; got {len(rows)}")
         x = model.sample(
-            seeds=parse_seeds(seeds),
+            seeds=distributed.mine(keys),
             steps=steps,
             label=label,
             solver=solver,
             batch_size=batch_size,
-            progress=True,
-            cond=None if cond is None else spread_rows(load_arrays(cond)).float(),
+            progress=distributed.rank() == 0,
+            cond=None if rows is None else distributed.mine(rows),
         )
-        save_samples(x, model.transform.levels, out)
-    print(f"wrote {len(x)} samples to {out}")
+        parts = distributed.gathered(x.cpu())
+        if parts:
+            save_samples(torch.cat(parts), model.transform.levels, out)
+            print(f"wrote {len(keys)} samples to {out}")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from scorefield import data, plot
 from scorefield._files import write_file
-from scorefield.data import ArrayDataset, Rows
+from scorefield.data import ArrayDataset, Audio, Broken, Images, Rows, Table
 from scorefield.model import ScoreModel
+from scorefield.train import distributed
 
 NAMED: dict[str, Callable[[], ArrayDataset]] = {
     "digits": data.digits,
@@ -37,25 +39,43 @@ class Precision(Enum):
     bfloat16 = torch.bfloat16
 
 
-def load_data(source: str) -> ArrayDataset:
-    """A data set by its name, or from a file."""
+@dataclass(frozen=True)
+class Reading:
+    """How data are read.
+
+    Args:
+        images: how pictures become arrays.
+        table: which columns of a CSV or Parquet file are what.
+        audio: how recordings become signals.
+        broken: refuse, or skip and name pictures and recordings that cannot be read.
+    """
+
+    images: Images = Images()
+    table: Table = Table()
+    audio: Audio = Audio()
+    broken: Broken = Broken.refuse
+
+
+def load_data(source: str, how: Reading, limit: int | None = None, folder: Path | None = None) -> ArrayDataset:
+    """A data set by its name, or from its path."""
     if source in NAMED:
         return NAMED[source]()
-    path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"--data {source}: neither a file nor one of {', '.join(NAMED)}")
-    return data.load_arrays(path)
+    if not Path(source).exists():
+        raise FileNotFoundError(f"--data {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
+    return data.read(
+        source, images=how.images, table=how.table, audio=how.audio, broken=how.broken, limit=limit, folder=folder
+    )
 
 
-def load_rows(model: ScoreModel, source: str, use_labels: bool, limit: int | None) -> Rows:
+def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, limit: int | None) -> Rows:
     """The first rows of data for a model, without their labels unless these are wanted."""
-    loaded = load_data(source)
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1; got {limit}")
+    loaded = load_data(source, how, limit)
     if loaded.event_shape != model.event_shape:
         raise ValueError(
             f"--data {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
         )
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {limit}")
     if use_labels and not loaded.classes:
         raise ValueError(f"--use_labels true: the data {source} have no labels")
     rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
@@ -65,9 +85,9 @@ def load_rows(model: ScoreModel, source: str, use_labels: bool, limit: int | Non
 def parse_device(device: str) -> torch.device:
     """`auto` is a GPU if there is one."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
+        chosen = distributed.local_device(torch.device(device))
         torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device}: cannot be used here ({str(error).splitlines()[0]}): try cpu") from error

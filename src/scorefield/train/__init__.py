@@ -2,9 +2,10 @@
 
 from scorefield.train.batches import Batch as Batch
 from scorefield.train.batches import Batches as Batches
+from scorefield.train.checkpoint import Checkpoints as Checkpoints
 from scorefield.train.ema import EMA as EMA
 from scorefield.train.loop import StepInfo as StepInfo
 from scorefield.train.loop import train as train
 from scorefield.train.loop import validation_loss as validation_loss
-from scorefield.train.state import Optimisation as Optimisation
+from scorefield.train.optimisation import Optimisation as Optimisation
 from scorefield.train.state import TrainState as TrainState

@@ -48,14 +48,19 @@ class Batches:
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Batch:
+        """The whole batch of a step."""
+        return self.part(step, 0, self.size)
+
+    def part(self, step: int, first: int, last: int) -> Batch:
+        """The samples at the places first .. last - 1 of a step's batch: they are the same whoever asks for them."""
         n = len(self.data)
-        places = torch.arange(step * self.size, (step + 1) * self.size)
+        places = torch.arange(step * self.size + first, step * self.size + last)
         index = torch.empty_like(places)
         for epoch in range(int(places[0]) // n, int(places[-1]) // n + 1):
             here = places // n == epoch
             index[here] = self._permutation(epoch)[places[here] % n]
         rows = self.data.rows(index)
-        noise = Noise.per_batch(self.seed, self.size, device=self.device).at(step)
+        noise = Noise.per_batch(self.seed, self.size, range(first, last), device=self.device).at(step)
         x = rows.x.to(self.device, non_blocking=True)
         u = None if self.transform.levels is None else noise.child(1).uniform(x.new_empty(x.shape, dtype=torch.float32))
         cond = {name: value.to(self.device, non_blocking=True) for name, value in rows.cond.items()}

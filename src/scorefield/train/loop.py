@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from scorefield._noise import Noise
 from scorefield.nn import seeded
 from scorefield.objectives import Objective
-from scorefield.score import evaluating
+from scorefield.score import Denoiser, evaluating
+from scorefield.train import distributed
 from scorefield.train.batches import Batch
 from scorefield.train.state import TrainState
 
@@ -31,18 +35,43 @@ class BatchSource(Protocol):
 
     size: int
 
-    def __getitem__(self, step: int) -> Batch:
-        """The batch of a step."""
+    def part(self, step: int, first: int, last: int) -> Batch:
+        """The samples at the places first .. last - 1 of a step's batch of `size`."""
         ...
 
 
+class Losses(nn.Module):
+    """Model and objective as one module, which is what DistributedDataParallel and torch.compile take.
+
+    Args:
+        model: the denoiser.
+        objective: the loss of each sample.
+    """
+
+    def __init__(self, model: Denoiser, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, x0: Tensor, noise: Noise, cond: dict[str, Tensor]) -> Tensor:
+        """The losses of a batch."""
+        return self.objective(self.model, x0, noise=noise, **cond)
+
+
 def train(
-    state: TrainState, batches: BatchSource, objective: Objective, *, steps: int, precision: torch.dtype | None = None
+    state: TrainState,
+    batches: BatchSource,
+    objective: Objective,
+    *,
+    steps: int,
+    precision: torch.dtype | None = None,
+    accumulate: int = 1,
+    compiled: bool = False,
 ) -> Iterator[StepInfo]:
     """Trains up to step `steps`, one step for each item that the caller takes.
 
     A step is a function of the state, the batch of its number and the run's seed: a run that was saved and loaded goes
-    on as if it had not stopped.
+    on as if it had not stopped, and neither the number of processes nor that of parts changes it beyond rounding, but
+    for the masks of dropout. Among several processes (see `distributed.joined`) each must make the same calls.
 
     Args:
         state: advanced in place; save it between two items.
@@ -50,24 +79,46 @@ def train(
         objective: the loss of each sample.
         steps: number of the step to stop at, counted from the beginning of the run.
         precision: torch.bfloat16 to run the network in mixed precision; float32 otherwise.
+        accumulate: parts that a batch is cut into, to be run one after the other where memory is short.
+        compiled: compile the network by torch.compile.
     """
-    model, o = state.model, state.optimisation
+    world, rank, size = distributed.world(), distributed.rank(), batches.size
+    if not 1 <= accumulate * world <= size:
+        raise ValueError(f"a batch of {size} samples cannot be cut into {world} processes x {accumulate} parts")
     weights = [p for group in state.optimiser.param_groups for p in group["params"]]
-    device = weights[0].device.type
+    device = weights[0].device
+    losses: Any = Losses(state.model, objective)
+    if compiled:
+        losses.model.compile()
+    if world > 1:
+        losses = DistributedDataParallel(
+            losses, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+    parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
     while state.step < steps:
-        model.train()
-        batch = batches[state.step]
+        state.model.train()
+        rate = state.optimisation.rate(state.step)
         for group in state.optimiser.param_groups:
-            group["lr"] = o.rate(state.step)
-        with seeded(state.seed, state.step), torch.autocast(device, precision, enabled=precision is not None):
-            loss = objective(model, batch.x0, noise=batch.noise, **batch.cond).mean()
+            group["lr"] = rate
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, o.clip)
+        loss = torch.zeros((), device=device)
+        for part in parts:
+            batch = batches.part(state.step, part.start, part.stop)
+            waits = part is parts[-1] or world == 1  # the gradients of all processes meet after the last part
+            with contextlib.nullcontext() if waits else losses.no_sync():
+                with (
+                    seeded(state.seed, state.step, part.start),
+                    torch.autocast(device.type, precision, enabled=precision is not None),
+                ):
+                    mean = losses(batch.x0, batch.noise, batch.cond).sum() / size
+                (mean * world).backward()  # DistributedDataParallel takes the mean over processes
+            loss = loss + mean.detach()
+        norm = nn.utils.clip_grad_norm_(weights, state.optimisation.clip)
         state.optimiser.step()
         state.step += 1
-        state.ema.update(model, state.step * batches.size, batches.size)
-        yield StepInfo(state.step, loss.detach(), norm, o.rate(state.step - 1))
+        for average in state.averages:
+            average.update(state.model, state.step * size, size)
+        yield StepInfo(state.step, distributed.total(loss), norm, rate)
 
 
 @torch.no_grad()
@@ -78,11 +129,11 @@ def validation_loss(
 
     The same samples, times and noise at each call, so that calls differ by the weights alone.
     """
-    with evaluating(state.model), state.ema.applied(state.model):
+    with evaluating(state.model), state.averages[0].applied(state.model):
         losses = torch.cat(
             [
                 objective(state.model, batch.x0, noise=batch.noise, **batch.cond)
-                for batch in (batches[k] for k in range(count))
+                for batch in (batches.part(k, 0, batches.size) for k in range(count))
             ]
         ).double()
     return float(losses.mean()), float(losses.std()) / math.sqrt(len(losses))

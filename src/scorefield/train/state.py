@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +14,7 @@ from torch import Tensor
 from scorefield._files import check_tensors, read_tensors, write_tensors
 from scorefield.score import Denoiser
 from scorefield.train.ema import EMA
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How the weights move.
-
-    Args:
-        lr: peak learning rate of AdamW, > 0.
-        betas: of AdamW.
-        weight_decay: of AdamW, 0 for Adam.
-        warmup: steps of linear rise to `lr`.
-        decay: steps after which the rate has fallen to 0 along a cosine; None keeps it.
-        clip: largest norm of the gradient, > 0.
-        half_life: of the weights' moving average, in samples seen.
-    """
-
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    warmup: int = 100
-    decay: int | None = None
-    clip: float = 1.0
-    half_life: float = 50_000.0
-
-    def __post_init__(self) -> None:
-        wanted = {
-            "lr > 0": self.lr > 0,
-            "betas in [0, 1)": all(0 <= beta < 1 for beta in self.betas),
-            "weight_decay >= 0": self.weight_decay >= 0,
-            "warmup >= 0": self.warmup >= 0,
-            "decay >= 1": self.decay is None or self.decay >= 1,
-            "clip > 0": self.clip > 0,
-            "half_life > 0": self.half_life > 0,
-        }
-        for condition, holds in wanted.items():
-            if not holds:
-                raise ValueError(f"wanted {condition}; got {getattr(self, condition.split()[0])}")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        fall = 1.0 if self.decay is None else 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay)))
-        return self.lr * rise * fall
+from scorefield.train.optimisation import Optimisation
 
 
 class TrainState:
@@ -80,12 +36,12 @@ class TrainState:
         for p in trainable:  # now rather than at the first step, so that a state is of one form at every step
             step = torch.zeros((), dtype=torch.float32, device=p.device)
             self.optimiser.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        self.ema = EMA(model, o.half_life)
+        self.averages = [EMA(model, half_life) for half_life in o.half_lives]
 
-    def averaged(self) -> Denoiser:
-        """A copy of the model with the averaged weights, in evaluation mode: what to sample from and to save."""
+    def averaged(self, k: int = 0) -> Denoiser:
+        """A copy of the model with the weights' k-th average, in evaluation mode: what to sample from and to save."""
         model = copy.deepcopy(self.model)
-        model.load_state_dict(self.ema.weights, strict=False)
+        model.load_state_dict(self.averages[k].weights, strict=False)
         return model.eval()
 
     def save(self, path: str | Path, run: Mapping[str, Any] | None = None) -> None:
@@ -120,6 +76,6 @@ class TrainState:
         moments = self.optimiser.state_dict()["state"]
         return {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
-            **{f"ema.{name}": value for name, value in self.ema.weights.items()},
+            **{f"average.{k}.{name}": v for k, e in enumerate(self.averages) for name, v in e.weights.items()},
             **{f"optimiser.{k}.{name}": value for k, values in moments.items() for name, value in values.items()},
         }

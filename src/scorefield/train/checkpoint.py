@@ -1,0 +1,100 @@
+"""Checkpoints that survive a crash at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from scorefield._files import read_json
+
+MANIFEST = "manifest.json"
+
+
+class Checkpoints:
+    """Directories named by their step, each with a manifest of its files' sizes and SHA-256.
+
+    One is written under another name, flushed to the disk and then renamed, so that under its own name it is complete.
+
+    Args:
+        folder: where they lie.
+        keep: number of the newest that are kept, >= 1.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1; got {keep}")
+        self.folder, self.keep = folder, keep
+
+    def save(self, step: int, write: Callable[[Path], object]) -> Path:
+        """Makes the checkpoint of a step by `write`, which is given a directory to write files into."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part, path = self.folder / f"{step:09d}.part", self.folder / f"{step:09d}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            write(part)
+            files = {file.name: _fingerprint(file) for file in sorted(part.iterdir())}
+            (part / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n")
+            for file in (*part.iterdir(), part):
+                _flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+            _flush(self.folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        for old in self._all()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that is sound; damaged ones are named by a warning. None if there is none at all.
+
+        Raises:
+            ValueError: there are checkpoints, but all are damaged.
+        """
+        for path in self._all():
+            fault = next(_faults(path), None)
+            if fault is None:
+                return path
+            warnings.warn(f"{path}: passed over, since {fault}", stacklevel=2)
+        if self._all():
+            raise ValueError(f"{self.folder}: all checkpoints are damaged: begin another run")
+        return None
+
+    def _all(self) -> list[Path]:
+        """Newest first."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted((p for p in found if p.is_dir() and p.name.isdigit()), reverse=True)
+
+
+def _faults(path: Path) -> Iterator[str]:
+    """What is wrong with a checkpoint."""
+    try:
+        files = read_json((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        for name, wanted in files.items():
+            if Path(name).name != name or not (path / name).is_file():
+                yield f"{name} is missing"
+            elif _fingerprint(path / name) != wanted:
+                yield f"{name} is not what was written"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"its {MANIFEST} cannot be read ({error})"
+
+
+def _fingerprint(file: Path) -> dict[str, int | str]:
+    with file.open("rb") as opened:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file or directory is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
