@@ -149,6 +149,80 @@ def test_a_finished_run_goes_on_to_more_steps(run, tmp_path):
         assert (part / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tmp_path):
+    options = ["--save_every", 5]
+    whole = trained(tmp_path / "whole", "two_moons", *options)
+    part = trained(tmp_path / "part", "two_moons", *options)
+    (part / state_after(20)).write_bytes((part / state_after(20)).read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="000000020: passed over"):
+        trained(part, "two_moons", *options, "--resume", "true")
+    for name in ("model.safetensors", state_after(20), "loss.csv"):
+        assert (part / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_cut_into_parts_is_the_whole_one_up_to_rounding(tmp_path):
+    losses = [
+        [float(row["loss"]) for row in table(trained(tmp_path / str(k), "two_moons", "--accumulate", k) / "loss.csv")]
+        for k in (1, 3)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_several_averages_are_saved_as_models_each(tmp_path):
+    trained(tmp_path / "run", "two_moons", "--optimisation.half_lives", "[5000,5,1]")
+    models = [ScoreModel.load(tmp_path / "run" / name) for name in ("", "half_life_5", "half_life_1")]
+    weights = [model.denoiser.net.inp.weight.detach() for model in models]
+    assert len({tuple(w.flatten().tolist()) for w in weights}) == 3
+
+
+def test_a_run_can_start_from_a_model(run, tmp_path):
+    base = ScoreModel.load(run)
+    arguments = [
+        "train",
+        "--data",
+        "two_moons",
+        "--init",
+        run,
+        "--out",
+        tmp_path / "run",
+        "--device",
+        "cpu",
+        "--steps",
+        1,
+    ]
+    scorefield(*arguments, "--optimisation.lr", 1e-12, "--batch_size", 8, "--seed", 5)
+    model = ScoreModel.load(tmp_path / "run")
+    assert model.transform == base.transform and model.denoiser.precond == base.denoiser.precond
+    for name, value in base.denoiser.state_dict().items():
+        torch.testing.assert_close(model.denoiser.state_dict()[name], value, rtol=0, atol=1e-9)
+
+
+def test_losses_go_to_tensorboard_and_samples_to_pictures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained(tmp_path / "run", "two_moons", "--tensorboard", "true", "--sample_every", 10)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rows = table(tmp_path / "run" / "loss.csv")
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx([float(row["loss"]) for row in rows], rel=1e-6)
+    assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"000000010.png", "000000020.png"}
+
+
+def test_a_folder_of_pictures_is_trained_on_as_it_is(tmp_path):
+    generator = np.random.default_rng(0)
+    for k in range(12):
+        folder = tmp_path / "data" / ("cat" if k % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (9, 12, 3)).astype("u1")).save(folder / f"{k}.png")
+    options = ["--reading.images.size", "[8,12]", "--reading.images.fit", "stretch", "--steps", 2]
+    trained(tmp_path / "run", tmp_path / "data", *options)
+    model = ScoreModel.load(tmp_path / "run")
+    assert (model.event_shape, model.classes, model.transform.levels) == ((3, 8, 12), 2, 256)
+    more = [*options[:4], "--limit", 2, "--steps", 1, "--probes", 2, "--out", tmp_path / "l.csv"]
+    scorefield("likelihood", tmp_path / "run", "--data", tmp_path / "data", *more)
+    assert len(table(tmp_path / "l.csv")) == 2
+
+
 def test_options_can_come_from_a_yaml_file(tmp_path):
     (tmp_path / "run.yaml").write_text(
         """

@@ -91,9 +91,7 @@ def train(
     if compiled:
         losses.model.compile()
     if world > 1:
-        losses = DistributedDataParallel(
-            losses, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-        )
+        losses = DistributedDataParallel(losses, device_ids=[device] if device.type == "cuda" else None)
     parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
     while state.step < steps:
         state.model.train()
