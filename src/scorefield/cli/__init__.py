@@ -40,15 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
     options = top.parse_args(arguments)
-
-    def say(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"scorefield: warning: {message}", file=sys.stderr)
-
-    warnings.showwarning = say
     try:
-        chosen = top.instantiate(options)[options.subcommand].as_dict()
-        chosen.pop("config", None)
-        with distributed.joined():
+        with warnings.catch_warnings(), distributed.joined():
+            warnings.showwarning = _say
+            chosen = top.instantiate(options)[options.subcommand].as_dict()
+            chosen.pop("config", None)
             COMMANDS[options.subcommand](**chosen)
     except (ValueError, TypeError, OSError) as error:
         print(f"scorefield {options.subcommand}: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
@@ -57,3 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _say(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"scorefield: warning: {message}", file=sys.stderr)
