@@ -15,8 +15,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from scorefield._describe import describe
 from scorefield.nn import MLP, FourierFeatures, SelfAttention, UNet, seeded
-from scorefield.nn.attention import attend, groups
+from scorefield.nn.attention import attend
 from scorefield.nn.embedding import ConditionEmbedding
+from scorefield.nn.normalisation import groups
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 

@@ -33,6 +33,7 @@ from scorefield.score import NoisePrecond as NoisePrecond
 from scorefield.score import Preconditioned as Preconditioned
 from scorefield.score import Score as Score
 from scorefield.score import ScorePrecond as ScorePrecond
+from scorefield.score import TimePrecond as TimePrecond
 from scorefield.score import VelocityPrecond as VelocityPrecond
 from scorefield.sde import SDE as SDE
 from scorefield.sde import GaussianSDE as GaussianSDE

@@ -236,8 +236,8 @@ class ScoreModel:
             raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
         tensors, _ = read_tensors(path / WEIGHTS)
         check_tensors(tensors, model.denoiser.state_dict(), str(path / WEIGHTS))
-        model.denoiser.load_state_dict(tensors, assign=True)  # in the file's precision
-        model.denoiser.to(device).eval()
+        precision = next((v.dtype for v in tensors.values() if v.is_floating_point()), None)
+        model.denoiser.to(device, precision).eval().load_state_dict(tensors)
         return model
 
     def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> Denoiser:

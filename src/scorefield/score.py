@@ -264,6 +264,19 @@ class ScorePrecond(Precond):
 
 
 @dataclass(frozen=True)
+class TimePrecond(Precond):
+    """score = F(x, t) / sigma: the network gets the state and the time as they are  (Song et al. 2021, their tutorial).
+
+    D = (x + sigma F) / alpha. For networks that look at t with fixed frequencies, such as `TutorialUNet`.
+    """
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return Coefs(1 / alpha, sigma / alpha, torch.ones_like(t), t)
+
+
+@dataclass(frozen=True)
 class VelocityPrecond(Precond):
     """F = v, the velocity of the process scaled to unit variance  (Salimans & Ho 2022).
 

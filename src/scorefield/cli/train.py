@@ -40,6 +40,7 @@ def train(
     steps: int = 10_000,
     batch_size: int = 128,
     accumulate: int = 1,
+    use_labels: bool = True,
     label_dropout: float = 0.1,
     held_out: float = 0.1,
     seed: int = 0,
@@ -74,6 +75,7 @@ def train(
         steps: of training.
         batch_size: samples in a step, of all processes together.
         accumulate: parts that a batch is run in, one after the other, where memory is short.
+        use_labels: give the network the data's labels, if there are any.
         label_dropout: share of the labels hidden, so that the model also knows the data without labels.
         held_out: share of the data kept for the validation loss.
         seed: of the split, the initial weights and the training noise.
@@ -109,6 +111,7 @@ def train(
         )
     with directory(out):
         source = load_data(data, reading, folder=out)
+        source = source if use_labels else source.unlabelled()
         kept, held = split(source, held_out, seed)
         if init:
             base = ScoreModel.load(init, classes=classes, device=place)
@@ -127,6 +130,7 @@ def train(
         run = {
             "data": data,
             "rows": len(source),
+            "classes": source.classes,
             "held_out": held_out,
             "transform": describe(transform),
             "batch_size": batch_size,

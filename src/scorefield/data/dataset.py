@@ -105,6 +105,10 @@ class ArrayDataset:
             self._check(x)
         return Rows(x, {name: values[index] for name, values in self._cond.items()})
 
+    def unlabelled(self) -> ArrayDataset:
+        """The same without labels."""
+        return ArrayDataset(self.x, None, self._cond.get("cond"), self.levels, name=self.name)
+
     def to(self, device: torch.device | str) -> ArrayDataset:
         """Moves what is in memory to a device, so that batches need no transfer."""
         if isinstance(self.x, Tensor):

@@ -6,4 +6,5 @@ from scorefield.nn.embedding import FourierFeatures as FourierFeatures
 from scorefield.nn.mlp import MLP as MLP
 from scorefield.nn.network import Network as Network
 from scorefield.nn.seeding import seeded as seeded
+from scorefield.nn.tutorial import TutorialUNet as TutorialUNet
 from scorefield.nn.unet import UNet as UNet

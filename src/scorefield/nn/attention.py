@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from scorefield.nn.normalisation import groups
+
 
 class _Attend(torch.autograd.Function):
     """softmax(q k^T / sqrt(c)) v by the fused kernel, differentiable twice.
@@ -79,10 +81,10 @@ class SelfAttention(nn.Module):
         b, c = x.shape[:2]
         positions = self.norm(x).flatten(2).mT
         q, k, v = self.qkv(positions).reshape(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = attend(q, k, v).transpose(1, 2).reshape(b, -1, c)
+        if q.device.type == "cpu":  # where the kernel for bfloat16 is slow
+            with torch.autocast("cpu", enabled=False):
+                mixed = attend(q.float(), k.float(), v.float()) if q.dtype == torch.bfloat16 else attend(q, k, v)
+        else:
+            mixed = attend(q, k, v)
+        mixed = mixed.transpose(1, 2).reshape(b, -1, c).to(positions.dtype)
         return x + self.out(mixed).mT.reshape(x.shape)
-
-
-def groups(channels: int) -> int:
-    """Groups of a group normalisation: the largest number up to 32 that divides `channels` into 4 channels or more."""
-    return max(n for n in range(1, 33) if channels % n == 0 and (channels // n >= 4 or n == 1))

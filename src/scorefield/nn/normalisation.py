@@ -1,0 +1,105 @@
+"""Group normalisation, modulation and activation in one: what a U-Net spends its time on beside its convolutions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import group_norm, silu
+
+EPS = 1e-5
+
+
+def groups(channels: int) -> int:
+    """Groups of a group normalisation: the largest number up to 32 that divides `channels` into 4 channels or more."""
+    return max(n for n in range(1, 33) if channels % n == 0 and (channels // n >= 4 or n == 1))
+
+
+def norm_silu(
+    x: Float[Tensor, "b c *space"], weight: Float[Tensor, "#b c"], bias: Float[Tensor, "#b c"]
+) -> Float[Tensor, "b c *space"]:
+    """silu(w (x - m) / s + bias) with mean m and standard deviation s of each group of channels  (Wu & He 2018).
+
+    With a weight and bias for each sample this is adaptive group normalisation  (Dhariwal & Nichol 2021).
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return _plain(x, weight, bias)
+    out: Tensor = _NormSilu.apply(x, weight, bias)  # pyright: ignore[reportAssignmentType]
+    return out
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    space = (1,) * (x.ndim - 2)
+    normal = group_norm(x, groups(x.shape[1]), eps=EPS)
+    return silu(normal * weight.to(x).reshape(*weight.shape, *space) + bias.to(x).reshape(*bias.shape, *space))
+
+
+class _NormSilu(torch.autograd.Function):
+    """The same from sums over space alone, which are fast in every memory format, with nothing kept but the input.
+
+    torch's kernel is slow for channels that lie last in memory, as convolutions want them. A backward pass that is
+    itself recorded, for second derivatives, goes through torch's own operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        b, c = x.shape[:2]
+        g, flat = groups(c), _flat(x)
+        n = flat.shape[2] * c // g
+        sums = torch.stack((_sum(flat), _sum(flat * flat)))
+        mean, square = sums.view(2, b, g, -1).sum(3) / n
+        rstd = (square - mean**2).clamp_min(0).add(EPS).rsqrt()
+        mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
+        ctx.save_for_backward(x, weight, bias, mean, rstd)
+        return silu(_affine(x, rstd * weight, bias - mean * rstd * weight))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, rstd = ctx.saved_tensors
+        if torch.is_grad_enabled():  # under create_graph
+            inputs = [v for v, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=True) if needed]
+            found = iter(torch.autograd.grad(_plain(x, weight, bias), inputs, grads, create_graph=True))
+            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+        scale = rstd * weight
+        y = _affine(x, scale, bias - mean * scale)
+        gy = torch.ops.aten.silu_backward(grads[0].to(y), y)
+        to_bias = _sum(_flat(gy))
+        to_weight = (_sum(_flat(gy * x)) - mean * to_bias) * rstd
+        b, c = x.shape[:2]
+        g = groups(c)
+        n = x[0].numel() // g
+        one, two = (
+            (weight * v).view(b, g, -1).mean(2).repeat_interleave(c // g, 1) * (c // g) / n
+            for v in (to_bias, to_weight)
+        )
+        # dx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)) as a linear function of x and gy
+        slope = -(rstd**2) * two
+        dx = _affine(x, slope, -rstd * one - slope * mean).addcmul_(gy, _spread(scale, x))
+        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias)
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.reshape(*x.shape[:2], -1)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Over space, in float32 at least."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        # a sum into another type would copy all of x first; parts in bfloat16 lose little, since their errors average
+        x = x.mT.unflatten(1, (math.gcd(x.shape[2], 16), -1)).sum(2).mT
+    return x.sum(2, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
+def _spread(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like.dtype).reshape(*value.shape, *(1,) * (like.ndim - 2))
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(_spread(shift, x), x, _spread(scale, x))
+
+
+def _reduced(gradient: Tensor, like: Tensor) -> Tensor:
+    return gradient.sum_to_size(like.shape).to(like.dtype)
