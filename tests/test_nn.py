@@ -14,10 +14,10 @@ from networks import NETWORKS, awake, inputs, make
 from torch.nn.functional import scaled_dot_product_attention
 
 from scorefield._describe import describe
-from scorefield.nn import MLP, FourierFeatures, SelfAttention, UNet, seeded
+from scorefield.nn import MLP, FourierFeatures, SelfAttention, TutorialUNet, UNet, seeded
 from scorefield.nn.attention import attend
 from scorefield.nn.embedding import ConditionEmbedding
-from scorefield.nn.normalisation import groups
+from scorefield.nn.normalisation import groups, norm_silu
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -396,3 +396,57 @@ def test_a_perceptron_rounds_a_row_alike_wherever_it_stands_in_the_batch(d):
         whole = net(x, torch.tensor(0.3))
         for shift in range(1, size):
             assert torch.equal(net(x.roll(shift, 0), torch.tensor(0.3)).roll(-shift, 0), whole)
+
+
+def plain_norm_silu(x, weight, bias):
+    space = (1,) * (x.ndim - 2)
+    normal = torch.nn.functional.group_norm(x, groups(x.shape[1]))
+    return torch.nn.functional.silu(normal * weight.reshape(*weight.shape, *space) + bias.reshape(*bias.shape, *space))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 5), (3, 6, 4, 4), (2, 32, 3, 2, 2)])
+@pytest.mark.parametrize("rows", [1, None])
+@pytest.mark.parametrize("last", [False, True])
+def test_norm_and_activation_have_the_derivatives_of_torchs(shape, rows, last):
+    g = torch.Generator().manual_seed(0)
+    x = 2 + 3 * torch.randn(shape, generator=g, dtype=torch.float64)
+    if last:  # channels last in memory
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    weight, bias = (torch.randn(rows or shape[0], shape[1], generator=g, dtype=torch.float64) for _ in range(2))
+    outcomes = []
+    for function in (norm_silu, plain_norm_silu):
+        inputs = [v.detach().clone(memory_format=torch.preserve_format).requires_grad_() for v in (x, weight, bias)]
+        out = function(*inputs)
+        first = torch.autograd.grad(out.sin().sum(), inputs, retain_graph=True)
+        again = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(v.square().sum() for v in again), inputs)
+        outcomes.append([out, *first, *again, *second])
+    for own, torchs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(own, torchs, rtol=1e-6, atol=1e-8)
+
+
+def test_norm_and_activation_in_bfloat16_are_as_good_as_torchs():
+    g = torch.Generator().manual_seed(0)
+    x = 1 + 2 * torch.randn(4, 16, 16, 16, generator=g)
+    weight, bias = torch.randn(1, 16, generator=g), torch.randn(1, 16, generator=g)
+    exact = plain_norm_silu(x, weight, bias)
+    rounded = x.bfloat16().to(memory_format=torch.channels_last).requires_grad_()
+    error = (norm_silu(rounded, weight, bias).detach().float() - exact).abs().mean()
+    theirs = (plain_norm_silu(x.bfloat16(), weight.bfloat16(), bias.bfloat16()).float() - exact).abs().mean()
+    assert float(error) < 1.2 * float(theirs) < 0.02
+
+
+def test_the_tutorials_network():
+    with seeded(0):
+        net = awake(TutorialUNet((1, 28, 28)), scale=0.05)
+    assert sum(p.numel() for p in net.parameters()) == 1_115_297
+    x, t = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.tensor([0.2, 0.7])
+    out = net(x, t)
+    assert out.shape == x.shape
+    torch.testing.assert_close(net(x[:1], t[0]), out[:1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(net(x, t.flip(0)), out, atol=1e-3)
+    for build in (lambda: TutorialUNet((1, 28, 28), 10), lambda: TutorialUNet((1, 32, 32)), lambda: TutorialUNet((4,))):
+        with pytest.raises(ValueError, match=r"TutorialUNet takes"):
+            build()
+    with pytest.raises(ValueError, match="neither labels"):
+        net(x, t, torch.tensor([0, 1]))

@@ -25,6 +25,7 @@ from scorefield import (
     Rectified,
     ScorePrecond,
     SubVP,
+    TimePrecond,
     VelocityPrecond,
     gaussian,
 )
@@ -220,7 +221,7 @@ def test_the_mean_loss_over_all_times_is_its_integral(sde):
     assert float(losses.std()) / math.sqrt(rows) < 0.006 * float(losses.mean())
 
 
-PRECONDS = [EDMPrecond(0.5), NoisePrecond(), ScorePrecond(), VelocityPrecond()]
+PRECONDS = [EDMPrecond(0.5), NoisePrecond(), ScorePrecond(), TimePrecond(), VelocityPrecond()]
 every_precond = pytest.mark.parametrize("precond", PRECONDS, ids=lambda p: type(p).__name__)
 
 
