@@ -450,3 +450,19 @@ def test_the_tutorials_network():
             build()
     with pytest.raises(ValueError, match="neither labels"):
         net(x, t, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", ["signal", "image"])
+def test_checkpointing_changes_nothing_but_the_memory(name):
+    cls, arguments, _, _ = NETWORKS[name]
+    x, given = inputs(name)
+    outcomes = []
+    for checkpointing in (False, True):
+        with seeded(0):
+            net = awake(cls(**arguments, dropout=0.3, checkpointing=checkpointing).double())
+        with seeded(1):
+            out = net(x, **given)
+        gradients = torch.autograd.grad(out.square().sum(), list(net.parameters()))
+        outcomes.append([out, *gradients])
+    for plain, again in zip(*outcomes, strict=True):
+        assert torch.equal(plain, again)

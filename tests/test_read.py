@@ -315,6 +315,13 @@ def cut(content, keep):
     return content[: int(len(content) * keep)]
 
 
+def cut_tar(folder):
+    tree(folder / "data")
+    path = archive(folder / "a.tar", folder / "data")
+    path.write_bytes(cut(path.read_bytes(), 0.3))
+    return path
+
+
 RAMP = (np.arange(100) * 300).astype("i2")
 BAD = {
     "nothing": (lambda folder: folder / "none", {}, "none: no such file"),
@@ -346,10 +353,16 @@ BAD = {
     ),
     "a size of 0": (pictures_of(png()), {"images": lambda: Images(size=0)}, "at least 1; got 0"),
     # archives
-    "no zip": (saved("a.zip", b"hello"), {}, "a.zip: cannot be read as a zip"),
-    "no tar": (saved("a.tar.gz", b"hello"), {}, "a.tar.gz: cannot be read as a tar"),
+    "no zip": (saved("a.zip", b"hello"), {}, "a.zip: cannot be read.*not a zip"),
+    "no tar": (saved("a.tar.gz", b"hello"), {}, "a.tar.gz: cannot be read"),
     "empty zip": (zip_of(), {}, "neither pictures"),
     "zip of text": (zip_of(**{"a.txt": "x"}), {}, "neither pictures"),
+    "cut tar": (lambda folder: cut_tar(folder), {}, "a.tar: cannot be read"),
+    "zip's member changed": (
+        lambda f: saved("a.zip", zip_of(**{"a.png": png()})(f).read_bytes().replace(b"IDAT", b"IDAX"))(f),
+        {},
+        "a.zip: cannot be read.*CRC",
+    ),
     "broken in zip": (zip_of(**{"a.png": png(), "b.png": cut(png(), 0.4)}), {}, r"a.zip: b.png: cannot be read"),
     # IDX
     "IDX: text": (saved("x-images-idx3-ubyte", "hello"), {}, "idx3-ubyte: cannot be read as IDX"),
@@ -386,6 +399,7 @@ BAD = {
         "no column z; it has name, x",
     ),
     "CSV: nothing left": (saved("a.csv", "x\n1\n"), {"table": lambda: Table(cond=["x"])}, "no column is left"),
+    "CSV: huge field": (saved("a.csv", "x,y\n" + "1" * 200_000 + ",2\n"), {}, "a.csv: cannot be read as text"),
     "CSV: Latin-1": (saved("a.csv", "größe,y\n1,2\n".encode("latin-1")), {}, "a.csv: cannot be read as text.*UTF-8"),
     "Parquet: text": (saved("a.parquet", "hello"), {}, "a.parquet: cannot be read as Parquet"),
     # sounds

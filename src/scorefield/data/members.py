@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import lzma
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Generator, Iterator
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
@@ -26,37 +29,39 @@ def is_archive(path: Path) -> bool:
 
 def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     """Names of the files in a folder or an archive that have one of the suffixes; hidden ones are left out."""
-    if path.is_dir():
-        found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    elif path.suffix.lower() == ".zip":
-        with _opened(path) as archive:
-            found = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    else:
-        with _unrolled(path) as tape:
-            found = [info.name for info in tape if info.isreg()]
+    with _readable(path):
+        if path.is_dir():
+            found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        elif path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                found = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+        else:
+            with tarfile.open(path) as tape:
+                found = [info.name for info in tape if info.isreg()]
     return [name for name in map(PurePosixPath, found) if name.suffix.lower() in suffixes and not _hidden(name)]
 
 
 def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, bytes]]:
     """(name, content) of the files that `names` lists, in that order."""
     wanted = names(path, suffixes)
-    if path.is_dir():
-        for name in wanted:
-            with (path / name).open("rb") as file:
-                yield name, _limited(file.read(LARGEST + 1), path, name)
-    elif path.suffix.lower() == ".zip":
-        with _opened(path) as archive:
+    with _readable(path):
+        if path.is_dir():
             for name in wanted:
-                with archive.open(str(name)) as file:
+                with (path / name).open("rb") as file:
                     yield name, _limited(file.read(LARGEST + 1), path, name)
-    else:
-        known = set(wanted)
-        with _unrolled(path) as tape:
-            for info in tape:  # in the archive's own order: a compressed one cannot be read in another
-                if info.isreg() and (name := PurePosixPath(info.name)) in known:
-                    file = tape.extractfile(info)
-                    assert file is not None  # it is a plain file
-                    yield name, _limited(file.read(LARGEST + 1), path, name)
+        elif path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                for name in wanted:
+                    with archive.open(str(name)) as file:
+                        yield name, _limited(file.read(LARGEST + 1), path, name)
+        else:
+            known = set(wanted)
+            with tarfile.open(path) as tape:
+                for info in tape:  # in the archive's own order: a compressed one cannot be read in another
+                    if info.isreg() and (name := PurePosixPath(info.name)) in known:
+                        file = tape.extractfile(info)
+                        assert file is not None  # it is a plain file
+                        yield name, _limited(file.read(LARGEST + 1), path, name)
 
 
 def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, int]:
@@ -78,19 +83,13 @@ def _hidden(name: PurePosixPath) -> bool:
     return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.parts)
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
+@contextlib.contextmanager
+def _readable(path: Path) -> Generator[None]:
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a zip archive ({error}): get another copy of it") from error
-
-
-def _unrolled(path: Path) -> tarfile.TarFile:
-    try:
-        return tarfile.open(path)
-    except (tarfile.TarError, OSError, EOFError) as error:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read as a tar archive ({reason}): get another copy of it") from error
+        raise ValueError(f"{path}: cannot be read ({reason}): get another copy of it, or unpack it") from error
 
 
 def _limited(content: bytes, path: Path, name: PurePosixPath) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -153,7 +153,7 @@ def _of_table(path: Path, table: Table, folder: Path | None) -> ArrayDataset:
 
     try:
         x = gather(samples(), folder)
-    except (UnicodeDecodeError, zlib.error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
     label: Tensor | None = None
     if table.label is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scorefield.nn.attention import SelfAttention
 from scorefield.nn.embedding import ConditionEmbedding
@@ -33,6 +34,8 @@ class UNet(Network):
         cond_features: size of a condition `cond` that is a vector, 0 for none.
         cond_channels: channels of a condition `cond` that is an image of the data's size, 0 for none.
         dropout: rate inside the blocks.
+        checkpointing: keep the blocks' inputs alone and compute the rest again in the backward pass: less memory, more
+            time.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class UNet(Network):
         cond_features: int = 0,
         cond_channels: int = 0,
         dropout: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         in_channels, dims = event_shape[0], len(event_shape) - 1
@@ -66,7 +70,8 @@ class UNet(Network):
             )
         self.event_shape, self.classes, self.channels = tuple(event_shape), classes, tuple(channels)
         self.blocks, self.attention = blocks, tuple(attention)
-        self.cond_features, self.cond_channels, self.dropout = cond_features, cond_channels, dropout
+        self.cond_features, self.cond_channels = cond_features, cond_channels
+        self.dropout, self.checkpointing = dropout, checkpointing
         if cond_features and cond_channels:
             raise ValueError(
                 "a UNet's condition is a vector or an image: give cond_features or cond_channels, not both"
@@ -119,12 +124,18 @@ class UNet(Network):
         h = self.inp(x)
         skips = [h]
         for layer in self.down:
-            h = layer(h, embedding) if isinstance(layer, _Block) else layer(h)
+            h = self._run(layer, h, embedding) if isinstance(layer, _Block) else layer(h)
             skips.append(h)
-        h = self.middle(h, embedding)
+        h = self._run(self.middle, h, embedding)
         for layer in self.up:
-            h = layer(torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, _Block) else layer(h)
+            h = self._run(layer, torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, _Block) else layer(h)
         return self.out(self.norm(h))
+
+    def _run(self, block: _Block, h: Tensor, embedding: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(block, h, embedding, use_reentrant=False)
+            return recomputed
+        return block(h, embedding)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != len(self.event_shape) + 1 or x.shape[1] != self.event_shape[0]:
