@@ -318,7 +318,7 @@ def cut(content, keep):
 def cut_tar(folder):
     tree(folder / "data")
     path = archive(folder / "a.tar", folder / "data")
-    path.write_bytes(cut(path.read_bytes(), 0.3))
+    path.write_bytes(cut(path.read_bytes(), 0.35))
     return path
 
 
