@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scorefield.data.members import Broken, members
+
+if TYPE_CHECKING:  # Pillow is imported where it is used, since most uses of scorefield have no pictures
+    from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
@@ -85,6 +88,8 @@ def to_array(content: bytes, options: Images, mode: str | None) -> tuple[NDArray
 
 def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[PurePosixPath, NDArray[np.uint8]]]:
     """(name, (channels, height, width) array) of each picture in a folder or an archive."""
+    from PIL import Image
+
     mode: str | None = None
     shape: tuple[int, ...] | None = None
     for name, content in members(path, SUFFIXES):
@@ -92,7 +97,7 @@ def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[Pure
             values, mode = to_array(content, options, mode)
         except _Unfit as error:
             raise ValueError(f"{path}: {name}: {error}") from error
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             if broken is Broken.refuse:
                 raise ValueError(
                     f"{path}: {name}: cannot be read ({error}): repair or remove it, or let such files be skipped"
@@ -109,6 +114,8 @@ def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[Pure
 
 
 def _decode(content: bytes, options: Images) -> Image.Image:
+    from PIL import Image, ImageOps
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about metadata and pixel counts that are checked here
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
@@ -127,6 +134,8 @@ def _decode(content: bytes, options: Images) -> Image.Image:
 
 
 def _fitted(picture: Image.Image, mode: str, options: Images) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
     grey = picture.mode in ("1", "L")
     if options.colour is Colour.auto and grey != (mode == "L"):
         kinds = ("grey", "in colour") if grey else ("in colour", "grey")
