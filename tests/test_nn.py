@@ -466,3 +466,25 @@ def test_checkpointing_changes_nothing_but_the_memory(name):
         outcomes.append([out, *gradients])
     for plain, again in zip(*outcomes, strict=True):
         assert torch.equal(plain, again)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_products_with_the_jacobian_can_be_taken_many_at_once(name):
+    net, (x, given) = make(name), inputs(name, 2)
+    x.requires_grad_()
+    out = net(x, **given)
+    directions = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(0), dtype=out.dtype)
+    (batched,) = torch.autograd.grad(out, x, directions, is_grads_batched=True, retain_graph=True)
+    each = torch.stack([torch.autograd.grad(out, x, v, retain_graph=True)[0] for v in directions])
+    torch.testing.assert_close(batched, each)
+
+
+def test_the_tutorials_network_has_a_divergence():
+    with seeded(0):
+        net = awake(TutorialUNet((1, 28, 28)), scale=0.05)
+    x = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    out = net(x, torch.tensor(0.3))
+    directions = torch.randn(2, *out.shape, generator=torch.Generator().manual_seed(1))
+    (batched,) = torch.autograd.grad(out, x, directions, is_grads_batched=True, retain_graph=True)
+    each = torch.stack([torch.autograd.grad(out, x, v, retain_graph=True)[0] for v in directions])
+    torch.testing.assert_close(batched, each, rtol=1e-4, atol=1e-5)

@@ -79,7 +79,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
         """The feature map with each position informed of the others."""
         b, c = x.shape[:2]
-        positions = self.norm(x).flatten(2).mT
+        positions = self.norm(x.contiguous()).flatten(2).mT
         q, k, v = self.qkv(positions).reshape(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         if q.device.type == "cpu":  # where the kernel for bfloat16 is slow
             with torch.autocast("cpu", enabled=False):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from scorefield.nn.network import Network
+from scorefield.nn.normalisation import norm_silu
 
 CHANNELS = 32, 64, 128, 256
 FEATURES = 256
@@ -90,4 +91,5 @@ class _Stage(nn.Module):
         self.norm = nn.GroupNorm(groups, channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return silu(self.norm(self.convolution(x) + self.time(embedding).reshape(-1, self.norm.num_channels, 1, 1)))
+        h = self.convolution(x) + self.time(embedding).reshape(-1, self.norm.num_channels, 1, 1)
+        return norm_silu(h, self.norm.weight[None], self.norm.bias[None], self.norm.num_groups)
