@@ -44,11 +44,7 @@ def signals(path: Path, options: Audio, broken: Broken) -> Iterator[tuple[PurePo
                 rate, values = wavfile.read(io.BytesIO(content))
             wave = _scaled(values)
         except (ValueError, EOFError, OSError, wavfile.WavFileWarning, ArithmeticError) as error:
-            if broken is Broken.refuse:
-                raise ValueError(
-                    f"{path}: {name}: cannot be read ({error}): repair or remove it, or let such files be skipped"
-                ) from error
-            warnings.warn(f"{path}: {name}: skipped ({error})", stacklevel=2)
+            broken.meet(f"{path}: {name}", error)
             continue
         first = first or (rate, len(wave))
         if (rate, len(wave)) != first:

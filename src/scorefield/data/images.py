@@ -98,11 +98,7 @@ def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[Pure
         except _Unfit as error:
             raise ValueError(f"{path}: {name}: {error}") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            if broken is Broken.refuse:
-                raise ValueError(
-                    f"{path}: {name}: cannot be read ({error}): repair or remove it, or let such files be skipped"
-                ) from error
-            warnings.warn(f"{path}: {name}: skipped ({error})", stacklevel=2)
+            broken.meet(f"{path}: {name}", error)
             continue
         shape = shape or values.shape
         if values.shape != shape:

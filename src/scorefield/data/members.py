@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
@@ -20,6 +21,14 @@ class Broken(Enum):
 
     refuse = "refuse"
     skip = "skip"
+
+    def meet(self, name: str, error: Exception) -> None:
+        """Refuses a file that could not be read, or warns that it is skipped."""
+        if self is Broken.refuse:
+            raise ValueError(
+                f"{name}: cannot be read ({error}): repair or remove it, or let such files be skipped"
+            ) from error
+        warnings.warn(f"{name}: skipped ({error})", stacklevel=3)
 
 
 def is_archive(path: Path) -> bool:
@@ -75,8 +84,8 @@ def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, int]:
         depth += 1
     if any(len(p) < depth + 2 for p in parts):
         return {}
-    folders = sorted({p[depth] for p in parts})
-    return {name: folders.index(p[depth]) for name, p in zip(found, parts, strict=True)}
+    number = {folder: k for k, folder in enumerate(sorted({p[depth] for p in parts}))}
+    return {name: number[p[depth]] for name, p in zip(found, parts, strict=True)}
 
 
 def _hidden(name: PurePosixPath) -> bool:

@@ -89,7 +89,8 @@ def read(
 def _of_files(
     path: Path, images: Images, audio: Audio, broken: Broken, limit: int | None, folder: Path | None
 ) -> ArrayDataset:
-    found = {kind: names(path, kind) for kind in (SUFFIXES, (".wav",))}
+    every = names(path, (*SUFFIXES, ".wav"))
+    found = {kind: [name for name in every if name.suffix.lower() in kind] for kind in (SUFFIXES, (".wav",))}
     if not any(found.values()):
         raise ValueError(f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor .wav files")
     if all(found.values()):
@@ -157,7 +158,7 @@ def _of_table(path: Path, table: Table, folder: Path | None) -> ArrayDataset:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
     label: Tensor | None = None
     if table.label is not None:
-        known = sorted({word or "" for word in words})
-        label = torch.tensor([known.index(word or "") for word in words], dtype=torch.int64)
+        number = {word: k for k, word in enumerate(sorted({word or "" for word in words}))}
+        label = torch.tensor([number[word or ""] for word in words], dtype=torch.int64)
     cond = torch.from_numpy(np.stack(conditions)) if table.cond and conditions else None
     return ArrayDataset(x, label, cond, name=str(path))

@@ -65,7 +65,13 @@ def total(value: Tensor) -> Tensor:
 
 
 def mine(rows: Tensor) -> Tensor:
-    """This process's share of some rows."""
+    """This process's share of some rows.
+
+    Raises:
+        ValueError: there are fewer rows than processes.
+    """
+    if len(rows) < world():
+        raise ValueError(f"{len(rows)} samples cannot be shared among {world()} processes: start fewer")
     part = share(len(rows), rank(), world())
     return rows[part.start : part.stop]
 
