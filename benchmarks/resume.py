@@ -40,8 +40,7 @@ def main() -> None:
                     assert run.wait(timeout=generator.uniform(0.5, 1.3) * duration) == 0
                     break
                 except subprocess.TimeoutExpired:
-                    os.killpg(run.pid, signal.SIGKILL)
-                    run.wait()
+                    kill(run)
                     kills += 1
             same += all((out / n).read_bytes() == (Path(folder) / "whole" / n).read_bytes() for n in (*NAMES, STATE))
         print(f"{processes} process(es): {same} of {trials} runs identical after {kills} kills")
@@ -51,9 +50,16 @@ def begin(processes: int, out: Path) -> subprocess.Popen[bytes]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     command = [sys.executable, *torchrun, *OPTIONS.split(), str(out)]
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=quiet, stderr=quiet, start_new_session=True
-    )
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=quiet, stderr=quiet)
+
+
+def kill(run: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to torchrun and to the processes it has started."""
+    run.send_signal(signal.SIGSTOP)
+    for child in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    run.kill()
+    run.wait()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,15 +50,28 @@ def start(processes, arguments, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
         **options,
     )
 
 
 def run(processes, arguments, **options):
     process = start(processes, arguments, **options)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        kill(process)
     return process.returncode, out, err
+
+
+def kill(process):
+    """SIGKILL to a command and to the processes that torchrun has started for it."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGSTOP)  # from now on it starts no other
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for number in (process.pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+    process.communicate(timeout=60)
 
 
 def files(folder):
@@ -70,7 +85,8 @@ def files(folder):
 
 
 GRADIENTS = """
-import json, sys, torch
+import json, os, sys, torch
+from pathlib import Path
 from scorefield import EDMPrecond, Preconditioned, VP
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, seeded
@@ -90,6 +106,8 @@ with distributed.joined():
     gradients = [p.grad.flatten().tolist() for p in model.parameters()]
     if distributed.rank() == 0:
         print(json.dumps([losses, sum(gradients, [])]))
+threads = [Path(f"/proc/self/task/{t}/comm").read_text() for t in os.listdir("/proc/self/task")]
+assert not any("gloo" in name for name in threads), threads
 """
 
 
@@ -118,9 +136,8 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(processes, 
         try:
             process.communicate(timeout=generator.uniform(2.5, 5 if processes == 1 else 9))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
             kills += 1
-            process.communicate()
         else:
             break
         if kills == 10:
@@ -186,6 +203,8 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(number, tmp_path):
         time.sleep(0.1)
         if any((tmp_path / "run" / "checkpoints").glob("?????????")) or process.poll() is not None:
             break
+    _, _, err = run(1, [*TRAIN, "--steps", 100_000, "--out", tmp_path / "run", "--resume", "true"])
+    assert "another command is writing there" in err
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err[-2000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 from collections.abc import Callable, Generator, Sequence
@@ -110,18 +111,35 @@ def parse_seeds(text: str) -> list[int]:
 
 @contextlib.contextmanager
 def directory(path: Path) -> Generator[None]:
-    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again."""
+    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again.
+
+    Two commands never write into it at once: the second one is refused. A command of several processes counts as one.
+    """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK):
         raise PermissionError(f"--out: {path} cannot be written to")
+    lock = os.open(path, os.O_RDONLY)
     try:
+        if distributed.rank() == 0:
+            _lock(lock, path)
         yield
     except BaseException:
         with contextlib.suppress(OSError):
             for folder in new:
                 folder.rmdir()
         raise
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(f"--out {path}: another command is writing there: wait for its end, or end it") from None
+    except OSError:
+        pass  # the file system knows no locks
 
 
 def check_target(out: Path, suffix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Generator
 from typing import TypeVar
@@ -20,6 +21,10 @@ def joined() -> Generator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
+    # The group's threads must end here: while the interpreter shuts down they would abort the process. So nothing may
+    # hold the group any more, and this module's functions hold as their default one that exists at its first import.
+    import torch.distributed.nn as _  # noqa: F401
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, number, count = next(iter(dist.rendezvous("env://")))  # pyright: ignore[reportPrivateImportUsage]
@@ -31,6 +36,7 @@ def joined() -> Generator[None]:
     try:
         yield
     finally:
+        gc.collect()  # DistributedDataParallel, which holds the group by a cycle
         dist.destroy_process_group()
 
 
