@@ -166,12 +166,16 @@ def test_two_processes_train_what_one_does_and_share_samples_and_likelihoods(tmp
     for one, two in zip(*results.values(), strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
     assert np.array_equal(results[1][1], results[2][1])  # equal batches: to the bit
+    status, _, err = run(2, [*common, "sample", tmp_path / "1", "--seeds", "0", "--out", tmp_path / "one.npz"])
+    assert status != 0 and "1 samples cannot be shared among 2 processes: start fewer" in err
+    assert not (tmp_path / "one.npz").exists()
 
 
 @pytest.mark.slow
 def test_an_error_in_one_process_ends_all_and_torchrun_can_restart_them(tmp_path):
     status, _, err = run(2, [*TRAIN, "--steps", 30, "--batch_size", 1, "--out", tmp_path / "run"])
     assert status != 0 and "a batch of 1 samples cannot be cut into 2 processes" in err
+    assert not (tmp_path / "run").exists()
     # the first process dies once, after the checkpoint of step 10
     (tmp_path / "dying.py").write_text(
         "import os, sys\n"
