@@ -28,7 +28,8 @@ def main() -> None:
     generator = random.Random(processes)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        assert begin(processes, Path(folder) / "whole").wait() == 0
+        if begin(processes, Path(folder) / "whole").wait():
+            sys.exit(Path(folder, "stderr").read_text())
         duration = time.perf_counter() - start
         same = kills = 0
         for trial in range(trials):
@@ -37,7 +38,8 @@ def main() -> None:
                 run = begin(processes, out)
                 try:
                     # from before the first step to after the last, most often while it trains and saves
-                    assert run.wait(timeout=generator.uniform(0.5, 1.3) * duration) == 0
+                    if run.wait(timeout=generator.uniform(0.5, 1.3) * duration):
+                        sys.exit(f"a run failed after {kills} kills:\n{Path(folder, 'stderr').read_text()}")
                     break
                 except subprocess.TimeoutExpired:
                     kill(run)

@@ -17,7 +17,7 @@ with sf.nn.seeded(0):
 std = sf.data.transformed_std(data, transform)
 denoiser = sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std))
 
-state = sf.TrainState(denoiser, sf.Optimisation(lr=2e-3, decay=STEPS), seed=0)
+state = sf.TrainState(denoiser, sf.Optimisation(lr=2e-3), seed=0)
 batches = sf.Batches(data, transform, 256, seed=0)
 objective = sf.objectives.LabelDropout(sf.objectives.DenoisingScoreMatching.edm(std), rate=0.1)
 losses = [float(info.loss) for info in sf.train(state, batches, objective, steps=STEPS)]

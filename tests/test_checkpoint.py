@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +40,19 @@ def test_a_checkpoint_holds_its_files_and_a_manifest(tmp_path):
 
 def test_the_newest_ones_are_kept(tmp_path):
     kept = Checkpoints(tmp_path, keep=2)
-    for step in (1, 2, 30, 4):
+    for step in (1, 2, 30, 40):
         kept.save(step, write)
-    assert names(tmp_path) == ["000000004", "000000030"]
-    assert kept.newest() == tmp_path / "000000030"
+    assert names(tmp_path) == ["000000030", "000000040"]
+    assert kept.newest() == tmp_path / "000000040"
+
+
+def test_one_that_a_run_has_gone_back_behind_makes_room_and_never_the_new_one(tmp_path):
+    kept = Checkpoints(tmp_path, keep=1)
+    kept.save(30, write)
+    (tmp_path / "000000030" / "a.bin").write_bytes(b"damaged")
+    (tmp_path / "000000050.part").mkdir()  # by a run that was killed
+    assert kept.save(25, write) == kept.newest()
+    assert names(tmp_path) == ["000000025"]
 
 
 DAMAGE = {
@@ -105,3 +116,22 @@ def test_a_failure_while_writing_leaves_the_older_ones(tmp_path):
 def test_keeping_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="keep must be at least 1; got 0"):
         Checkpoints(tmp_path, keep=0)
+
+
+def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, monkeypatch):
+    flushed, real, rename = [], os.fsync, Path.rename
+
+    def fsync(handle):
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real(handle)
+
+    def renamed(path, target):
+        flushed.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    Checkpoints(tmp_path).save(7, write)
+    before = flushed.index("rename")
+    assert {"a.bin", "b.txt", "manifest.json", "000000007.part"} <= set(flushed[:before])
+    assert tmp_path.name in flushed[before:]

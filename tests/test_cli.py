@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -17,8 +18,10 @@ from PIL import Image
 from scorefield import VE, Hutchinson, NoisePrecond, ScoreModel, __version__, decode, encode, plot, solvers
 from scorefield.cli import main
 from scorefield.cli.losses import LossLog
-from scorefield.data import Affine, digits, split, two_moons
-from scorefield.nn import MLP, seeded
+from scorefield.cli.signals import Signals
+from scorefield.cli.train import usual_network
+from scorefield.data import Affine, ArrayDataset, Table, digits, read, split, two_moons
+from scorefield.nn import MLP, UNet, seeded
 from scorefield.solvers import EulerMaruyama, Heun
 from scorefield.train import StepInfo
 
@@ -100,12 +103,12 @@ def test_the_record_of_losses_is_read_back_up_to_a_step(tmp_path):
     log = LossLog(tmp_path / "loss.csv")
     for step in range(1, 6):
         log.add(StepInfo(step, torch.tensor(step / 4), torch.tensor(float(step)), 0.1 * step))
-    log.validation += [(2, 0.5, 0.25), (4, 0.375, 0.125)]
+    log.validation += [(2, 0.5), (4, 0.375)]
     log.save()
     whole = (tmp_path / "loss.csv").read_bytes()
     again = LossLog(tmp_path / "loss.csv")
     again.load(up_to=3)
-    assert (again.steps, again.losses, again.validation) == ([1, 2, 3], [0.25, 0.5, 0.75], [(2, 0.5, 0.25)])
+    assert (again.steps, again.losses, again.validation) == ([1, 2, 3], [0.25, 0.5, 0.75], [(2, 0.5)])
     assert again.recent() == 0.5
     complete = LossLog(tmp_path / "loss.csv")
     complete.load(up_to=5)
@@ -142,7 +145,7 @@ def test_an_interrupted_run_resumes_to_the_files_of_an_uninterrupted_one(tmp_pat
 
 
 def test_a_finished_run_goes_on_to_more_steps(run, tmp_path):
-    constant = ["--optimisation.warmup", 5]  # a rate that does not depend on the number of steps
+    constant = ["--optimisation.decay", "false"]  # a rate that does not depend on the number of steps
     whole = trained(tmp_path / "whole", "two_moons", *constant, "--steps", 30)
     part = trained(tmp_path / "part", "two_moons", *constant)
     trained(part, "two_moons", *constant, "--steps", 30, "--resume", "true")
@@ -208,7 +211,135 @@ def test_losses_go_to_tensorboard_and_samples_to_pictures(tmp_path):
     events.Reload()
     rows = table(tmp_path / "run" / "loss.csv")
     assert [e.value for e in events.Scalars("loss")] == pytest.approx([float(row["loss"]) for row in rows], rel=1e-6)
+    checked = [row for row in rows if row["validation_loss"]]
+    assert [(e.step, e.value) for e in events.Scalars("held-out loss")] == [
+        (int(row["step"]), pytest.approx(float(row["validation_loss"]), rel=1e-6)) for row in checked
+    ]
     assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"000000010.png", "000000020.png"}
+    trained(tmp_path / "run", "two_moons", "--tensorboard", "true", "--steps", 25, "--resume", "true")
+    events.Reload()
+    assert [e.step for e in events.Scalars("loss")] == list(range(1, 26))  # those before are not written again
+
+
+def losses(folder):
+    return [float(row["loss"]) for row in table(folder / "loss.csv")]
+
+
+def test_a_run_whose_end_was_prevented_is_completed_by_resuming(tmp_path):
+    run = trained(tmp_path / "run")
+    wanted = (run / "model.safetensors").read_bytes()
+    for name in ("config.json", "model.safetensors", "loss.png"):
+        (run / name).unlink()
+    with (run / "loss.csv").open("a") as file:
+        file.write("2")  # a torn line
+    trained(run, "two_moons", "--resume", "true")
+    assert (run / "model.safetensors").read_bytes() == wanted
+    assert {path.name for path in run.iterdir()} == RUN_FILES
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    (tmp_path / "run" / "checkpoints" / "000000010.part").mkdir(parents=True)
+    trained(tmp_path / "run", "two_moons", "--resume", "true")
+    assert ScoreModel.load(tmp_path / "run").about["step"] == 20
+
+
+def test_weights_that_have_exploded_are_not_saved(tmp_path, capsys):
+    options = ["--optimisation.lr", 1e30, "--optimisation.warmup", 0, "--save_every", 1]
+    arguments = ["train", "--data", "two_moons", "--out", tmp_path / "run", *TINY, "--steps", 20, *options]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "there is no checkpoint: lower --optimisation.lr" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_wants_its_data_and_says_what_differs(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    x, labels = generator.normal(size=(60, 2)), np.arange(60) % 3
+    np.savez(tmp_path / "d.npz", x=x, labels=labels)
+    trained(tmp_path / "run", tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", x=x, labels=(labels + 1) % 3)
+    arguments = ["train", "--data", tmp_path / "d.npz", "--out", tmp_path / "run", *TINY, "--resume", "true"]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "is of another run: its data was" in capsys.readouterr().err
+
+
+def test_integers_are_refused_by_a_model_of_real_numbers(run, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.arange(20, dtype="u1").reshape(10, 2))
+    assert main(["likelihood", str(run), "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "l.csv")]) == 2
+    assert "holds integers, the model is of real numbers" in capsys.readouterr().err
+
+
+def test_what_cannot_be_drawn_is_sampled_into_arrays(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    trained(tmp_path / "run", tmp_path / "x.npy", "--sample_every", 10)
+    assert np.load(tmp_path / "run" / "samples" / "000000010.npz")["x"].shape == (64, 3)
+    assert (tmp_path / "run" / "samples.npz").exists()
+
+
+def test_label_dropout_and_precision_reach_the_training(tmp_path):
+    plain, *others = (
+        losses(trained(tmp_path / f"{k}", "two_moons", "--steps", 3, *options))
+        for k, options in enumerate(
+            (["--label_dropout", 0], ["--label_dropout", 0.9], ["--label_dropout", 0, "--precision", "bfloat16"])
+        )
+    )
+    for other in others:
+        assert other != plain and other == pytest.approx(plain, rel=0.5)
+
+
+def test_the_first_signal_is_noted_and_the_second_ends_the_process():
+    with Signals() as signals:
+        assert not signals.arrived()
+        signal.raise_signal(signal.SIGINT)
+        assert signals.arrived()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_classes_go_by_their_names(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+
+    def points(name, kinds):
+        text = "".join(f"{x},{y},{kind}\n" for kind in kinds for x, y in generator.normal(size=(20, 2)))
+        (tmp_path / name).write_text("x,y,kind\n" + text)
+        return tmp_path / name
+
+    table_of = ["--reading.table.label", "kind"]
+    run = trained(tmp_path / "run", points("train.csv", ("cat", "ant", "dog")), *table_of)
+    model = ScoreModel.load(run)
+    assert model.class_names == ("ant", "cat", "dog")
+    scorefield("sample", run, "--seeds", "0-3", "--label", "cat", "--out", tmp_path / "x.npz")
+    x = model.sample(seeds=range(4), label=1, batch_size=64)
+    assert np.array_equal(np.load(tmp_path / "x.npz")["x"], x.numpy())
+    data = points("test.csv", ("dog", "cat"))  # numbered 1 and 0 by themselves
+    options = ["--data", data, *table_of, "--use_labels", "true", "--steps", 3, "--out", tmp_path / "l.csv"]
+    scorefield("likelihood", run, *options)
+    rows = read(data, table=Table(label="kind")).rows(torch.arange(40))
+    nats = model.log_prob(rows.x, label=torch.tensor([2] * 20 + [1] * 20), steps=3, batch_size=64).nats
+    assert [float(row["nats"]) for row in table(tmp_path / "l.csv")] == pytest.approx(nats.tolist(), rel=1e-5)
+    for arguments, message in (
+        (["likelihood", run, *options[:1], points("other.csv", ("cat", "eel")), *options[2:]], "has the classes eel"),
+        (["sample", run, "--label", "eel"], "wanted one of ant, cat, dog"),
+    ):
+        assert main([str(argument) for argument in arguments]) == 2
+        assert message in capsys.readouterr().err
+    scorefield("info", run)
+    assert "ant, cat, dog" in capsys.readouterr().out
+
+
+def test_conditions_of_the_data_reach_the_usual_network(tmp_path):
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", x=generator.normal(size=(50, 3)), cond=generator.normal(size=(50, 2)))
+    scorefield("train", "--data", tmp_path / "d.npz", "--out", tmp_path / "run", "--steps", 2, "--device", "cpu")
+    assert ScoreModel.load(tmp_path / "run").denoiser.net.cond_features == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((2,), MLP), ((1, 8, 8), MLP), ((3, 218, 178), UNet), ((1, 11025), UNet), ((1, 16, 20, 24), UNet)],
+)
+def test_the_usual_network_takes_any_shape(shape, kind):
+    with seeded(0):
+        assert type(usual_network(ArrayDataset(torch.zeros(1, *shape)))) is kind
 
 
 def test_a_folder_of_pictures_is_trained_on_as_it_is(tmp_path):
@@ -238,7 +369,7 @@ def test_options_can_come_from_a_yaml_file(tmp_path):
         net: {class_path: MLP, init_args: {features: 8, blocks: 2}}
         precond: NoisePrecond
         objective: {class_path: DenoisingScoreMatching, init_args: {density: UniformLogSNR}}
-        optimisation: {lr: 0.002, warmup: 2}
+        optimisation: {lr: 0.002, warmup: 2, decay: false}
         """
     )
     scorefield("train", "--config", tmp_path / "run.yaml", "--out", tmp_path / "a", "--steps", 3)
@@ -249,7 +380,8 @@ def test_options_can_come_from_a_yaml_file(tmp_path):
     options = words(
         "--sde VE --sde.sigma_max 12.5 --net MLP --net.features 8 --net.blocks 2 --precond NoisePrecond "
         "--objective DenoisingScoreMatching --objective.density UniformLogSNR --label_dropout 0 "
-        "--optimisation.lr 0.002 --optimisation.warmup 2 --steps 3 --batch_size 16 --device cpu"
+        "--optimisation.lr 0.002 --optimisation.warmup 2 --optimisation.decay false "
+        "--steps 3 --batch_size 16 --device cpu"
     )
     scorefield("train", "--data", "two_moons", "--out", tmp_path / "b", *options)
     name = state_after(3)
@@ -334,11 +466,11 @@ def mine(tmp_path, monkeypatch):
 def test_your_own_process_and_network_are_used_by_their_import_path(mine, tmp_path):
     options = words("--sde mine.Decay --sde.rate 4 --net mine.Line --net.bias false --steps 3 --device cpu")
     scorefield("train", "--data", "two_moons", "--out", tmp_path / "run", *options)
-    model = ScoreModel.load(tmp_path / "run", classes=[mine.Decay, mine.Line])
+    model = ScoreModel.load(tmp_path / "run", types=[mine.Decay, mine.Line])
     assert model.denoiser.sde == mine.Decay(rate=4.0)
     assert set(model.denoiser.state_dict()) == {"net.map.weight"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
-    own = ["--classes", "[mine.Decay,mine.Line]"]
+    own = ["--types", "[mine.Decay,mine.Line]"]
     scorefield("sample", tmp_path / "run", "--seeds", "0-2", "--steps", 3, "--out", tmp_path / "x.npz", *own)
     wanted = model.sample(seeds=range(3), steps=3, batch_size=64)
     assert np.array_equal(np.load(tmp_path / "x.npz")["x"], wanted.numpy())

@@ -127,7 +127,7 @@ def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_cut(processes, acc
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(processes, tmp_path):
-    arguments = [*TRAIN, "--steps", 240, "--save_every", 20, "--optimisation.decay", 240]
+    arguments = [*TRAIN, "--steps", 240, "--save_every", 20]
     status, _, err = run(processes, [*arguments, "--out", tmp_path / "whole"])
     assert status == 0, err[-2000:]
     generator, kills = random.Random(processes), 0

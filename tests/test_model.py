@@ -156,10 +156,10 @@ def test_a_users_own_classes_are_saved_and_loaded_when_they_are_named(tmp_path):
     with seeded(0):
         model = own_model(Damped((2,), inner=MLP((2,), features=4), rate=0.25))
     model.save(tmp_path)
-    same_answers(ScoreModel.load(tmp_path, classes=[Damped, Shifted]), model)
-    for classes in ([], [Damped], [Shifted]):
-        with pytest.raises(ValueError, match=r"config.json.*unknown class 'test_model.(Damped|Shifted)'.*`classes`"):
-            ScoreModel.load(tmp_path, classes=classes)
+    same_answers(ScoreModel.load(tmp_path, types=[Damped, Shifted]), model)
+    for types in ([], [Damped], [Shifted]):
+        with pytest.raises(ValueError, match=r"config.json.*unknown class 'test_model.(Damped|Shifted)'.*`types`"):
+            ScoreModel.load(tmp_path, types=types)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_a_users_class_is_not_taken_for_one_of_the_same_name(tmp_path):
     model.save(tmp_path)
     with pytest.raises(ValueError, match=r"unknown class 'test_model.Cosine'"):
         ScoreModel.load(tmp_path)
-    assert type(ScoreModel.load(tmp_path, classes=[Cosine]).denoiser.sde) is Cosine
+    assert type(ScoreModel.load(tmp_path, types=[Cosine]).denoiser.sde) is Cosine
 
 
 def test_a_model_of_labels_alone_wants_one(tmp_path):
@@ -423,7 +423,7 @@ def test_a_model_of_labels_alone_wants_one(tmp_path):
         lambda: loaded.log_prob(torch.zeros(1, 1, 16), steps=2),
         lambda: loaded.encode(torch.zeros(1, 1, 16), steps=2),
     ):
-        with pytest.raises(ValueError, match=r"labels alone.*give a label"):
+        with pytest.raises(ValueError, match=r"only with labels.*give a label"):
             call()
     assert torch.equal(loaded.sample(seeds=[1], steps=2, label=1), model.sample(seeds=[1], steps=2, label=1))
 

@@ -82,14 +82,12 @@ def test_a_grid_has_at_least_one_column(columns):
 
 def test_the_loss_curve_draws_losses_running_mean_and_validation():
     losses = [3.0, 1.0, 2.0, 4.0, 0.5, 2.5]
-    figure = plot.loss_curve(range(10, 16), losses, [(12, 1.5, 0.25), (15, 1.25, 0.125)], smooth=3)
+    figure = plot.loss_curve(range(10, 16), losses, [(12, 1.5), (15, 1.25)], smooth=3)
     (axes,) = figure.axes
-    raw, mean = axes.lines[:2]
+    raw, mean, held_out = axes.lines
     assert raw.get_xydata().tolist() == [[10 + k, loss] for k, loss in enumerate(losses)]
     assert np.allclose(mean.get_xydata(), [[12 + k, sum(losses[k : k + 3]) / 3] for k in range(4)])
-    (bars,) = axes.containers
-    assert bars[0].get_xydata().tolist() == [[12, 1.5], [15, 1.25]]
-    assert [s.tolist() for s in bars[2][0].get_segments()] == [[[12, 1.25], [12, 1.75]], [[15, 1.125], [15, 1.375]]]
+    assert held_out.get_xydata().tolist() == [[12, 1.5], [15, 1.25]]
     assert axes.get_ylim() == (0, 2.5 * np.median(losses))
 
 

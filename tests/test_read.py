@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from scipy.io import wavfile
 
-from scorefield.data import Alpha, Audio, Broken, Colour, Fit, Images, Stored, Table, read, stored
+from scorefield.data import Alpha, ArrayDataset, Audio, Broken, Colour, Fit, Images, Stored, Table, read, stored
+from scorefield.data.dataset import spread_rows
 
 GENERATOR = np.random.default_rng(0)
 
@@ -327,7 +328,7 @@ BAD = {
     "nothing": (lambda folder: folder / "none", {}, "none: no such file"),
     "unknown kind": (saved("a.docx", "x"), {}, "a.docx: of no known kind"),
     "empty folder": (lambda folder: folder, {}, "neither pictures"),
-    "only hidden": (saved(".git/a.png", png()), {}, "no known kind|neither"),
+    "only hidden": (lambda f: saved(".git/a.png", png())(f).parents[1], {}, "holds neither pictures"),
     "pictures and sounds": (
         lambda f: (pictures_of(png())(f), pictures_of(wav(RAMP), suffix="wav")(f))[0],
         {},
@@ -344,7 +345,7 @@ BAD = {
     "colour, then grey": (pictures_of(png(noise(8, 8, 3)), png()), {}, r"1.png: is grey.*colour"),
     "transparent": (pictures_of(png(noise(8, 8, 4))), {}, r"0.png: is transparent.*alpha"),
     "grey and transparent": (pictures_of(png(noise(8, 8, 2))), {}, r"0.png: is transparent.*alpha"),
-    "16 bits": (pictures_of(png(np.arange(64).reshape(8, 8).astype("u2"))), {}, r"0.png: has more than 8 bits.*npy"),
+    "16 bits": (pictures_of(png(np.arange(64).reshape(8, 8).astype("u2"))), {}, r"0.png: .*more than 8 bits.*npy"),
     "a vector drawing": (pictures_of(b"<svg/>", suffix="svg"), {}, "neither pictures"),
     "PostScript as PNG": (
         pictures_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
@@ -361,7 +362,7 @@ BAD = {
     "zip's member changed": (
         lambda f: saved("a.zip", zip_of(**{"a.png": png()})(f).read_bytes().replace(b"IDAT", b"IDAX"))(f),
         {},
-        "a.zip: cannot be read.*CRC",
+        "a.zip: a.png: cannot be read.*CRC",
     ),
     "broken in zip": (zip_of(**{"a.png": png(), "b.png": cut(png(), 0.4)}), {}, r"a.zip: b.png: cannot be read"),
     # IDX
@@ -410,7 +411,7 @@ BAD = {
         {"audio": lambda: Audio(10)},
         r"1.wav has 44100 Hz.*8000",
     ),
-    "WAV: too short": (pictures_of(wav(RAMP), suffix="wav"), {"audio": lambda: Audio(200)}, "is empty"),
+    "WAV: too short": (pictures_of(wav(RAMP), suffix="wav"), {"audio": lambda: Audio(200)}, "shorter than the length"),
     "WAV: NaN": (pictures_of(wav(np.full(99, np.nan, "f4")), suffix="wav"), {"audio": lambda: Audio(9)}, "0.wav.*NaN"),
     "WAV: length 0": (pictures_of(wav(RAMP), suffix="wav"), {"audio": lambda: Audio(0)}, "at least 1; got 0"),
 }
@@ -438,22 +439,23 @@ def test_nothing_is_written_where_an_archive_says(tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
     with zipfile.ZipFile(inside / "a.zip", "w") as target:
-        for name in ("../../evil.png", "/etc/evil.png", "ok/a.png"):
+        for name in ("../../evil.png", "/etc/evil.png", "ok/a.png", "./b.png"):
             target.writestr(name, png())
     with tarfile.open(inside / "a.tar", "w") as tape:
         for name, kind in (("../evil.png", tarfile.REGTYPE), ("link.png", tarfile.SYMTYPE), ("a.png", tarfile.REGTYPE)):
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.size = kind, "/etc/passwd", len(png()) * (kind == tarfile.REGTYPE)
             tape.addfile(info, io.BytesIO(png()))
-    assert len(read(inside / "a.zip")) == 3
+    assert len(read(inside / "a.zip")) == 4
     assert len(read(inside / "a.tar")) == 2  # without the link
     assert {p.name for p in tmp_path.rglob("*")} == {"inside", "a.zip", "a.tar"}
+    assert not [path for folder in (tmp_path.parent, Path.cwd()) for path in folder.glob("*evil*")]
     assert not Path("/etc/evil.png").exists()
 
 
 def test_a_large_member_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("scorefield.data.members.LARGEST", 50)
-    with pytest.raises(ValueError, match=r"a.zip: a.png has more than"):
+    with pytest.raises(ValueError, match=r"a.zip: a.png: .*more than"):
         read(zip_of(**{"a.png": png()})(tmp_path))
 
 
@@ -461,3 +463,128 @@ def test_no_warning_for_sound_data(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(pictures_of(png())(tmp_path))
+
+
+def test_classes_keep_their_names_and_integers_their_order(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,kind\n" + "".join(f"{k},{k}\n" for k in (10, 2, 0, 11, 2)))
+    data = read(path, table=Table(label="kind"))
+    assert data.class_names == ("0", "2", "10", "11")
+    assert every(data).cond["label"].tolist() == [2, 1, 0, 3, 1]
+    assert len(read(path, table=Table(label="kind"), limit=3)) == 3
+    tree(tmp_path / "pictures", count=4)
+    folders = tuple(sorted(p.name for p in (tmp_path / "pictures").iterdir()))
+    assert read(tmp_path / "pictures").class_names == folders
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_without_a_class_are_refused(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        path.write_text("x,kind\n1,a\n2,\n")
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"x": [1.0, 2.0], "kind": ["a", None]}), path)
+    with pytest.raises(ValueError, match=r"a\.\w+.*a row has no class"):
+        read(path, table=Table(label="kind"))
+
+
+def test_recordings_of_8_bits_are_scaled_to_one(tmp_path):
+    wavfile.write(tmp_path / "a.wav", 8000, np.array([0, 64, 128, 192, 255] * 10, "u1"))
+    x = every(read(tmp_path, audio=Audio(length=5))).x
+    assert np.allclose(x[3, 0].numpy(), [-1, -0.5, 0, 0.5, 127 / 128])
+
+
+def test_rows_are_spread_over_the_whole_data_set():
+    assert spread_rows(ArrayDataset(torch.arange(100.0)), 10).tolist() == list(range(0, 100, 10))
+
+
+def test_folders_behind_links_are_read_and_circles_left(tmp_path):
+    values = tree(tmp_path / "elsewhere", count=4)
+    (tmp_path / "data").mkdir()
+    for folder in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "data" / folder.name).symlink_to(folder)
+    next((tmp_path / "elsewhere").iterdir()).joinpath("circle").symlink_to(tmp_path / "data")
+    data = read(tmp_path / "data")
+    assert np.array_equal(every(data).x.numpy(), values) and data.classes == 2
+
+
+@pytest.mark.parametrize("damage", ["header", "cut"])
+def test_a_tar_that_is_damaged_behind_its_first_member_is_refused(damage, tmp_path):
+    tree(tmp_path / "data", count=4)
+    path = archive(tmp_path / "a.tar", tmp_path / "data")
+    with tarfile.open(path) as tape:
+        start = [info.offset for info in tape][-1]
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[start:]
+    else:
+        content[start + 150] ^= 1  # within the checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.tar: cannot be read .*damaged or cut short"):
+        read(path)
+
+
+def test_a_member_that_is_damaged_can_be_skipped(tmp_path):
+    path = zip_of(**{"a.png": png(), "b.png": png()})(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"IDAT", b"IDAX", 1))
+    with pytest.warns(UserWarning, match=r"a.zip: a.png: skipped"):
+        assert len(read(path, broken=Broken.skip)) == 1
+
+
+def test_chunks_of_a_recording_that_hold_no_sound_are_passed_over(tmp_path):
+    content = wav(RAMP)
+    extra = b"bext" + struct.pack("<I", 4) + b"note"
+    content = content[:4] + struct.pack("<I", len(content) - 8 + len(extra)) + content[8:] + extra
+    (tmp_path / "a.wav").write_bytes(content)
+    assert np.allclose(every(read(tmp_path, audio=Audio(100))).x[0, 0].numpy(), RAMP / 32768)
+    for size in (4, 20, 40, 43):
+        (tmp_path / "a.wav").write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"a.wav: cannot be read"):
+            read(tmp_path, audio=Audio(100))
+
+
+def test_transparency_that_hides_nothing_and_grey_pictures_on_a_ground(tmp_path):
+    opaque = np.dstack([noise(8, 8, 3), np.full((8, 8), 255, "u1")])
+    assert np.array_equal(
+        every(read(pictures_of(png(opaque))(tmp_path))).x[0].numpy(), opaque[..., :3].transpose(2, 0, 1)
+    )
+    grey = np.dstack([noise(8, 8), np.zeros((8, 8), "u1")])
+    (tmp_path / "grey").mkdir()
+    rows = every(read(pictures_of(png(grey), png())(tmp_path / "grey"), images=Images(alpha=Alpha.white)))
+    assert rows.x.shape == (2, 1, 8, 8) and bool((rows.x[0] == 255).all())
+
+
+def test_large_numbers_in_a_table_keep_their_differences(tmp_path):
+    values = 1.7e9 + np.arange(5.0)
+    (tmp_path / "a.csv").write_text("time,x\n" + "".join(f"{v:.1f},{k}\n" for k, v in enumerate(values)))
+    assert np.array_equal(every(read(tmp_path / "a.csv")).x[:, 0].numpy(), values)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_the_row_numbers_of_pandas_are_refused(name, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{name},x\n0,1.5\n1,2.5\n")
+    with pytest.raises(ValueError, match="row numbers of pandas"):
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"),
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte"),
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
+    ],
+)
+def test_labels_of_mnist_are_found_under_any_of_their_names(images, labels, tmp_path):
+    def write(name, values, kind):
+        content = struct.pack(f">2xBB{values.ndim}I", kind, values.ndim, *values.shape) + values.tobytes()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+    write(images, noise(3, 4, 5), 8)
+    write(labels, np.array([2, 0, 1], "u1"), 8)
+    for path in (tmp_path, tmp_path / images):
+        assert every(read(path)).cond["label"].tolist() == [2, 0, 1]

@@ -5,17 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from scorefield import ScoreModel
 from scorefield.cli import main, parser
+from scorefield.nn import seeded
 
+SHAPES = {
+    "audio": (1, 8192),
+    "digits": (1, 8, 8),
+    "fashion_mnist": (1, 28, 28),
+    "tutorial_mnist": (1, 28, 28),
+    "two_moons": (2,),
+}
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_understood_and_says_how_to_run_it(recipe):
     options = parser().parse_args(["train", "--config", str(recipe), "--data", "x", "--out", "run"])
-    parser().instantiate(options)
+    chosen = parser().instantiate(options).train
+    with seeded(0), torch.device("meta"):
+        size = chosen.reading.images.size
+        chosen.net(SHAPES[recipe.stem] if size is None else (3, *size), 2 * chosen.use_labels)
     assert f"scorefield train --config recipes/{recipe.name}" in recipe.read_text()
 
 

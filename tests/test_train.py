@@ -38,36 +38,37 @@ def batches(size=8, n=50, seed=1):
 
 
 def test_the_rate_rises_linearly_and_falls_along_a_cosine():
-    o = Optimisation(lr=2.0, warmup=4, decay=100)
-    assert [o.rate(k) for k in range(3)] == pytest.approx(
+    o = Optimisation(lr=2.0, warmup=4)
+    assert [o.rate(k, 100) for k in range(3)] == pytest.approx(
         [0.5 * (1 + math.cos(math.pi * k / 100)) * (k + 1) / 2 for k in range(3)]
     )
-    assert o.rate(50) == pytest.approx(1.0)
-    assert o.rate(25) == pytest.approx(1 + math.sqrt(0.5))
-    assert o.rate(100) == pytest.approx(0, abs=1e-15) and o.rate(1000) == pytest.approx(0, abs=1e-15)
-    assert [Optimisation(lr=2.0, warmup=0).rate(k) for k in (0, 10**6)] == [2, 2]
-    assert [Optimisation(lr=2.0, warmup=4).rate(k) for k in (0, 3, 4, 999)] == [0.5, 2, 2, 2]
+    assert o.rate(50, 100) == pytest.approx(1.0)
+    assert o.rate(25, 100) == pytest.approx(1 + math.sqrt(0.5))
+    assert o.rate(99, 100) == pytest.approx(0, abs=1e-3)
+    assert [Optimisation(lr=2.0, warmup=0, decay=False).rate(k, 10) for k in (0, 10**6)] == [2, 2]
+    assert [Optimisation(lr=2.0, warmup=4, decay=False).rate(k, 10) for k in (0, 3, 4, 999)] == [0.5, 2, 2, 2]
 
 
 def test_each_step_moves_by_the_rate_of_its_number():
-    state = TrainState(denoiser(), Optimisation(lr=1e-3, warmup=3, decay=5), seed=0)
+    state = TrainState(denoiser(), Optimisation(lr=1e-3, warmup=3), seed=0)
     previous = state.model.net.out.weight.detach().clone()
     for k, info in enumerate(train(state, batches(), OBJECTIVE, steps=7)):
         moved = float((state.model.net.out.weight.detach() - previous).abs().max())
         previous = state.model.net.out.weight.detach().clone()
-        assert info.lr == state.optimisation.rate(k) and info.step == k + 1 == state.step
+        assert info.lr == state.optimisation.rate(k, 7) and info.step == k + 1 == state.step
         assert moved <= 1.01 * info.lr * (1 if k == 0 else 10)
-        assert (moved > 0) == (k < 5)
+        assert moved > 0
         if k == 0:
             assert moved == pytest.approx(info.lr, rel=1e-3)  # Adam's first step is lr sign(gradient)
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e6])
-def test_the_gradient_is_that_of_the_mean_loss_cut_to_its_largest_norm(clip):
+def test_the_gradient_is_that_of_the_mean_loss_per_dimension_cut_to_its_largest_norm(clip):
     model, source = denoiser(), batches()
     batch = source[0]
     loss = OBJECTIVE(model, batch.x0, noise=batch.noise, **batch.cond).mean()
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    gradients = [None if g is None else g / batch.x0[0].numel() for g in gradients]
     norm = math.sqrt(sum(float((g**2).sum()) for g in gradients if g is not None))
     state = TrainState(model, Optimisation(clip=clip), seed=0)
     info = next(train(state, source, OBJECTIVE, steps=1))
@@ -87,8 +88,6 @@ def test_the_gradient_is_that_of_the_mean_loss_cut_to_its_largest_norm(clip):
         {"clip": 0.0},
         {"warmup": -1},
         {"weight_decay": -1.0},
-        {"decay": -3},
-        {"decay": 0},
         {"betas": (0.9, 1.5)},
         {"half_lives": (0.0,)},
         {"half_lives": ()},
@@ -119,7 +118,7 @@ def network_of(kind, seed, features):
 def run_of(kind, seed=5, initial=0, features=16):
     shape = (2,) if kind == "MLP" else (1, 8)
     data = ArrayDataset(normal(30, *shape), torch.arange(30) % 3)
-    optimisation = Optimisation(warmup=5, decay=40, half_lives=(60.0, 20.0))
+    optimisation = Optimisation(warmup=5, decay=False, half_lives=(60.0, 20.0))
     state = TrainState(network_of(kind, initial, features), optimisation, seed=seed)
     return state, Batches(data, Affine(), 8, seed=seed), LabelDropout(OBJECTIVE, 0.4)
 
@@ -323,8 +322,9 @@ def test_the_validation_loss_is_that_of_the_averaged_weights_and_leaves_no_trace
     model = state.averaged()
     with torch.no_grad():
         losses = torch.cat([objective(model, b.x0, noise=b.noise, **b.cond) for b in (source[k] for k in range(3))])
-    assert first[0] == pytest.approx(float(losses.mean()), rel=1e-6)
-    assert first[1] == pytest.approx(float(losses.double().var().div(len(losses)).sqrt()), rel=1e-6)
+    assert first == pytest.approx(float(losses.mean()), rel=1e-6)
+    mixed = validation_loss(state, source, objective, count=3, precision=torch.bfloat16)
+    assert mixed != first and mixed == pytest.approx(first, rel=0.03)
 
 
 def test_mixed_precision_changes_the_loss_by_its_rounding_alone_and_keeps_float32_weights():
@@ -355,7 +355,7 @@ class Fit(Denoiser):
 def test_training_finds_the_mean_and_standard_deviation_of_its_data():
     x = 0.4 * normal(4096, 1) + 1.5
     objective = DenoisingScoreMatching(LogNormalSigma(math.log(0.4), 0.7), EDMWeight(0.4))
-    optimisation = Optimisation(lr=0.02, warmup=0, decay=400, half_lives=(1e5,))
+    optimisation = Optimisation(lr=0.02, warmup=0, half_lives=(1e5,))
     state = TrainState(Fit(VP()), optimisation, seed=0)
     for _ in train(state, Batches(ArrayDataset(x), Affine(), 1024, seed=0), objective, steps=400):
         pass
@@ -371,7 +371,7 @@ def test_a_network_learns_the_score_of_correlated_data():
     truth = gaussian(VP(), torch.zeros(2), covariance)
     with seeded(0):
         model = Preconditioned(MLP((2,), features=32, blocks=1), VP(), EDMPrecond(1.0))
-    state = TrainState(model, Optimisation(lr=0.01, warmup=20, decay=500), seed=0)
+    state = TrainState(model, Optimisation(lr=0.01, warmup=20), seed=0)
     for _ in train(state, Batches(ArrayDataset(x), Affine(), 512, seed=0), OBJECTIVE, steps=500):
         pass
     learned = state.averaged()
@@ -394,3 +394,59 @@ def test_any_objective_is_minimised_by_its_mean():
     one = next(train(state, source, OBJECTIVE, steps=1)).loss
     two = next(train(other, source, Doubled(), steps=1)).loss
     assert float(two) == pytest.approx(2 * float(one), rel=1e-6)
+
+
+def test_the_optimiser_is_adamw_with_the_options_that_were_given():
+    options = {"lr": 0.01, "betas": (0.5, 0.75), "weight_decay": 0.3}
+    state = TrainState(denoiser(), Optimisation(**options, warmup=0, decay=False, clip=1e9), seed=0)
+    model, source = denoiser(), batches()
+    reference = torch.optim.AdamW(model.parameters(), **options)
+    for k, _ in enumerate(train(state, source, OBJECTIVE, steps=4)):
+        batch = source[k]
+        loss = OBJECTIVE(model, batch.x0, noise=batch.noise, **batch.cond).mean() / batch.x0[0].numel()
+        for p, g in zip(
+            model.parameters(), torch.autograd.grad(loss, list(model.parameters()), allow_unused=True), strict=True
+        ):
+            p.grad = torch.zeros_like(p) if g is None else g
+        reference.step()
+    for ours, theirs in zip(state.model.parameters(), model.parameters(), strict=True):
+        if ours.grad is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+class Masks(Objective):
+    """Notes the masks of dropout that it meets."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, model, x0, *, noise, **cond):
+        self.seen.append(nn.functional.dropout(torch.ones(64), 0.5))
+        return OBJECTIVE(model, x0, noise=noise, **cond)
+
+
+def test_masks_of_dropout_differ_between_steps_and_micro_batches_and_come_again():
+    runs = []
+    for _ in range(2):
+        masks = Masks()
+        for _ in train(run_of("MLP")[0], run_of("MLP")[1], masks, steps=3, accumulate=2):
+            pass
+        runs.append(masks.seen)
+    assert len(runs[0]) == 6 and all(map(torch.equal, *runs))
+    assert len({tuple(mask.tolist()) for mask in runs[0]}) == 6
+
+
+def test_compiling_compiles_the_network_that_the_objective_calls(monkeypatch):
+    calls = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: calls.append(module))
+    state, source, objective = run_of("MLP")
+    next(train(state, source, objective, steps=1, compiled=True))
+    assert calls == [state.model.net]
+    fit = TrainState(Fit(VP()), seed=0)
+    next(train(fit, Batches(ArrayDataset(normal(9, 1)), Affine(), 4, seed=0), OBJECTIVE, steps=1, compiled=True))
+    assert calls[1:] == [fit.model]
+
+
+def test_float16_is_refused_since_it_would_need_a_scaled_loss():
+    with pytest.raises(ValueError, match="bfloat16"):
+        next(train(*run_of("MLP"), steps=1, precision=torch.float16))

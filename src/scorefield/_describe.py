@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence as AbstractSequence
+from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -21,6 +22,8 @@ def describe(value: Any) -> Any:
         raise ValueError(f"{value} cannot be saved: JSON has finite numbers alone")
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     cls = type(value)
@@ -50,9 +53,7 @@ def build(described: Any, classes: Mapping[str, type]) -> Any:
     arguments: dict[str, Any] = dict(described)  # pyright: ignore[reportUnknownArgumentType]
     name = arguments.pop("class", None)
     if not isinstance(name, str) or name not in classes:
-        raise ValueError(
-            f"unknown class {name!r}: if it is yours, pass it in `classes`; known are {', '.join(classes)}"
-        )
+        raise ValueError(f"unknown class {name!r}: if it is yours, pass it in `types`; known are {', '.join(classes)}")
     built = {key: build(value, classes) for key, value in arguments.items()}
     for key, kind in _annotations(classes[name]).items():
         if key in built and not _fits(built[key], kind):

@@ -99,11 +99,10 @@ class Noise:
         cls, seed: int, size: int, positions: Iterable[int] | None = None, device: torch.device | str = "cpu"
     ) -> Noise:
         """Noise keyed by one seed for a global batch of `size` samples, of which this process holds `positions`."""
-        index = torch.tensor(list(range(size) if positions is None else positions), dtype=torch.int64, device=device)
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < size:
-            raise ValueError(
-                f"positions must lie in [0, {size}), the global batch; got {int(index.min())}..{int(index.max())}"
-            )
+        places = list(range(size) if positions is None else positions)
+        if places and not 0 <= min(places) <= max(places) < size:
+            raise ValueError(f"positions must lie in [0, {size}), the global batch; got {min(places)}..{max(places)}")
+        index = torch.tensor(places, dtype=torch.int64, device=device)
         return cls(as_seeds([seed]).to(device).expand(len(index)), index, size)
 
     def __len__(self) -> int:

@@ -11,8 +11,9 @@ standard deviation sigma / alpha at t_min.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, NoReturn, Protocol, runtime_checkable
 
@@ -126,30 +127,21 @@ def log_prob(
     """
     denoiser, n = as_denoiser(model), len(x)
     keys = torch.arange(n) if seeds is None else as_seeds(seeds)
-    if len(keys) != n or n == 0:
-        raise ValueError(f"log_prob needs one seed for each sample and at least one; got {len(keys)} for {n} samples")
+    if len(keys) != n:
+        raise ValueError(f"log_prob needs one seed for each sample; got {len(keys)} for {n} samples")
     _check_finite(x)
     divergence = divergence or (ExactTrace() if event_size(x) <= 64 else Hutchinson())
-    size = n if batch_size is None else batch_size
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {size}")
     last = denoiser.sde.knots([denoiser.sde.T])[0]
     jacobian = event_size(x) * math.log(last.alpha)  # from x_T to x_T / alpha
     parts: list[tuple[Tensor, Tensor]] = []
-    with (
-        evaluating(denoiser),
-        tqdm(
-            total=len(range(0, n, size)) * steps, unit="step", mininterval=0.5, disable=None if progress else True
-        ) as bar,
-    ):
-        for first in range(0, n, size):
-            rows = torch.arange(first, first + size).clamp_max(n - 1)
+    with evaluating(denoiser), _batches(n, batch_size, steps, progress) as (batches, bar):
+        for rows in batches:
             batch = x[rows.to(x.device)]
             directions = divergence.directions(batch, Noise.per_sample(keys[rows], x.device))
             latent, integral = _flow(denoiser.select(rows, n), batch, directions, divergence.exact, steps, bar)
             log_prior = (prior or denoiser.sde.prior).log_prob(latent) + jacobian
-            parts.append((log_prior[: n - first], integral[: n - first]))
-    log_prior, integral = (torch.cat(column) for column in zip(*parts, strict=True))
+            parts.append((log_prior, integral))
+    log_prior, integral = (torch.cat(column)[:n] for column in zip(*parts, strict=True))
     estimates = log_prior[:, None] + integral
     if divergence.exact:
         stderr = torch.zeros_like(log_prior)
@@ -161,34 +153,72 @@ def log_prob(
     return LogProb(estimates.mean(1), stderr, terms, estimates, 4 * steps)
 
 
-def encode(model: Score, x: Float[Tensor, "n *event"], *, steps: int = 100) -> Float[Tensor, "n *event"]:
+def encode(
+    model: Score,
+    x: Float[Tensor, "n *event"],
+    *,
+    steps: int = 100,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Float[Tensor, "n *event"]:
     """The latent at T of each sample: the probability-flow ODE from the data, by RK4 on equal steps of the log-SNR.
 
-    The latents of data are nearly N(0, prior) and, for an accurate score, do not depend on the network that learnt it
-    (Song et al. 2021, section 4.3).
+    The latents of data are nearly distributed as the prior and, for an accurate score, do not depend on the network
+    that learnt it  (Song et al. 2021, section 4.3).
+
+    Args:
+        model: a score of a Gaussian process.
+        x: n samples in the model's space.
+        steps: of RK4, with 4 network calls each.
+        batch_size: samples in one network call; all n by default.
+        progress: show a progress bar.
     """
-    return _transport(model, x, steps, forward=True)
+    knots = _ladder(as_denoiser(model).sde, steps)
+    return knots[-1].alpha * _transport(model, x, knots, batch_size, progress)
 
 
-def decode(model: Score, latent: Float[Tensor, "n *event"], *, steps: int = 100) -> Float[Tensor, "n *event"]:
-    """The sample of each latent: the inverse of `encode` up to the error of the ODE solver."""
-    return _transport(model, latent, steps, forward=False)
+def decode(
+    model: Score,
+    latent: Float[Tensor, "n *event"],
+    *,
+    steps: int = 100,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Float[Tensor, "n *event"]:
+    """The sample of each latent: the inverse of `encode` up to the error of the ODE solver; the arguments are its."""
+    knots = _ladder(as_denoiser(model).sde, steps)[::-1]
+    return _transport(model, latent / knots[0].alpha, knots, batch_size, progress)
 
 
 @torch.no_grad()
-def _transport(model: Score, x: Tensor, steps: int, *, forward: bool) -> Tensor:
-    denoiser = as_denoiser(model)
+def _transport(
+    model: Score, x: Tensor, knots: Sequence[Knot], batch_size: int | None, progress: bool
+) -> Float[Tensor, "n *event"]:
+    """The states x / alpha at the last of the knots, from those at the first."""
+    denoiser, n = as_denoiser(model), len(x)
     _check_finite(x)
-    knots = _ladder(denoiser.sde, steps)
-    last = knots[-1].alpha
+    parts: list[Tensor] = []
+    with evaluating(denoiser), _batches(n, batch_size, len(knots) // 2, progress) as (batches, bar):
+        for rows in batches:
+            part = denoiser.select(rows, n)
 
-    def field(knot: Knot, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (y[0] - denoiser(knot.alpha * y[0], knot.time),)
+            def field(knot: Knot, y: tuple[Tensor, ...], part: Denoiser = part) -> tuple[Tensor, ...]:
+                return (y[0] - part(knot.alpha * y[0], knot.time),)
 
-    with evaluating(denoiser):
-        if forward:
-            return last * _ride(field, (x,), knots)[0]
-        return _ride(field, (x / last,), knots[::-1])[0]
+            parts.append(_ride(field, (x[rows.to(x.device)],), knots, bar)[0])
+    return torch.cat(parts)[:n]
+
+
+@contextlib.contextmanager
+def _batches(n: int, size: int | None, steps: int, progress: bool) -> Generator[tuple[list[Tensor], tqdm[NoReturn]]]:
+    """The rows of each batch, the last one filled up with the last row, and a bar for the steps of all of them."""
+    size = n if size is None else size
+    if n == 0 or size < 1:
+        raise ValueError(f"wanted at least one sample and a batch_size of at least 1; got {n} and {size}")
+    batches = [torch.arange(first, first + size).clamp_max(n - 1) for first in range(0, n, size)]
+    total = len(batches) * steps
+    with tqdm(total=total, unit="step", mininterval=0.5, disable=None if progress else True) as bar:
+        yield batches, bar
 
 
 def _check_finite(x: Tensor) -> None:

@@ -43,7 +43,8 @@ class ScoreModel:
         transform: between the data's units and the model's space.
         classes: number of classes, 0 without labels.
         about: plain values to keep with the model: how it was trained, on what.
-        needs_label: the denoiser was trained with labels alone, so that it knows nothing of data without.
+        needs_label: the denoiser was trained only with labels; it cannot be used without one.
+        class_names: of the classes in the order of their numbers, if they have names.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class ScoreModel:
         classes: int = 0,
         about: Mapping[str, Any] | None = None,
         needs_label: bool = False,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.denoiser, self.event_shape = denoiser, tuple(index(side) for side in event_shape)
         self.transform, self.classes = transform or Affine(), index(classes)
-        self.about, self.needs_label = dict(about or {}), needs_label
+        self.about, self.needs_label, self.class_names = dict(about or {}), needs_label, tuple(class_names)
+        if self.class_names and len(set(self.class_names)) != self.classes:
+            raise ValueError(f"wanted {self.classes} different class names or none; got {', '.join(self.class_names)}")
         if min(self.event_shape, default=1) < 1 or self.classes < 0:
             raise ValueError(
                 f"wanted sides of at least 1 and classes of at least 0; got {self.event_shape} and {self.classes}"
@@ -156,11 +160,18 @@ class ScoreModel:
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
         steps: int = 100,
+        batch_size: int | None = None,
+        progress: bool = False,
         **cond: Tensor | None,
     ) -> Float[Tensor, "n *event"]:
-        """The latent of each sample at time T; discrete data are dequantised by their seed."""
+        """The latent of each sample at time T; discrete data are dequantised by their seed.
+
+        See `scorefield.encode` for the arguments.
+        """
         keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
-        return likelihood.encode(self._given(label, len(x), cond), self._to_model(x, keys), steps=steps)
+        given = self._given(label, len(x), cond)
+        z = self._to_model(x, keys)
+        return likelihood.encode(given, z, steps=steps, batch_size=batch_size, progress=progress)
 
     def decode(
         self,
@@ -168,12 +179,16 @@ class ScoreModel:
         *,
         label: int | Tensor | None = None,
         steps: int = 100,
+        batch_size: int | None = None,
+        progress: bool = False,
         **cond: Tensor | None,
     ) -> Tensor:
-        """The sample of each latent."""
+        """The sample of each latent; see `scorefield.encode` for the arguments."""
         self._check_shape(latent)
-        z = latent.to(**placement(self.denoiser))
-        return self.transform.inverse(likelihood.decode(self._given(label, len(z), cond), z, steps=steps))
+        z, given = latent.to(**placement(self.denoiser)), self._given(label, len(latent), cond)
+        return self.transform.inverse(
+            likelihood.decode(given, z, steps=steps, batch_size=batch_size, progress=progress)
+        )
 
     def score(
         self, x: Tensor, t: Tensor | float, *, label: int | Tensor | None = None, **cond: Tensor | None
@@ -195,6 +210,7 @@ class ScoreModel:
             "format": FORMAT,
             "event_shape": list(self.event_shape),
             "classes": self.classes,
+            "class_names": list(self.class_names),
             "needs_label": self.needs_label,
             "transform": describe(self.transform),
             "denoiser": describe(self.denoiser),
@@ -209,17 +225,17 @@ class ScoreModel:
         write_text(path / CONFIG, text)
 
     @classmethod
-    def load(cls, path: str | Path, *, classes: Iterable[type] = (), device: torch.device | str = "cpu") -> ScoreModel:
+    def load(cls, path: str | Path, *, types: Iterable[type] = (), device: torch.device | str = "cpu") -> ScoreModel:
         """Reads a directory that `save` wrote, without running anything from it.
 
         Args:
             path: the directory.
-            classes: your own classes, if the model uses any: networks, processes, preconditioners, transforms.
+            types: your own classes, if the model is made of any: networks, processes, preconditioners, transforms.
             device: where the model goes.
         """
         path = Path(path)
         config = _read_config(path)
-        known = {class_name(c): c for c in (*_own_classes(), *classes)}
+        known = {class_name(c): c for c in (*_own_classes(), *types)}
         try:
             with networks.seeded(0):  # initial weights, replaced below
                 parts = {key: build(config[key], known) for key in ("denoiser", "transform")}
@@ -229,7 +245,10 @@ class ScoreModel:
             for key, kind in {"about": dict, "needs_label": bool}.items():
                 if not isinstance(config[key], kind):
                     raise ValueError(f"its {key} is {str(config[key])[:80]}")
-            rest = {key: config[key] for key in ("event_shape", "classes", "needs_label", "about")}
+            names = config["class_names"]
+            if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+                raise ValueError(f"its class_names are {str(names)[:80]}")
+            rest = {key: config[key] for key in ("event_shape", "classes", "needs_label", "about", "class_names")}
             model = cls(**parts, **rest)
         except BROKEN as error:
             reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
@@ -253,9 +272,7 @@ class ScoreModel:
                 )
             bound["label"] = value.long()
         elif self.needs_label:
-            raise ValueError(
-                "this model was trained with labels alone, so that it knows nothing of data without: give a label"
-            )
+            raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
         for name, value in bound.items():
             if value.ndim and len(value) != n:
                 raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.pop("config", None)
             COMMANDS[options.subcommand](**chosen)
     except (ValueError, TypeError, OSError) as error:
-        print(f"scorefield {options.subcommand}: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = ": make space, then run the command again, training with --resume true" if full else ""
+        print(f"scorefield {options.subcommand}: error: {'; '.join(str(error).splitlines())}{remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

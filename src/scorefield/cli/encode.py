@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from scorefield._files import write_file
 from scorefield.cli.sources import Reading, check_target, directory, load_rows, parse_device
@@ -25,7 +23,7 @@ def encode(
     steps: int = 100,
     batch_size: int = 64,
     device: str = "auto",
-    classes: Sequence[type] = (),
+    types: Sequence[type] = (),
     reading: Reading = Reading(),
 ) -> None:
     """Computes the latents of data by the probability-flow ODE.
@@ -39,23 +37,25 @@ def encode(
         steps: of the ODE solver, 4 network calls each.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
-        classes: your own classes that the model is made of, by their import paths.
+        types: your own classes that the model is made of, by their import paths.
         reading: how the data are read.
     """
-    model = ScoreModel.load(run, classes=classes, device=parse_device(device))
+    model = ScoreModel.load(run, types=types, device=parse_device(device))
     rows = load_rows(model, data, reading, use_labels, limit)
     check_target(out, ".npz")
-    if batch_size < 1:
-        raise ValueError(f"--batch_size must be at least 1; got {batch_size}")
     with directory(out.parent):
-        parts: list[Tensor] = []
-        mine, quiet = distributed.mine(torch.arange(len(rows.x))), None if distributed.rank() == 0 else True
-        for part in tqdm(mine.split(batch_size), unit="batch", disable=quiet):
-            cond = {name: value[part] for name, value in rows.cond.items()}
-            parts.append(model.encode(rows.x[part], seeds=part, steps=steps, **cond).cpu())
-        every = distributed.gathered(torch.cat(parts))
+        keys = torch.arange(len(rows.x))
+        latents = model.encode(
+            distributed.mine(rows.x),
+            seeds=distributed.mine(keys),
+            steps=steps,
+            batch_size=batch_size,
+            progress=distributed.rank() == 0,
+            **{name: distributed.mine(value) for name, value in rows.cond.items()},
+        )
+        every = distributed.gathered(latents.cpu())
         if every is None:
             return
-        latents = torch.cat(every).numpy()
-        write_file(out, lambda file: np.savez(file, latents=latents))
+        latents = torch.cat(every)
+        write_file(out, lambda file: np.savez(file, latents=latents.numpy()))
     print(f"wrote the latents of {len(latents)} samples to {out}; their standard deviation is {latents.std():.4f}")

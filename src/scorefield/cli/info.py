@@ -9,19 +9,19 @@ from scorefield._describe import describe
 from scorefield.model import ScoreModel
 
 
-def info(run: Path, classes: Sequence[type] = ()) -> None:
+def info(run: Path, types: Sequence[type] = ()) -> None:
     """Shows what a trained model is.
 
     Args:
         run: directory of a trained model.
-        classes: your own classes that the model is made of, by their import paths.
+        types: your own classes that the model is made of, by their import paths.
     """
-    model = ScoreModel.load(run, classes=classes)
+    model = ScoreModel.load(run, types=types)
     weights = sum(p.numel() for p in model.denoiser.parameters())
     levels = model.transform.levels
     print(f"event shape  {model.event_shape}")
     print(f"values       {'real numbers' if levels is None else f'integers from 0 to {levels - 1}'}")
-    print(f"classes      {model.classes or 'none'}")
+    print(f"classes      {', '.join(model.class_names) or model.classes or 'none'}")
     print(f"process      {model.denoiser.sde}")
     print(f"parameters   {weights:,}")
     for name, value in describe(model.denoiser).items():

@@ -28,7 +28,7 @@ def likelihood(
     probes: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
-    classes: Sequence[type] = (),
+    types: Sequence[type] = (),
     reading: Reading = Reading(),
 ) -> None:
     """Computes the exact likelihood of data under a trained model's probability-flow ODE.
@@ -43,10 +43,10 @@ def likelihood(
         probes: random probes of the divergence; by default the exact trace up to 64 dimensions, else 8.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
-        classes: your own classes that the model is made of, by their import paths.
+        types: your own classes that the model is made of, by their import paths.
         reading: how the data are read.
     """
-    model = ScoreModel.load(run, classes=classes, device=parse_device(device))
+    model = ScoreModel.load(run, types=types, device=parse_device(device))
     rows = load_rows(model, data, reading, use_labels, limit)
     check_target(out, ".csv")
     with directory(out.parent):

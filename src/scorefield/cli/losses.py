@@ -13,11 +13,11 @@ import torch
 from scorefield._files import write_text
 from scorefield.train import StepInfo
 
-COLUMNS = ("step", "loss", "gradient_norm", "lr", "validation_loss", "validation_stderr")
+COLUMNS = ("step", "loss", "gradient_norm", "lr", "validation_loss")
 
 
 class LossLog:
-    """One row a step, kept in memory and appended to a CSV file; steps with a validation have two more numbers.
+    """One row a step, kept in memory and appended to a CSV file; steps with a validation have one more number.
 
     Args:
         path: the file.
@@ -26,11 +26,11 @@ class LossLog:
 
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         self.path = path
-        self._written = 0
+        self._written = self._shown = 0  # rows in the file, and those that TensorBoard has
         self._board = None if tensorboard is None else _writer(tensorboard)
         self.steps: list[int] = []
         self.losses: list[float] = []
-        self.validation: list[tuple[int, float, float]] = []
+        self.validation: list[tuple[int, float]] = []
         self._rest: list[tuple[float, float]] = []
         self._waiting: list[StepInfo] = []
 
@@ -54,13 +54,13 @@ class LossLog:
                 file.flush()
                 os.fsync(file.fileno())
         if self._board is not None:
-            for k in range(self._written, len(self.steps)):
+            for k in range(self._shown, len(self.steps)):
                 self._board.add_scalar("loss", self.losses[k], self.steps[k])
                 self._board.add_scalar("lr", self._rest[k][1], self.steps[k])
-            for step, loss, _ in self.validation[-1:]:
+            for step, loss in self.validation[-1:]:
                 self._board.add_scalar("held-out loss", loss, step)
             self._board.flush()
-        self._written = len(self.steps)
+        self._written = self._shown = len(self.steps)
 
     def load(self, up_to: int) -> None:
         """Reads the rows of an earlier part of the run, up to a step."""
@@ -68,24 +68,25 @@ class LossLog:
             with self.path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     step = int(row["step"])
-                    if step > up_to:
+                    if step > up_to or len(self.steps) == up_to:  # what follows may be cut short
                         break
                     self.steps.append(step)
                     self.losses.append(float(row["loss"]))
                     self._rest.append((float(row["gradient_norm"]), float(row["lr"])))
                     if row["validation_loss"]:
-                        self.validation.append((step, float(row["validation_loss"]), float(row["validation_stderr"])))
+                        self.validation.append((step, float(row["validation_loss"])))
             if self.steps != list(range(1, up_to + 1)):
                 raise ValueError(f"it has not the steps 1 to {up_to}")
+            self._shown = up_to
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise ValueError(f"{self.path}: lost or damaged ({error}): put it back, or begin another run") from error
 
     def _rows(self, first: int) -> str:
-        checks = {step: (loss, error) for step, loss, error in self.validation}
+        checks = dict(self.validation)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         for step, loss, rest in zip(self.steps[first:], self.losses[first:], self._rest[first:], strict=True):
-            writer.writerow((step, loss, *rest, *checks.get(step, ("", ""))))
+            writer.writerow((step, loss, *rest, checks.get(step, "")))
         return text.getvalue()
 
     def _fetch(self) -> None:

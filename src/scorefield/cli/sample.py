@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from scorefield._noise import as_seeds
-from scorefield.cli.sources import Precision, check_samples_target, directory, parse_device, parse_seeds, save_samples
+from scorefield.cli.sources import (
+    Precision,
+    check_samples_target,
+    directory,
+    parse_device,
+    parse_label,
+    parse_seeds,
+    save_samples,
+)
 from scorefield.data import load_arrays
-from scorefield.data.dataset import spread_rows
 from scorefield.model import ScoreModel
 from scorefield.solvers import Solver
 from scorefield.train import distributed
@@ -20,14 +28,14 @@ def sample(
     run: Path,
     seeds: str = "0-63",
     steps: int = 20,
-    label: int | None = None,
+    label: int | str | None = None,
     cond: Path | None = None,
     solver: Solver | None = None,
     out: Path = Path("samples.png"),
     batch_size: int = 64,
     device: str = "auto",
     precision: Precision = Precision.float32,
-    classes: Sequence[type] = (),
+    types: Sequence[type] = (),
 ) -> None:
     """Draws samples from a trained model.
 
@@ -35,29 +43,29 @@ def sample(
         run: directory of a trained model.
         seeds: one for each sample: numbers and ranges, such as 0-63 or 1,5,10-12.
         steps: network calls for each sample with the default solver, steps of another one.
-        label: class of the samples; any by default.
+        label: class of the samples, by its name, or by its number if the classes have no names; any by default.
         cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
         solver: a class of scorefield.solvers, or your own by its import path.
         out: a picture of all (.png), an array (.npz), or a folder for a file each.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         precision: of the network's arithmetic, float32 or bfloat16.
-        classes: your own classes that the model is made of, by their import paths.
+        types: your own classes that the model is made of, by their import paths.
     """
     place = parse_device(device)
-    model = ScoreModel.load(run, classes=classes, device=place)
+    model = ScoreModel.load(run, types=types, device=place)
     with (
         directory(check_samples_target(out, model.event_shape)),
         torch.autocast(place.type, precision.value, enabled=precision.value is not None),
     ):
         keys = as_seeds(parse_seeds(seeds))
-        rows = None if cond is None else spread_rows(load_arrays(cond)).float()
+        rows = None if cond is None else _conditions(cond)
         if rows is not None and len(rows) != len(keys):
             raise ValueError(f"--cond {cond}: wanted one row for each of {len(keys)} samples; got {len(rows)}")
         x = model.sample(
             seeds=distributed.mine(keys),
             steps=steps,
-            label=label,
+            label=parse_label(model, label),
             solver=solver,
             batch_size=batch_size,
             progress=distributed.rank() == 0,
@@ -67,3 +75,8 @@ def sample(
         if parts:
             save_samples(torch.cat(parts), model.transform.levels, out)
             print(f"wrote {len(keys)} samples to {out}")
+
+
+def _conditions(path: Path) -> Tensor:
+    loaded = load_arrays(path)
+    return loaded.rows(torch.arange(len(loaded))).x.float()

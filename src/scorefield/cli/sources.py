@@ -60,6 +60,8 @@ class Reading:
 def load_data(source: str, how: Reading, limit: int | None = None, folder: Path | None = None) -> ArrayDataset:
     """A data set by its name, or from its path."""
     if source in NAMED:
+        if Path(source).exists():
+            raise ValueError(f"--data {source}: a file or folder and a data set have this name: write ./{source}")
         return NAMED[source]()
     if not Path(source).exists():
         raise FileNotFoundError(f"--data {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
@@ -77,10 +79,31 @@ def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, li
         raise ValueError(
             f"--data {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
         )
+    if model.transform.levels is None and loaded.levels is not None:
+        raise ValueError(f"--data {source}: holds integers, the model is of real numbers: convert as for its training")
     if use_labels and not loaded.classes:
         raise ValueError(f"--use_labels true: the data {source} have no labels")
     rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
-    return Rows(rows.x, {name: value for name, value in rows.cond.items() if use_labels or name != "label"})
+    cond = {name: value for name, value in rows.cond.items() if use_labels or name != "label"}
+    if "label" in cond and loaded.class_names and model.class_names:
+        if unknown := set(loaded.class_names) - set(model.class_names):
+            raise ValueError(
+                f"--data {source}: has the classes {', '.join(sorted(unknown))}, which the model does not know; "
+                f"it knows {', '.join(model.class_names)}"
+            )
+        cond["label"] = torch.tensor([model.class_names.index(name) for name in loaded.class_names])[cond["label"]]
+    return Rows(rows.x, cond)
+
+
+def parse_label(model: ScoreModel, label: int | str | None) -> int | None:
+    """A class by its name, or by its number if the classes have no names."""
+    if label is None or not model.class_names:
+        if isinstance(label, str):
+            raise ValueError(f"--label {label}: the model's classes have no names; give a number below {model.classes}")
+        return label
+    if str(label) not in model.class_names:
+        raise ValueError(f"--label {label}: wanted one of {', '.join(model.class_names)}")
+    return model.class_names.index(str(label))
 
 
 def parse_device(device: str) -> torch.device:
@@ -111,35 +134,36 @@ def parse_seeds(text: str) -> list[int]:
 
 @contextlib.contextmanager
 def directory(path: Path) -> Generator[None]:
-    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again.
-
-    Two commands never write into it at once: the second one is refused. A command of several processes counts as one.
-    """
+    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK):
         raise PermissionError(f"--out: {path} cannot be written to")
-    lock = os.open(path, os.O_RDONLY)
     try:
-        if distributed.rank() == 0:
-            _lock(lock, path)
         yield
     except BaseException:
         with contextlib.suppress(OSError):
             for folder in new:
                 folder.rmdir()
         raise
-    finally:
-        os.close(lock)
 
 
-def _lock(descriptor: int, path: Path) -> None:
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Keeps other commands that want the directory for themselves out; the processes of one command count as one."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if distributed.rank() == 0:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(descriptor)
         raise BlockingIOError(f"--out {path}: another command is writing there: wait for its end, or end it") from None
     except OSError:
         pass  # the file system knows no locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_target(out: Path, suffix: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ from scorefield import plot
 from scorefield._describe import describe
 from scorefield.cli.losses import LossLog
 from scorefield.cli.signals import Signals
-from scorefield.cli.sources import Precision, Reading, directory, load_data, parse_device, save_figure, save_samples
-from scorefield.data import Affine, Subset, split, transformed_std
+from scorefield.cli.sources import (
+    Precision,
+    Reading,
+    directory,
+    load_data,
+    locked,
+    parse_device,
+    save_figure,
+    save_samples,
+)
+from scorefield.data import Affine, ArrayDataset, Subset, Transform, split, transformed_std
 from scorefield.model import ScoreModel
 from scorefield.nn import MLP, Network, UNet, seeded
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective
@@ -27,6 +37,7 @@ from scorefield.train import Batches, Checkpoints, Optimisation, TrainState, dis
 from scorefield.train import train as training
 
 CHECKPOINTS, STATE, LOSSES, PICTURES = "checkpoints", "state.safetensors", "loss.csv", "samples"
+CHECKED = 1024  # samples in a validation loss
 
 
 def train(
@@ -53,13 +64,13 @@ def train(
     tensorboard: bool = False,
     resume: bool = False,
     init: Path | None = None,
-    classes: Sequence[type] = (),
+    types: Sequence[type] = (),
     reading: Reading = Reading(),
 ) -> None:
     """Trains a score model on your data and writes it into a directory.
 
-    The directory gets the model with averaged weights (config.json, model.safetensors), the losses (loss.csv and
-    loss.png), samples (samples.png) and the newest checkpoints to resume from. With
+    The directory gets the model with averaged weights (config.json, model.safetensors), that of each further half-life
+    (half_life_*), the losses (loss.csv, loss.png), samples (samples.png) and the newest checkpoints. With
     `torchrun --nproc-per-node N -m scorefield train ...` N processes share each batch.
 
     Args:
@@ -68,13 +79,13 @@ def train(
             Face datasets.
         out: directory of the run.
         sde: the forward process, VP by default.
-        net: the network: MLP by default for vectors, UNet for anything with space.
+        net: the network: by default a UNet for signals, images and volumes with sides of 16 and more, else an MLP.
         precond: how the network makes a denoiser, EDMPrecond with the data's standard deviation by default.
         objective: what is minimised, EDM's by default.
-        optimisation: learning rate, averaging and the like; by default the rate falls to zero over the steps.
-        steps: of training.
+        optimisation: learning rate, averaging and the like.
+        steps: of training; a finished run is lengthened by more of them and --resume true.
         batch_size: samples in a step, of all processes together.
-        accumulate: parts that a batch is run in, one after the other, where memory is short.
+        accumulate: number of micro-batches of a batch, whose gradients are accumulated, for want of memory.
         use_labels: give the network the data's labels, if there are any.
         label_dropout: share of the labels hidden, so that the model also knows the data without labels.
         held_out: share of the data kept for the validation loss.
@@ -83,17 +94,23 @@ def train(
         precision: float32 or bfloat16.
         compile: compile the network by torch.compile, worth it for long runs on a GPU.
         save_every: steps between two checkpoints.
-        sample_every: steps between two pictures of samples; at the end alone by default.
+        sample_every: steps between two sets of samples (.png, or .npz of what cannot be drawn); by default only at
+            the end.
         keep: number of checkpoints kept.
         tensorboard: write the losses for TensorBoard as well.
         resume: go on from the newest sound checkpoint in `out`, or begin if there is none.
         init: directory of a trained model to start from: its network, process, preconditioner and transform.
-        classes: your own classes that the model of `init` is made of, by their import paths.
+        types: your own classes that the model of `init` is made of, by their import paths.
         reading: how the data are read.
     """
     for name, value in {"steps": steps, "save_every": save_every, "sample_every": sample_every}.items():
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1; got {value}")
+    if not 1 <= accumulate * distributed.world() <= batch_size:
+        raise ValueError(
+            f"--batch_size {batch_size}: a batch of {batch_size} samples cannot be cut into {distributed.world()} "
+            f"processes x {accumulate} micro-batches"
+        )
     if not (0 <= label_dropout <= 1 and 0 <= seed < 2**63):
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
@@ -103,122 +120,192 @@ def train(
     place = parse_device(device)
     checkpoints = Checkpoints(out / CHECKPOINTS, keep)
     newest = checkpoints.newest() if resume else None
-    if newest is None and any((out / name).exists() for name in ("config.json", CHECKPOINTS)):
+    if newest is None and (checkpoints.all() or (out / "config.json").exists()):
         raise ValueError(
             f"--out {out}: holds a run already, "
             + ("but no checkpoint to go on from" if resume else "go on with it by --resume true")
             + ", or name another directory"
         )
-    with directory(out):
+    if Path(data).exists() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise ValueError(f"--out {out}: lies inside of the data {data}: name a directory beside them")
+    first = distributed.rank() == 0
+    with directory(out), locked(out):
         source = load_data(data, reading, folder=out)
         source = source if use_labels else source.unlabelled()
         kept, held = split(source, held_out, seed)
         if init:
-            base = ScoreModel.load(init, classes=classes, device=place)
+            base = ScoreModel.load(init, types=types, device=place)
             _check_fits(base, kept, init)
             denoiser, transform = base.denoiser, base.transform
         else:
             transform = Affine.fitted(kept)
             with seeded(seed):
-                network = (net or usual_network(kept.event_shape))(kept.event_shape, kept.classes)
+                network = net(kept.event_shape, kept.classes) if net else usual_network(source)
             std = transformed_std(kept, transform)
             denoiser = Preconditioned(network, sde or VP(), precond or EDMPrecond(std)).to(place)
         objective = objective or DenoisingScoreMatching.edm(transformed_std(kept, transform))
-        if kept.classes and label_dropout:
+        if kept.classes and label_dropout and not isinstance(objective, LabelDropout):
             objective = LabelDropout(objective, label_dropout)
-        state = TrainState(denoiser, optimisation or Optimisation(decay=steps), seed=seed)
-        run = {
-            "data": data,
-            "rows": len(source),
-            "classes": source.classes,
-            "held_out": held_out,
-            "transform": describe(transform),
-            "batch_size": batch_size,
-            "denoiser": describe(denoiser),
-            "objective": describe(objective),
-            "optimisation": describe(state.optimisation),
-            "precision": precision.name,
-        }
-        log = LossLog(out / LOSSES, out / "tensorboard" if tensorboard else None)
+        state = TrainState(denoiser, optimisation, seed=seed)
+        log = LossLog(out / LOSSES, out / "tensorboard" if tensorboard and first else None)
+        micro = math.ceil(batch_size / (accumulate * distributed.world()))
+        run = _Run(
+            out=out,
+            state=state,
+            objective=objective,
+            precision=precision.value,
+            checks=Batches(held, transform, min(micro, len(held)), seed=seed + 1, device=place),
+            log=log,
+            checkpoints=checkpoints,
+            fingerprint={
+                "data": source.digest(),
+                "rows": len(source),
+                "classes": source.classes,
+                "held_out": held_out,
+                "transform": describe(transform),
+                "batch_size": batch_size,
+                "denoiser": describe(denoiser),
+                "objective": describe(objective),
+                "optimisation": describe(state.optimisation),
+                "precision": precision.name,
+            },
+            kept=kept,
+            transform=transform,
+            class_names=source.class_names,
+            needs_label=kept.classes > 0 and label_dropout == 0,
+            about={"data": data, "steps": steps, "batch_size": batch_size, "seed": seed},
+        )
         if newest:
-            state.load(newest / STATE, run)
+            state.load(newest / STATE, run.fingerprint)
             log.load(up_to=state.step)
-        if distributed.rank() == 0:
+            run.saved = state.step
+            if first:
+                run.publish()  # which the end of the earlier part may have prevented
+        if first:
             _say_what(data, kept, denoiser, place)
-        about = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
-        needs_label = kept.classes > 0 and label_dropout == 0
-
-        def model(k: int = 0) -> ScoreModel:
-            plain = {**about, "step": state.step}
-            averaged = state.averaged(k)
-            return ScoreModel(averaged, kept.event_shape, transform, kept.classes, plain, needs_label)
-
-        def check(step: int) -> None:
-            if not math.isfinite(log.recent()):
-                raise ValueError(
-                    f"the loss is {log.recent()} by step {step}; the last good checkpoint is that of step {saved}: "
-                    "lower --optimisation.lr, lengthen --optimisation.warmup, or look for outliers in the data"
-                )
-
-        def save() -> None:
-            check(state.step)
-            log.validation.append((state.step, *validation_loss(state, checks, objective, count=4)))
-            loss, error = log.validation[-1][1:]
-            tqdm.write(f"step {state.step}: loss {log.recent():.4g}, held out {loss:.4g} +- {error:.2g}")
-            log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
-            checkpoints.save(state.step, lambda folder: state.save(folder / STATE, run))
-            model().save(out)
-            for k, half_life in enumerate(state.optimisation.half_lives[1:], start=1):
-                model(k).save(out / f"half_life_{half_life:g}")
-            save_figure(plot.loss_curve(log.steps, log.losses, log.validation), out / "loss.png")
-
         small = source.x.numel() * source.x.element_size() if isinstance(source.x, Tensor) else math.inf
         if place.type == "cuda" and small < torch.cuda.get_device_properties(place).total_memory / 4:
             source.to(place)
-        batches = Batches(kept, transform, batch_size, seed=seed, device=place)
-        checks = Batches(held, transform, min(512, len(held)), seed=seed + 1, device=place)
-        saved, first = state.step, distributed.rank() == 0
-        bar = tqdm(initial=saved, total=steps, unit="step", mininterval=0.5, disable=None if first else True)
         trained = training(
             state,
-            batches,
+            Batches(kept, transform, batch_size, seed=seed, device=place),
             objective,
             steps=steps,
             precision=precision.value,
             accumulate=accumulate,
             compiled=compile,
         )
+        bar = tqdm(initial=state.step, total=steps, unit="step", mininterval=0.5, disable=None if first else True)
         with bar, Signals() as signals:
             for info in trained:
                 log.add(info)
                 bar.update()
                 if info.step % 50 == 0:
                     bar.set_postfix(loss=f"{log.recent():.4g}")
-                    check(info.step)
+                    run.check()
                 stop = signals.arrived()
                 if info.step % save_every == 0 or info.step == steps or stop:
                     if first:
-                        save()
+                        run.save()
                     distributed.wait()
-                    saved = info.step
+                    run.saved = info.step
                 if first and sample_every and info.step % sample_every == 0:
-                    _draw(model(), kept, out / PICTURES / f"{info.step:09d}.png")
+                    run.draw(out / PICTURES / f"{info.step:09d}.png")
                 if stop:
                     raise SystemExit(signals.status(f"saved at step {info.step}: go on by --resume true"))
         if first:
-            _draw(model(), kept, out / "samples.png")
-            print(f"trained {state.step} steps; the model and its pictures are in {out}")
+            run.draw(out / "samples.png")
+            print(f"trained {state.step} steps; the model and its samples are in {out}")
 
 
-def usual_network(event_shape: Sequence[int]) -> type[Network]:
-    """MLP for vectors and the like; UNet for signals, images and volumes whose sides its three levels divide."""
-    if len(event_shape) == 3 and event_shape[2] in (1, 3, 4) and event_shape[0] > 4:
+@dataclass
+class _Run:
+    """What a training command has made ready, and how it is saved, checked and drawn."""
+
+    out: Path
+    state: TrainState
+    objective: Objective
+    precision: torch.dtype | None
+    checks: Batches
+    log: LossLog
+    checkpoints: Checkpoints
+    fingerprint: dict[str, Any]  # what a resumed run must have in common with this one
+    kept: Subset
+    transform: Transform
+    class_names: tuple[str, ...]
+    needs_label: bool
+    about: dict[str, Any]
+    saved: int = 0  # step of the last checkpoint
+
+    def model(self, k: int = 0) -> ScoreModel:
+        """The model with the weights' k-th average."""
+        return ScoreModel(
+            self.state.averaged(k),
+            self.kept.event_shape,
+            self.transform,
+            self.kept.classes,
+            {**self.about, "step": self.state.step},
+            self.needs_label,
+            self.class_names,
+        )
+
+    def check(self, *losses: float) -> None:
+        """Stops a run that has come to nothing, before it is saved."""
+        bad = [loss for loss in (self.log.recent(), *losses) if not math.isfinite(loss)]
+        if bad:
+            good = f"the last good checkpoint is that of step {self.saved}" if self.saved else "there is no checkpoint"
+            raise ValueError(
+                f"the loss is {bad[0]} by step {self.state.step}; {good}: lower --optimisation.lr, lengthen "
+                "--optimisation.warmup, or look for outliers in the data"
+            )
+
+    def save(self) -> None:
+        """Writes everything, the checkpoint after the losses that lead to it."""
+        step, count = self.state.step, math.ceil(CHECKED / self.checks.size)
+        loss = validation_loss(self.state, self.checks, self.objective, count=count, precision=self.precision)
+        self.check(loss)
+        self.log.validation.append((step, loss))
+        tqdm.write(f"step {step}: loss {self.log.recent():.4g}, held out {loss:.4g}")
+        self.log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
+        self.checkpoints.save(step, lambda folder: self.state.save(folder / STATE, self.fingerprint))
+        self.publish()
+
+    def publish(self) -> None:
+        """Writes the models and the curve of the losses."""
+        self.model().save(self.out)
+        for k, half_life in enumerate(self.state.optimisation.half_lives[1:], start=1):
+            self.model(k).save(self.out / f"half_life_{half_life:.12g}")
+        save_figure(plot.loss_curve(self.log.steps, self.log.losses, self.log.validation), self.out / "loss.png")
+
+    def draw(self, out: Path) -> None:
+        """Writes samples: as a picture, or as an array if they cannot be drawn."""
+        shape = self.kept.event_shape
+        count = 2000 if shape == (2,) else 64
+        cond = self.kept.rows(torch.arange(count) % len(self.kept)).cond
+        label = cond["label"] if self.needs_label else None
+        model = self.model()
+        x = model.sample(seeds=range(count), label=label, cond=cond.get("cond"), batch_size=64)
+        out.parent.mkdir(exist_ok=True)
+        drawn = plot.is_image(shape) or shape == (2,)
+        save_samples(x, model.transform.levels, out if drawn else out.with_suffix(".npz"))
+
+
+def usual_network(data: ArrayDataset) -> Network:
+    """MLP for vectors and small events; UNet for signals, images and volumes with sides of 16 and more."""
+    shape = data.event_shape
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
         raise ValueError(
-            f"events of shape {tuple(event_shape)} look like images with their channels last: transpose them to "
+            f"events of shape {tuple(shape)} look like images with their channels last: transpose them to "
             "(n, channels, height, width), or name the network by --net"
         )
-    sides = event_shape[1:]
-    return UNet if 1 <= len(sides) <= 3 and all(side % 4 == 0 and side >= 16 for side in sides) else MLP
+    kind = UNet if 2 <= len(shape) <= 4 and min(shape[1:]) >= 16 else MLP
+    if data.cond_shape is None:
+        return kind(shape, data.classes)
+    if len(data.cond_shape) == 1:
+        return kind(shape, data.classes, cond_features=data.cond_shape[0])
+    if kind is UNet and data.cond_shape[1:] == shape[1:]:
+        return UNet(shape, data.classes, cond_channels=data.cond_shape[0])
+    raise ValueError(f"no usual network takes conditions of shape {data.cond_shape}: name one of yours by --net")
 
 
 def _check_fits(base: ScoreModel, kept: Subset, init: Path) -> None:
@@ -236,15 +323,3 @@ def _say_what(data: str, kept: Subset, denoiser: Denoiser, place: torch.device) 
     count = sum(p.numel() for p in nn.Module.parameters(net))
     print(f"{data}: {len(kept)} events of shape {kept.event_shape}, {values}, {kept.classes or 'no'} classes;")
     print(f"{type(denoiser.sde).__name__} process, {type(net).__name__} with {count:,} parameters, on {place}")
-
-
-def _draw(model: ScoreModel, kept: Subset, out: Path) -> None:
-    """Draws samples as a picture, if they can be drawn."""
-    if plot.is_image(kept.event_shape) or kept.event_shape == (2,):
-        count = 64 if plot.is_image(kept.event_shape) else 2000
-        cond = kept.rows(torch.arange(count) % len(kept)).cond
-        x = model.sample(
-            seeds=range(count), label=cond["label"] if model.needs_label else None, cond=cond.get("cond"), batch_size=64
-        )
-        out.parent.mkdir(exist_ok=True)
-        save_samples(x, model.transform.levels, out)

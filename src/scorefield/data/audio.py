@@ -19,8 +19,8 @@ class Audio:
     """How recordings become signals.
 
     Args:
-        length: samples of one event; each recording is cut into consecutive pieces of it, and what is left at its end
-            is dropped.
+        length: time points of one event; each recording is cut into consecutive pieces of it, and what is left at its
+            end is dropped. Pieces of one recording may fall on both sides of a split.
         labels: the outermost folders are classes, in the order of their names, if all recordings lie in folders.
     """
 
@@ -37,13 +37,14 @@ def signals(path: Path, options: Audio, broken: Broken) -> Iterator[tuple[PurePo
     from scipy.io import wavfile
 
     first: tuple[int, int] | None = None
-    for name, content in members(path, (".wav",)):
+    for name, read in members(path, (".wav",)):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", wavfile.WavFileWarning)  # such as a file that is cut short
-                rate, values = wavfile.read(io.BytesIO(content))
+                warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+                warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
+                rate, values = wavfile.read(io.BytesIO(read()))
             wave = _scaled(values)
-        except (ValueError, EOFError, OSError, wavfile.WavFileWarning, ArithmeticError) as error:
+        except Exception as error:  # a decoder may raise anything on damaged bytes
             broken.meet(f"{path}: {name}", error)
             continue
         first = first or (rate, len(wave))

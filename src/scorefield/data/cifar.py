@@ -28,7 +28,7 @@ def read_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if path.suffix == ".bin":
         found = [(PurePosixPath(path.name), path.read_bytes())]
     else:
-        found = [(name, data) for name, data in members(path, (".bin",)) if not name.name.startswith("test")]
+        found = [(name, read()) for name, read in members(path, (".bin",)) if not name.name.startswith("test")]
     if not found:
         raise ValueError(f"{path}: has no file that ends in .bin")
     images, labels = zip(*(_records(data, f"{path}: {name}") for name, data in sorted(found)), strict=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -51,6 +53,7 @@ class ArrayDataset:
         cond: (n, features) real conditions, or None.
         levels: number of values of discrete data, None for real numbers.
         classes: number of classes; by default one more than the largest label.
+        class_names: of the classes in the order of their numbers, if they have names.
         name: what messages call it.
     """
 
@@ -61,6 +64,7 @@ class ArrayDataset:
         cond: Tensor | None = None,
         levels: int | None = None,
         classes: int | None = None,
+        class_names: Sequence[str] = (),
         name: str = "data",
     ) -> None:
         if len(x.shape) < 1 or math.prod(x.shape) == 0:
@@ -88,6 +92,8 @@ class ArrayDataset:
         self.x = x
         self.event_shape = tuple(x.shape[1:])
         self.classes = 0 if label is None else classes if classes is not None else int(label.max()) + 1
+        self.class_names = tuple(class_names) if self.classes else ()
+        self.cond_shape = None if cond is None else tuple(cond.shape[1:])
         self._cond = {
             k: v for k, v in (("label", None if label is None else label.long()), ("cond", cond)) if v is not None
         }
@@ -104,6 +110,12 @@ class ArrayDataset:
             x = self.x[index]
             self._check(x)
         return Rows(x, {name: values[index] for name, values in self._cond.items()})
+
+    def digest(self) -> str:
+        """A fingerprint: SHA-256 of the labels, the conditions, and about a million of the numbers."""
+        parts = (spread_rows(self, 1_000_000), *self._cond.values())
+        data = b"".join(part.numpy(force=True).tobytes() for part in parts)
+        return hashlib.sha256(data).hexdigest()
 
     def unlabelled(self) -> ArrayDataset:
         """The same without labels."""

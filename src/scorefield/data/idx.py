@@ -42,10 +42,16 @@ def read_idx(path: Path) -> NDArray[np.generic]:
 def read_mnist(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
     """Images and labels from a file of images with its labels beside it, or from the training set of a folder."""
     if path.is_dir():
-        found = [path / f"train-{IMAGES}{end}" for end in ("", ".gz") if (path / f"train-{IMAGES}{end}").is_file()]
-        if not found:
-            raise ValueError(f"{path}: has no train-{IMAGES}")
-        path = found[0]
-    beside = path.with_name(path.name.replace(IMAGES, LABELS))
-    labels = read_idx(beside) if beside != path and beside.is_file() else None
-    return read_idx(path), labels
+        path = next(iter(training_images(path)))
+    stem = path.name.removesuffix(".gz")
+    for images, labels in ((IMAGES, LABELS), (IMAGES.replace("-idx", ".idx"), LABELS.replace("-idx", ".idx"))):
+        for end in ("", ".gz"):
+            beside = path.with_name(stem.replace(images, labels) + end)
+            if stem.endswith(images) and beside.is_file():
+                return read_idx(path), read_idx(beside)
+    return read_idx(path), None
+
+
+def training_images(folder: Path) -> list[Path]:
+    """MNIST's file of training images in a folder, under any of its names."""
+    return sorted(path for path in folder.glob("train-images*") if is_idx(path))

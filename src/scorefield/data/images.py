@@ -75,7 +75,7 @@ class Images:
         return self.size if isinstance(self.size, tuple) else (self.size or 0, self.size or 0)
 
 
-class _Unfit(ValueError):
+class Unfit(ValueError):
     """The picture is sound, but not like the others: an option is wanted, not another file."""
 
 
@@ -88,16 +88,14 @@ def to_array(content: bytes, options: Images, mode: str | None) -> tuple[NDArray
 
 def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[PurePosixPath, NDArray[np.uint8]]]:
     """(name, (channels, height, width) array) of each picture in a folder or an archive."""
-    from PIL import Image
-
     mode: str | None = None
     shape: tuple[int, ...] | None = None
-    for name, content in members(path, SUFFIXES):
+    for name, read in members(path, SUFFIXES):
         try:
-            values, mode = to_array(content, options, mode)
-        except _Unfit as error:
+            values, mode = to_array(read(), options, mode)
+        except Unfit as error:
             raise ValueError(f"{path}: {name}: {error}") from error
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # a decoder may raise anything on damaged bytes
             broken.meet(f"{path}: {name}", error)
             continue
         shape = shape or values.shape
@@ -120,12 +118,15 @@ def _decode(content: bytes, options: Images) -> Image.Image:
             opened.load()
             picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith(("I", "F")):
-        raise _Unfit(f"has more than 8 bits a channel ({picture.mode}): convert it, or save the values as .npy")
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        if options.alpha.value is None:
-            raise _Unfit("is transparent: lay such pictures on white or black by the option alpha")
+        raise ValueError(f"it has more than 8 bits a channel ({picture.mode}): convert it, or save the values as .npy")
+    if picture.has_transparency_data:
+        grey = picture.mode in ("1", "L", "LA", "La")
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, options.alpha.value), picture).convert("RGB")
+        if picture.getchannel("A").getextrema() != (255, 255):
+            if options.alpha.value is None:
+                raise Unfit("is transparent: lay such pictures on white or black by the option alpha")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, options.alpha.value), picture)
+        picture = picture.convert("L" if grey else "RGB")
     return picture
 
 
@@ -135,7 +136,7 @@ def _fitted(picture: Image.Image, mode: str, options: Images) -> NDArray[np.uint
     grey = picture.mode in ("1", "L")
     if options.colour is Colour.auto and grey != (mode == "L"):
         kinds = ("grey", "in colour") if grey else ("in colour", "grey")
-        raise _Unfit(f"is {kinds[0]} where the first is {kinds[1]}: give the option colour, grey or rgb")
+        raise Unfit(f"is {kinds[0]} where the first is {kinds[1]}: give the option colour, grey or rgb")
     if picture.mode != mode:
         picture = picture.convert(mode)
     if options.size is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import lzma
+import os
 import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 LARGEST = 256 << 20  # bytes of one file
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -40,41 +43,39 @@ def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     """Names of the files in a folder or an archive that have one of the suffixes; hidden ones are left out."""
     with _readable(path):
         if path.is_dir():
-            found = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+            found = sorted(PurePosixPath(file.relative_to(path)) for file in _files(path))
         elif path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
-                found = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+                found = sorted(_zipped(archive))
         else:
             with tarfile.open(path) as tape:
-                found = [info.name for info in tape if info.isreg()]
-    return [name for name in map(PurePosixPath, found) if name.suffix.lower() in suffixes and not _hidden(name)]
+                found = [PurePosixPath(info.name) for info in tape if info.isreg()]
+                _check_end(tape)
+    return [name for name in found if name.suffix.lower() in suffixes and not _hidden(name)]
 
 
-def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """(name, content) of the files that `names` lists, in that order."""
+def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    """(name, function that reads the content) of the files that `names` lists, in that order."""
     wanted = names(path, suffixes)
     with _readable(path):
         if path.is_dir():
             for name in wanted:
-                with (path / name).open("rb") as file:
-                    yield name, _limited(file.read(LARGEST + 1), path, name)
+                yield name, partial(_content, (path / name).open, "rb")
         elif path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
+                known = _zipped(archive)
                 for name in wanted:
-                    with archive.open(str(name)) as file:
-                        yield name, _limited(file.read(LARGEST + 1), path, name)
+                    yield name, partial(_content, archive.open, known[name])
         else:
-            known = set(wanted)
+            every = set(wanted)
             with tarfile.open(path) as tape:
                 for info in tape:  # in the archive's own order: a compressed one cannot be read in another
-                    if info.isreg() and (name := PurePosixPath(info.name)) in known:
-                        file = tape.extractfile(info)
-                        assert file is not None  # it is a plain file
-                        yield name, _limited(file.read(LARGEST + 1), path, name)
+                    if info.isreg() and (name := PurePosixPath(info.name)) in every:
+                        yield name, partial(_content, tape.extractfile, info)
 
 
-def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, int]:
-    """Class of each file: the number of its outermost folder in the order of their names.
+def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, str]:
+    """Class of each file: its outermost folder.
 
     Folders that hold everything do not count. Empty if not all files lie in folders.
     """
@@ -84,8 +85,11 @@ def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, int]:
         depth += 1
     if any(len(p) < depth + 2 for p in parts):
         return {}
-    number = {folder: k for k, folder in enumerate(sorted({p[depth] for p in parts}))}
-    return {name: number[p[depth]] for name, p in zip(found, parts, strict=True)}
+    return {name: p[depth] for name, p in zip(found, parts, strict=True)}
+
+
+def _zipped(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    return {PurePosixPath(info.filename): info for info in archive.infolist() if not info.is_dir()}
 
 
 def _hidden(name: PurePosixPath) -> bool:
@@ -101,7 +105,28 @@ def _readable(path: Path) -> Generator[None]:
         raise ValueError(f"{path}: cannot be read ({reason}): get another copy of it, or unpack it") from error
 
 
-def _limited(content: bytes, path: Path, name: PurePosixPath) -> bytes:
+def _files(folder: Path) -> Iterator[Path]:
+    """All files, those behind symbolic links to folders as well."""
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(root) in seen:
+            folders.clear()  # a link that leads in a circle
+            continue
+        seen.add(os.path.realpath(root))
+        yield from (Path(root, name) for name in files)
+
+
+def _check_end(tape: tarfile.TarFile) -> None:
+    """`tarfile` takes a damaged header for the end, which a block of zeros marks."""
+    assert tape.fileobj is not None  # it was opened from a path
+    tape.fileobj.seek(tape.offset)
+    if tape.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"it is damaged or cut short at byte {tape.offset}")
+
+
+def _content(open_file: Callable[..., Any], which: object) -> bytes:
+    with open_file(which) as file:
+        content: bytes = file.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise ValueError(f"{path}: {name} has more than {LARGEST >> 20} MiB")
+        raise ValueError(f"it has more than {LARGEST >> 20} MiB: cut it into smaller ones")
     return content

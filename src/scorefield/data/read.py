@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from scorefield.data.arrays import load_arrays
 from scorefield.data.audio import Audio, signals
 from scorefield.data.cifar import is_cifar, read_cifar
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.huggingface import huggingface_rows, is_huggingface
-from scorefield.data.idx import IMAGES, is_idx, read_mnist
+from scorefield.data.idx import is_idx, read_mnist, training_images
 from scorefield.data.images import SUFFIXES, Images, pictures
 from scorefield.data.members import Broken, classes, is_archive, names
 from scorefield.data.stored import gather
@@ -55,7 +54,7 @@ def read(
         table: which columns of a table are what.
         audio: how recordings become signals.
         broken: what to do with pictures and recordings that cannot be read.
-        limit: read the first so many pictures or recordings alone.
+        limit: read only the first so many samples of pictures, recordings, images and tables.
         folder: where the temporary file goes.
 
     Raises:
@@ -69,15 +68,15 @@ def read(
     if suffix in (".npy", ".npz"):
         return load_arrays(path)
     if suffix in (".csv", ".tsv", ".parquet"):
-        return _of_table(path, table or Table(), folder)
-    if is_idx(path) or (path.is_dir() and any(path.glob(f"train-{IMAGES}*"))):
+        return _of_table(path, table or Table(), limit, folder)
+    if is_idx(path) or (path.is_dir() and training_images(path)):
         x, label = read_mnist(path)
         return _of_images(x[:, None] if x.ndim == 3 else x, label, path, limit)
     if is_cifar(path):
         return _of_images(*read_cifar(path), path, limit)
     if path.is_dir() and is_huggingface(path):
-        rows, count = huggingface_rows(path, images or Images())
-        return _gathered(rows, path, count, limit, folder)
+        rows, class_names = huggingface_rows(path, images or Images(), broken)
+        return _gathered(rows, path, class_names, limit, folder)
     if path.is_dir() or is_archive(path):
         return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder)
     raise ValueError(
@@ -98,32 +97,50 @@ def _of_files(
     kind = SUFFIXES if found[SUFFIXES] else (".wav",)
     samples: Iterator[tuple[PurePosixPath, NDArray[Any]]]
     samples = pictures(path, images, broken) if kind is SUFFIXES else signals(path, audio, broken)
-    number = classes(found[kind]) if (images if kind is SUFFIXES else audio).labels else {}
-    rows = ((values, number.get(name)) for name, values in samples)
-    return _gathered(rows, path, max(number.values()) + 1 if number else None, limit, folder)
+    folders = classes(found[kind]) if (images if kind is SUFFIXES else audio).labels else {}
+    rows = ((values, folders.get(name)) for name, values in samples)
+    return _gathered(rows, path, in_order(folders.values()), limit, folder)
+
+
+def in_order(words: Iterable[str]) -> tuple[str, ...]:
+    """Names of classes in the order of their numbers: sorted, by value if all are integers."""
+    different = set(words)
+    if all(word.isascii() and word.isdigit() for word in different):
+        return tuple(sorted(different, key=lambda word: (int(word), word)))
+    return tuple(sorted(different))
 
 
 def _gathered(
-    rows: Iterable[tuple[NDArray[Any], int | None]],
+    rows: Iterable[tuple[NDArray[Any], str | None]],
     path: Path,
-    count: int | None,
+    class_names: Sequence[str],
     limit: int | None,
     folder: Path | None,
 ) -> ArrayDataset:
-    labels: list[int | None] = []
+    number = {name: k for k, name in enumerate(class_names)}
+    labels: list[int] = []
 
     def samples() -> Iterator[NDArray[Any]]:
         shape: tuple[int, ...] | None = None
-        for values, label in itertools.islice(rows, limit):
+        for k, (values, word) in enumerate(itertools.islice(rows, limit)):
             shape = shape or values.shape
             if values.shape != shape:
-                raise ValueError(f"{path}: sample {len(labels)} has the shape {values.shape}, the first {shape}")
-            labels.append(label)
+                raise ValueError(f"{path}: sample {k} has the shape {values.shape}, the first {shape}")
+            if word is not None:
+                labels.append(number[word])
             yield values
 
     x = gather(samples(), folder)
-    label = None if count is None else torch.tensor(labels, dtype=torch.int64)
-    return ArrayDataset(x, label, levels=256 if x.dtype == torch.uint8 else None, classes=count, name=str(path))
+    if not len(x):
+        raise ValueError(f"{path}: no sample is left: all were skipped, or are shorter than the length of an event")
+    return ArrayDataset(
+        x,
+        torch.tensor(labels, dtype=torch.int64) if class_names else None,
+        levels=256 if x.dtype == torch.uint8 else None,
+        classes=len(class_names),
+        class_names=class_names,
+        name=str(path),
+    )
 
 
 def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: int | None) -> ArrayDataset:
@@ -133,7 +150,7 @@ def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: i
     levels = 256 if x.dtype == np.uint8 else None
     values = torch.from_numpy(np.ascontiguousarray(x[:limit]))
     return ArrayDataset(
-        values if levels else values.float(),
+        values if levels or values.dtype == torch.float64 else values.float(),
         None if whole is None else whole[:limit],
         levels=levels,
         classes=None if whole is None or not len(whole) else int(whole.max()) + 1,
@@ -141,24 +158,23 @@ def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: i
     )
 
 
-def _of_table(path: Path, table: Table, folder: Path | None) -> ArrayDataset:
-    conditions: list[NDArray[np.float32]] = []
-    words: list[str | None] = []
+def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None) -> ArrayDataset:
+    conditions: list[NDArray[np.float64]] = []
+    words: list[str] = []
     rows = parquet_rows(path, table) if path.suffix.lower() == ".parquet" else csv_rows(path, table)
 
-    def samples() -> Iterator[NDArray[np.float32]]:
-        for vector, cond, word in rows:
+    def samples() -> Iterator[NDArray[np.float64]]:
+        for vector, cond, word in itertools.islice(rows, limit):
             conditions.append(cond)
-            words.append(word)
+            if word is not None:
+                words.append(word)
             yield vector
 
     try:
         x = gather(samples(), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
-    label: Tensor | None = None
-    if table.label is not None:
-        number = {word: k for k, word in enumerate(sorted({word or "" for word in words}))}
-        label = torch.tensor([number[word or ""] for word in words], dtype=torch.int64)
-    cond = torch.from_numpy(np.stack(conditions)) if table.cond and conditions else None
-    return ArrayDataset(x, label, cond, name=str(path))
+    number = {word: k for k, word in enumerate(in_order(words))}
+    label = torch.tensor([number[word] for word in words], dtype=torch.int64) if words else None
+    cond = torch.from_numpy(np.stack(conditions)).float() if table.cond and conditions else None
+    return ArrayDataset(x, label, cond, classes=len(number), class_names=tuple(number), name=str(path))

@@ -63,24 +63,36 @@ def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -
         folder: where the temporary file goes; the system's place for such files by default. It has no name and
             vanishes with the process.
     """
-    iterator = iter(samples)
+    blocks = _blocks(samples)
     held: list[NDArray[np.generic]] = []
+    for block in blocks:
+        held.append(block)
+        if sum(b.nbytes for b in held) > IN_MEMORY:
+            return _spill(held, blocks, folder)
+    return torch.from_numpy(np.concatenate(held)) if held else torch.empty(0)
+
+
+def _blocks(samples: Iterable[NDArray[np.generic]]) -> Iterator[NDArray[np.generic]]:
+    """The samples in arrays of some 16 MiB: small ones would take far more memory each by itself."""
+    block: list[NDArray[np.generic]] = []
     size = 0
-    for sample in iterator:
-        held.append(sample)
+    for sample in samples:
+        block.append(sample)
         size += sample.nbytes
-        if size > IN_MEMORY:
-            return _spill(held, iterator, folder)
-    return torch.from_numpy(np.stack(held)) if held else torch.empty(0)
+        if size > 1 << 24:
+            yield np.stack(block)
+            block, size = [], 0
+    if block:
+        yield np.stack(block)
 
 
 def _spill(held: list[NDArray[np.generic]], rest: Iterator[NDArray[np.generic]], folder: Path | None) -> Stored:
-    count, shape, dtype = 0, held[0].shape, held[0].dtype
+    count, shape, dtype = 0, held[0].shape[1:], held[0].dtype
     with tempfile.TemporaryFile(dir=folder) as file:
-        for sample in itertools.chain(held, rest):
-            if sample.shape != shape or sample.dtype != dtype:
-                raise ValueError(f"sample {count} is {sample.dtype} {sample.shape}, the first {dtype} {shape}")
-            file.write(sample.tobytes())
-            count += 1
+        for block in itertools.chain(held, rest):
+            if block.shape[1:] != shape or block.dtype != dtype:
+                raise ValueError(f"sample {count} is {block.dtype} {block.shape[1:]}, the first {dtype} {shape}")
+            file.write(block.tobytes())
+            count += len(block)
         file.flush()
         return Stored(file, 0, (count, *shape), dtype)

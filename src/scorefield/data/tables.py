@@ -18,7 +18,7 @@ class Table:
 
     Args:
         columns: names of the columns of the vector; by default all that are not named below.
-        label: name of a column of classes, numbered in the order of their sorted names.
+        label: name of a column of classes, numbered in the order of their names, by value if these are integers.
         cond: names of columns of real conditions.
     """
 
@@ -34,12 +34,17 @@ class Table:
         if missing := [name for name in known if name not in names]:
             raise ValueError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(names)}")
         chosen = tuple(self.columns) or tuple(name for name in names if name not in known)
+        if indices := [name for name in chosen if not name or name.startswith(("Unnamed: ", "__index_level_"))]:
+            raise ValueError(
+                f"{path}: the column {indices[0]!r} looks like the row numbers of pandas: write the table without its "
+                "index, or choose the columns"
+            )
         if not chosen:
             raise ValueError(f"{path}: no column is left for the vector")
         return chosen
 
 
-Row = tuple[NDArray[np.float32], NDArray[np.float32], str | None]
+Row = tuple[NDArray[np.float64], NDArray[np.float64], str | None]
 
 
 def csv_rows(path: Path, table: Table) -> Iterator[Row]:
@@ -61,10 +66,10 @@ def csv_rows(path: Path, table: Table) -> Iterator[Row]:
                 raise ValueError(f"{path}: line {reader.line_num} has {len(fields)} fields for {len(names)} columns")
             where = f"{path}: line {reader.line_num}"
             vector, cond = (
-                np.array([_number(fields[place[name]], name, where) for name in part], np.float32)
+                np.array([_number(fields[place[name]], name, where) for name in part], np.float64)
                 for part in (chosen, table.cond)
             )
-            yield vector, cond, None if table.label is None else fields[place[table.label]].strip()
+            yield vector, cond, None if table.label is None else _class(fields[place[table.label]], where)
 
 
 def parquet_rows(path: Path, table: Table) -> Iterator[Row]:
@@ -79,24 +84,24 @@ def parquet_rows(path: Path, table: Table) -> Iterator[Row]:
             chosen = table.chosen(file.schema_arrow.names, path)
             wanted = [*chosen, *table.cond, *([] if table.label is None else [table.label])]
             for batch in file.iter_batches(65536, columns=wanted):
-                parts: list[NDArray[np.float32]] = []
+                parts: list[NDArray[np.float64]] = []
                 for part in (chosen, tuple(table.cond)):
                     columns = [_column(batch.column(name), name, path) for name in part]
-                    parts.append(np.stack(columns, 1) if columns else np.empty((len(batch), 0), np.float32))
-                classes = None if table.label is None else [str(v) for v in batch.column(table.label).to_pylist()]
+                    parts.append(np.stack(columns, 1) if columns else np.empty((len(batch), 0), np.float64))
+                classes = None if table.label is None else batch.column(table.label).to_pylist()
                 for k in range(len(batch)):
-                    yield parts[0][k], parts[1][k], None if classes is None else classes[k]
+                    yield parts[0][k], parts[1][k], None if classes is None else _class(classes[k], str(path))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: cannot be read as Parquet ({error}): write it again") from error
 
 
-def _column(values: object, name: str, path: Path) -> NDArray[np.float32]:
+def _column(values: object, name: str, path: Path) -> NDArray[np.float64]:
     array = values.to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: column {name} holds {values.type}, not numbers: choose the columns")  # type: ignore[attr-defined]
     if not np.isfinite(array.astype(np.float64)).all():
         raise ValueError(f"{path}: column {name} has empty or infinite values: fill or drop those rows first")
-    return array.astype(np.float32)
+    return array.astype(np.float64)
 
 
 def _number(text: str, name: str, where: str) -> float:
@@ -107,6 +112,12 @@ def _number(text: str, name: str, where: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{where}: column {name} holds {text[:40]!r}, not a number: choose the columns, or mend it")
     return value
+
+
+def _class(value: object, where: str) -> str:
+    if value is None or not (word := str(value).strip()):
+        raise ValueError(f"{where}: a row has no class: give it one, or drop it")
+    return word
 
 
 def _is_number(text: str) -> bool:

@@ -146,5 +146,9 @@ def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
 def transformed_std(data: Dataset, transform: Transform) -> float:
     """Standard deviation over all components of the transformed data: EDM's sigma_data."""
     x = spread_rows(data)
-    u = None if transform.levels is None else torch.full(x.shape, 0.5)
-    return float(transform.forward(x, u).double().std())
+    if transform.levels is None:
+        return float(transform.forward(x).double().std())
+    middle, low, high = (
+        transform.forward(x, torch.full(x.shape, u, device=x.device)).double() for u in (0.5, 0.0, 1.0)
+    )
+    return math.sqrt(float(middle.var() + ((high - low) ** 2).mean() / 12))  # with the noise of dequantisation

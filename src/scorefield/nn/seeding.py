@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Generator
 
 import torch
 
 
 @contextlib.contextmanager
-def seeded(*seed: int) -> Generator[None]:
+def seeded(*seed: int, device: torch.device | None = None) -> Generator[None]:
     """Seeds torch's generators inside the block and puts them back as they were afterwards.
 
     Args:
         seed: one or more integers; each sequence is a seed of its own.
+        device: the GPU whose generator is meant beside the CPU's; by default none.
     """
-    value = 0
-    for part in (len(seed), *seed):
-        # SplitMix64's step and its mixing of all bits (Steele et al. 2014)
-        value = ((value ^ part) + 0x9E3779B97F4A7C15) % 2**64
-        value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
-        value ^= value >> 31
-    with torch.random.fork_rng():
-        torch.manual_seed(value)
+    value = int.from_bytes(hashlib.blake2b(repr(seed).encode(), digest_size=8).digest(), "big")
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(value)
+        if devices:
+            with torch.cuda.device(devices[0]):
+                torch.cuda.manual_seed(value)
         yield

@@ -21,8 +21,8 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 class UNet(Network):
     """Residual blocks at falling and rising resolutions, joined by skip connections  (Ho et al. 2020).
 
-    The resolution halves from each level to the next, so every side of the input must be a multiple of
-    2^(levels - 1); any such size will do, whatever the size in training.
+    The resolution halves from each level to the next; sides that are no multiples of 2^(levels - 1) are filled up with
+    zeros, and the output is cut to size. Any size will do, whatever the size in training.
 
     Args:
         event_shape: (channels, *space) with 1, 2 or 3 dimensions of space: signals, images, volumes. Only the number
@@ -30,11 +30,11 @@ class UNet(Network):
         classes: number of classes, 0 for none.
         channels: width of each level, finest first.
         blocks: residual blocks in each level.
-        attention: whether each level has self-attention after its blocks; none by default but at the coarsest.
+        attention: whether each level has self-attention after its blocks; by default only the coarsest.
         cond_features: size of a condition `cond` that is a vector, 0 for none.
         cond_channels: channels of a condition `cond` that is an image of the data's size, 0 for none.
         dropout: rate inside the blocks.
-        checkpointing: keep the blocks' inputs alone and compute the rest again in the backward pass: less memory, more
+        checkpointing: keep only the blocks' inputs and compute the rest again in the backward pass: less memory, more
             time.
     """
 
@@ -119,6 +119,10 @@ class UNet(Network):
         vector = None if self.cond_channels else cond
         embedding = nn.functional.silu(self.embedding(noise, label, vector))
         x = torch.cat((x, self._image(x, cond)), 1) if self.cond_channels else x
+        sides = x.shape[2:]
+        missing = [-side % 2 ** (len(self.channels) - 1) for side in sides]
+        if any(missing):
+            x = nn.functional.pad(x, [n for count in reversed(missing) for n in (0, count)])
         if len(self.event_shape) == 3:
             x = x.contiguous(memory_format=torch.channels_last)
         h = self.inp(x)
@@ -129,7 +133,8 @@ class UNet(Network):
         h = self._run(self.middle, h, embedding)
         for layer in self.up:
             h = self._run(layer, torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, _Block) else layer(h)
-        return self.out(self.norm(h))
+        y = self.out(self.norm(h))
+        return y[(..., *map(slice, sides))] if any(missing) else y
 
     def _run(self, block: _Block, h: Tensor, embedding: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
@@ -141,12 +146,6 @@ class UNet(Network):
         if x.ndim != len(self.event_shape) + 1 or x.shape[1] != self.event_shape[0]:
             raise ValueError(
                 f"this UNet takes events like {self.event_shape}, of any size; got shape {tuple(x.shape[1:])}"
-            )
-        stride = 2 ** (len(self.channels) - 1)
-        if any(side % stride for side in x.shape[2:]):
-            raise ValueError(
-                f"each side must be a multiple of {stride} for {len(self.channels)} levels; got {tuple(x.shape[2:])}: "
-                "pad or crop the data, or use fewer levels"
             )
 
     def _image(self, x: Tensor, cond: Tensor | None) -> Tensor:

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 
 
 def loss_curve(
-    steps: Sequence[int], losses: Sequence[float], validation: Sequence[tuple[int, float, float]] = (), smooth: int = 50
+    steps: Sequence[int], losses: Sequence[float], validation: Sequence[tuple[int, float]] = (), smooth: int = 50
 ) -> Figure:
-    """The training loss, its running mean, and losses on held-out data with their standard errors.
+    """The training loss, its running mean, and losses on held-out data.
 
     Args:
         steps: step numbers.
         losses: the loss of each.
-        validation: (step, mean, standard error).
+        validation: (step, loss).
         smooth: steps in the running mean.
     """
     figure = Figure(figsize=(6, 3.5), layout="constrained")
@@ -30,8 +30,8 @@ def loss_curve(
         if 0 < top < np.inf:
             axes.set_ylim(0, top)  # a first loss that is many times the rest would hide it
     if validation:
-        at, value, error = zip(*validation, strict=True)
-        axes.errorbar(at, value, yerr=error, color="C3", marker="o", markersize=3, label="held out, averaged weights")
+        at, value = zip(*validation, strict=True)
+        axes.plot(at, value, color="C3", marker="o", markersize=3, label="held out, averaged weights")
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)
     return figure

@@ -34,7 +34,8 @@ class Checkpoints:
         """Makes the checkpoint of a step by `write`, which is given a directory to write files into."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part, path = self.folder / f"{step:09d}.part", self.folder / f"{step:09d}"
-        shutil.rmtree(part, ignore_errors=True)
+        for left in self.folder.glob("*.part"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
         part.mkdir()
         try:
             write(part)
@@ -48,8 +49,9 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        for old in self._all()[self.keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        beyond = [p for p in self.all() if int(p.name) > step]  # damaged, or the run went back behind them
+        for other in (*beyond, *self.all()[len(beyond) + self.keep :]):
+            shutil.rmtree(other, ignore_errors=True)
         return path
 
     def newest(self) -> Path | None:
@@ -58,17 +60,17 @@ class Checkpoints:
         Raises:
             ValueError: there are checkpoints, but all are damaged.
         """
-        for path in self._all():
+        for path in self.all():
             fault = next(_faults(path), None)
             if fault is None:
                 return path
             warnings.warn(f"{path}: passed over, since {fault}", stacklevel=2)
-        if self._all():
+        if self.all():
             raise ValueError(f"{self.folder}: all checkpoints are damaged: begin another run")
         return None
 
-    def _all(self) -> list[Path]:
-        """Newest first."""
+    def all(self) -> list[Path]:
+        """The checkpoints, newest first, damaged ones among them."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted((p for p in found if p.is_dir() and p.name.isdigit()), reverse=True)
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """w <- b w + (1 - b) p with b = 2^(-batch / half_life), the half-life counted in samples seen.
+    """w <- b w + (1 - b) p with b = 2^(-batch / min(half_life, ramp seen)), both counted in samples.
 
-    While few samples have been seen the half-life is shortened to `ramp` of them, so that a short run is not dominated
-    by its initial weights  (Karras et al. 2022, appendix F.2).
+    The shorter half-life at the beginning keeps a short run from being dominated by its initial weights  (Karras et al.
+    2022, appendix F.2, whose code counts the samples before the batch where `seen` includes it).
 
     Args:
         model: whose parameters and floating-point buffers are averaged.

@@ -14,14 +14,21 @@ from torch.nn.parallel import DistributedDataParallel
 from scorefield._noise import Noise
 from scorefield.nn import seeded
 from scorefield.objectives import Objective
-from scorefield.score import Denoiser, evaluating
+from scorefield.score import Denoiser, Preconditioned, evaluating
 from scorefield.train import distributed
 from scorefield.train.batches import Batch
 from scorefield.train.state import TrainState
 
 
 class StepInfo(NamedTuple):
-    """What a training step reports: tensors stay on the device until somebody reads them."""
+    """What a training step reports; tensors stay on the device until somebody reads them.
+
+    Attributes:
+        step: number of steps done.
+        loss: mean over the batch, of all processes.
+        gradient_norm: of the loss per dimension of the data, before clipping.
+        lr: learning rate of the step.
+    """
 
     step: int
     loss: Tensor
@@ -73,29 +80,33 @@ def train(
     on as if it had not stopped, and neither the number of processes nor that of parts changes it beyond rounding, but
     for the masks of dropout. Among several processes (see `distributed.joined`) each must make the same calls.
 
+    What is differentiated is the loss per dimension of the data, so that `clip` means the same for all data.
+
     Args:
         state: advanced in place; save it between two items.
         batches: addressed by the step.
         objective: the loss of each sample.
-        steps: number of the step to stop at, counted from the beginning of the run.
-        precision: torch.bfloat16 to run the network in mixed precision; float32 otherwise.
-        accumulate: parts that a batch is cut into, to be run one after the other where memory is short.
+        steps: number of the last step, counted from the beginning of the run.
+        precision: torch.bfloat16 to run the network in mixed precision; None for the weights' own.
+        accumulate: number of micro-batches of a batch, whose gradients are accumulated, for want of memory.
         compiled: compile the network by torch.compile.
     """
     world, rank, size = distributed.world(), distributed.rank(), batches.size
     if not 1 <= accumulate * world <= size:
-        raise ValueError(f"a batch of {size} samples cannot be cut into {world} processes x {accumulate} parts")
+        raise ValueError(f"a batch of {size} samples cannot be cut into {world} processes x {accumulate} micro-batches")
+    if precision not in (None, torch.bfloat16):
+        raise ValueError(f"mixed precision is torch.bfloat16, whose range needs no loss scaling; got {precision}")
     weights = [p for group in state.optimiser.param_groups for p in group["params"]]
     device = weights[0].device
     losses: Any = Losses(state.model, objective)
-    if compiled:
-        losses.model.compile()
+    if compiled:  # objectives call the network of a `Preconditioned` model by itself
+        (state.model.net if isinstance(state.model, Preconditioned) else state.model).compile()
     if world > 1:
         losses = DistributedDataParallel(losses, device_ids=[device] if device.type == "cuda" else None)
     parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
     while state.step < steps:
         state.model.train()
-        rate = state.optimisation.rate(state.step)
+        rate = state.optimisation.rate(state.step, steps)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         state.optimiser.zero_grad(set_to_none=True)
@@ -105,11 +116,12 @@ def train(
             waits = part is parts[-1] or world == 1  # the gradients of all processes meet after the last part
             with contextlib.nullcontext() if waits else losses.no_sync():
                 with (
-                    seeded(state.seed, state.step, part.start),
+                    seeded(state.seed, state.step, part.start, device=device),
                     torch.autocast(device.type, precision, enabled=precision is not None),
                 ):
                     mean = losses(batch.x0, batch.noise, batch.cond).sum() / size
-                (mean * world).backward()  # DistributedDataParallel takes the mean over processes
+                # DistributedDataParallel takes the mean over processes
+                (mean * (world / math.prod(batch.x0.shape[1:]))).backward()
             loss = loss + mean.detach()
         norm = nn.utils.clip_grad_norm_(weights, state.optimisation.clip)
         state.optimiser.step()
@@ -121,17 +133,25 @@ def train(
 
 @torch.no_grad()
 def validation_loss(
-    state: TrainState, batches: BatchSource, objective: Objective, *, count: int
-) -> tuple[float, float]:
-    """Mean loss of the averaged weights over the first `count` batches, and its standard error.
+    state: TrainState,
+    batches: BatchSource,
+    objective: Objective,
+    *,
+    count: int,
+    precision: torch.dtype | None = None,
+) -> float:
+    """Mean loss of the averaged weights over the first `count` batches.
 
     The same samples, times and noise at each call, so that calls differ by the weights alone.
     """
-    with evaluating(state.model), state.averages[0].applied(state.model):
-        losses = torch.cat(
-            [
-                objective(state.model, batch.x0, noise=batch.noise, **batch.cond)
-                for batch in (batches.part(k, 0, batches.size) for k in range(count))
-            ]
-        ).double()
-    return float(losses.mean()), float(losses.std()) / math.sqrt(len(losses))
+    device = next(state.model.parameters()).device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with (
+        evaluating(state.model),
+        state.averages[0].applied(state.model),
+        torch.autocast(device.type, precision, enabled=precision is not None),
+    ):
+        for k in range(count):
+            batch = batches.part(k, 0, batches.size)
+            total += objective(state.model, batch.x0, noise=batch.noise, **batch.cond).double().mean()
+    return float(total) / count

@@ -1,4 +1,4 @@
-"""How the weights move."""
+"""Hyperparameters of a training run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the weights move.
+    """Hyperparameters of AdamW, its schedule and the moving averages of the weights.
+
+    In step k = 0, 1, ... of n the learning rate is
+
+        lr min(1, (k + 1) / warmup) (1 + cos(pi k / n)) / 2        without decay lr min(1, (k + 1) / warmup)
 
     Args:
-        lr: peak learning rate of AdamW, > 0.
-        betas: of AdamW.
+        lr: learning rate of AdamW, > 0.
+        betas: of AdamW; the second is below the usual 0.999, which forgets a burst of large gradients too slowly.
         weight_decay: of AdamW, 0 for Adam.
-        warmup: steps of linear rise to `lr`.
-        decay: steps after which the rate has fallen to 0 along a cosine; None keeps it.
-        clip: largest norm of the gradient, > 0.
+        warmup: steps of linear rise.
+        decay: let the rate fall to 0 at the last step, along a cosine.
+        clip: the gradient of the loss per dimension of the data is scaled down to this norm if it is larger, > 0.
         half_lives: of the weights' moving averages, in samples seen; the first is the one that is used and saved as
             the model.
     """
@@ -25,7 +29,7 @@ class Optimisation:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     warmup: int = 100
-    decay: int | None = None
+    decay: bool = True
     clip: float = 1.0
     half_lives: tuple[float, ...] = (50_000.0,)
 
@@ -35,7 +39,6 @@ class Optimisation:
             "betas in [0, 1)": all(0 <= beta < 1 for beta in self.betas),
             "weight_decay >= 0": self.weight_decay >= 0,
             "warmup >= 0": self.warmup >= 0,
-            "decay >= 1": self.decay is None or self.decay >= 1,
             "clip > 0": self.clip > 0,
             "half_lives > 0, at least one": len(self.half_lives) > 0 and min(self.half_lives) > 0,
         }
@@ -43,8 +46,8 @@ class Optimisation:
             if not holds:
                 raise ValueError(f"wanted {condition}; got {getattr(self, condition.split()[0])}")
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` of `steps`."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        fall = 1.0 if self.decay is None else 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.decay)))
+        fall = 0.5 * (1 + math.cos(math.pi * step / steps)) if self.decay else 1.0
         return self.lr * rise * fall

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,12 @@ class TrainState:
         step, own = about.get("step"), self._tensors()
         if not isinstance(step, int) or step < 0 or about.get("seed") != self.seed:
             raise ValueError(f"{path}: is not a training state of seed {self.seed}; it says {str(about)[:200]}")
-        check_tensors(tensors, own, str(path))
         then, now = about.get("run", {}), json.loads(json.dumps(dict(run or {})))
-        for name in now:
-            if now[name] != then.get(name):
-                raise ValueError(
-                    f"{path}: is of another run: its {name} was {then.get(name)}, now {now[name]}: "
-                    "give the options of that run, or begin another"
-                )
+        if changes := list(_changes(then, now, "")):
+            raise ValueError(
+                f"{path}: is of another run: {'; '.join(changes[:3])}: give the options of that run, or begin another"
+            )
+        check_tensors(tensors, own, str(path))
         for name, value in own.items():
             value.copy_(tensors[name])
         self.step = step
@@ -79,3 +77,12 @@ class TrainState:
             **{f"average.{k}.{name}": v for k, e in enumerate(self.averages) for name, v in e.weights.items()},
             **{f"optimiser.{k}.{name}": value for k, values in moments.items() for name, value in values.items()},
         }
+
+
+def _changes(then: Any, now: Any, name: str) -> Iterator[str]:
+    """What differs between two nested plain values."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in {**then, **now}:  # pyright: ignore[reportUnknownVariableType]
+            yield from _changes(then.get(key), now.get(key), f"{name}.{key}" if name else str(key))  # pyright: ignore
+    elif then != now:
+        yield f"its {name} was {then}, now {now}"
