@@ -22,24 +22,22 @@ def norm_silu(
     x: Float[Tensor, "b c *space"],
     weight: Float[Tensor, "#b c"],
     bias: Float[Tensor, "#b c"],
-    number: int | None = None,
 ) -> Float[Tensor, "b c *space"]:
     """silu(w (x - m) / s + bias) with mean m and standard deviation s of each group of channels  (Wu & He 2018).
 
-    With a weight and bias for each sample this is adaptive group normalisation  (Dhariwal & Nichol 2021). The number of
-    groups is that of `groups` by default.
+    With a weight and bias for each sample this is adaptive group normalisation  (Dhariwal & Nichol 2021).
     """
-    number = groups(x.shape[1]) if number is None else number
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return _plain(x, weight, bias, number)
-    out: Tensor = _NormSilu.apply(x, weight, bias, number)  # pyright: ignore[reportAssignmentType]
+        return _plain(x, weight, bias)
+    out: Tensor = _NormSilu.apply(x, weight, bias)  # pyright: ignore[reportAssignmentType]
     return out
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor, number: int) -> Tensor:
-    space = (1,) * (x.ndim - 2)
-    normal = group_norm(x, number, eps=EPS)
-    return silu(normal * weight.to(x).reshape(*weight.shape, *space) + bias.to(x).reshape(*bias.shape, *space))
+def _plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    number = groups(x.shape[1])
+    if len(weight) == len(bias) == 1:
+        return silu(group_norm(x, number, weight[0].to(x), bias[0].to(x), EPS))
+    return silu(_affine(group_norm(x, number, eps=EPS), weight, bias))
 
 
 class _NormSilu(torch.autograd.Function):
@@ -50,8 +48,9 @@ class _NormSilu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, g: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         b, c = x.shape[:2]
+        g = groups(c)
         flat = _flat(x)
         n = flat.shape[2] * c // g
         sums = torch.stack((_sum(flat), _sum(flat * flat)))
@@ -59,7 +58,6 @@ class _NormSilu(torch.autograd.Function):
         rstd = (square - mean**2).clamp_min(0).add(EPS).rsqrt()
         mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
         ctx.save_for_backward(x, weight, bias, mean, rstd)
-        ctx.number = g
         return silu(_affine(x, rstd * weight, bias - mean * rstd * weight))
 
     @staticmethod
@@ -67,9 +65,7 @@ class _NormSilu(torch.autograd.Function):
         x, weight, bias, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # under create_graph
             inputs = [v for v, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(
-                torch.autograd.grad(_plain(x.contiguous(), weight, bias, ctx.number), inputs, grads, create_graph=True)
-            )
+            found = iter(torch.autograd.grad(_plain(x.contiguous(), weight, bias), inputs, grads, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
         scale = rstd * weight
         y = _affine(x, scale, bias - mean * scale)
@@ -77,7 +73,7 @@ class _NormSilu(torch.autograd.Function):
         to_bias = _sum(_flat(gy))
         to_weight = (_sum(_flat(gy * x)) - mean * to_bias) * rstd
         b, c = x.shape[:2]
-        g = ctx.number
+        g = groups(c)
         n = x[0].numel() // g
         one, two = (
             (weight * v).view(b, g, -1).mean(2).repeat_interleave(c // g, 1) * (c // g) / n
@@ -86,7 +82,7 @@ class _NormSilu(torch.autograd.Function):
         # dx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)) as a linear function of x and gy
         slope = -(rstd**2) * two
         dx = _affine(x, slope, -rstd * one - slope * mean).addcmul_(gy, _spread(scale, x))
-        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias), None
+        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from scorefield.nn.network import Network
-from scorefield.nn.normalisation import norm_silu
 
 CHANNELS = 32, 64, 128, 256
 FEATURES = 256
@@ -92,4 +91,4 @@ class _Stage(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.convolution(x) + self.time(embedding).reshape(-1, self.norm.num_channels, 1, 1)
-        return norm_silu(h, self.norm.weight[None], self.norm.bias[None], self.norm.num_groups)
+        return silu(self.norm(h))
