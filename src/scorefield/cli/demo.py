@@ -43,7 +43,7 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
     start = time.perf_counter()
     (out / "config.json").unlink(missing_ok=True)  # an earlier demo makes room
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    train("digits", out, optimisation=Optimisation(lr=2e-3), steps=steps, held_out=HELD_OUT, save_every=500, seed=seed)
+    train("digits", out, optimisation=Optimisation(lr=3e-3), steps=steps, held_out=HELD_OUT, save_every=500, seed=seed)
     model = ScoreModel.load(out)
     kept, held = split(digits(), HELD_OUT, seed)
 

@@ -31,7 +31,7 @@ def likelihood(
     types: Sequence[type] = (),
     reading: Reading = Reading(),
 ) -> None:
-    """Computes the exact likelihood of data under a trained model's probability-flow ODE.
+    """Computes the likelihood of data under a trained model's probability-flow ODE; a lower bound for integers.
 
     Args:
         run: directory of a trained model.

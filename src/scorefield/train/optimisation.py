@@ -16,7 +16,7 @@ class Optimisation:
 
     Args:
         lr: learning rate of AdamW, > 0.
-        betas: of AdamW; the second is below the usual 0.999, which forgets a burst of large gradients too slowly.
+        betas: of AdamW.
         weight_decay: of AdamW, 0 for Adam.
         warmup: steps of linear rise.
         decay: let the rate fall to 0 at the last step, along a cosine.
@@ -26,7 +26,7 @@ class Optimisation:
     """
 
     lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     warmup: int = 100
     decay: bool = True
