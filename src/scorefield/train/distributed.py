@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 @contextlib.contextmanager
 def joined() -> Generator[None]:
-    """Inside the block this process is one of those that torchrun has started, if it has: NCCL on GPUs, gloo otherwise."""
+    """Inside the block this process is one of those that torchrun has started, if any: NCCL on GPUs, gloo otherwise."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
