@@ -24,6 +24,7 @@ from scorefield.solvers import (
     Heun,
     Langevin,
     PredictorCorrector,
+    SASolver,
     Solver,
     Step,
     UniPC,
@@ -45,6 +46,10 @@ SOLVERS: list[Solver] = [
     UniPC(1),
     UniPC(2),
     UniPC(3),
+    SASolver(1, interval=(0.0, math.inf)),
+    ExponentialAdams(2, corrector=False),
+    ExponentialAdams(1, corrector=False, sigma_data=math.inf),
+    ExponentialAdams(2, corrector=False, sigma_data=math.inf, eta=1.0),
     PredictorCorrector(DDIM(), Langevin()),
     PredictorCorrector(EulerMaruyama(), Langevin(), corrections=2, corrector_first=True),
 ]
@@ -65,10 +70,11 @@ def test_order_of_convergence(solver: Solver, sde: GaussianSDE) -> None:
     assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.25)
 
 
+@pytest.mark.parametrize("sigma_data", [0.0, 0.7, math.inf])
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_local_order_with_exact_history_on_uneven_steps(order: int) -> None:
+def test_local_order_with_exact_history_on_uneven_steps(order: int, sigma_data: float) -> None:
     # a wrong ratio of step sizes costs an order here and hides in the global order of an even grid
-    sde, solver = VP(), ExponentialAdams(order)
+    sde, solver = VP(), ExponentialAdams(order, corrector=False, sigma_data=sigma_data)
     v = VARIANCES.double()
     model = gaussian(sde, torch.zeros(4), v)
 
@@ -102,6 +108,43 @@ def test_ancestral_step_is_the_gaussian_posterior(sde: GaussianSDE) -> None:
     assert coefs.noise == pytest.approx(math.sqrt(forward) * next.sigma / now.sigma, rel=1e-12)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+def test_data_of_the_assumed_variance_are_sampled_exactly_by_any_steps(sde: GaussianSDE, eta: float) -> None:
+    solver = ExponentialAdams(2, eta=eta, sigma_data=0.8)
+    low, v = float(sde.log_snr(torch.tensor(sde.T, dtype=torch.float64))), torch.tensor([0.64], dtype=torch.float64)
+    times = [float(t) for t in sde.time(torch.tensor([low, 0.6 * low + 1.0, 4.0], dtype=torch.float64))]
+    assert output_law(solver, times, sde, v).error < 1e-12
+    if eta == 0:
+        assert output_law(solver, [*times, 0.0], sde, v).error < 1e-12
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, math.inf])
+def test_the_last_step_onto_the_data_has_the_order_of_the_rest(sigma_data: float) -> None:
+    # against the exact ODE; the denoise step is of order 1
+    sde, v = EDM(), VARIANCES.double()
+    model = gaussian(sde, torch.zeros(4), v)
+
+    def error(solver: Solver, end: float) -> float:
+        knots = sde.knots([4 * end, 3 * end, 2 * end, end, 0.0])
+        exact = [(k.alpha**2 * v + k.sigma**2).sqrt()[None] for k in knots]
+        state, y = None, exact[0]
+        for x, (now, next) in zip(exact, pairwise(knots), strict=False):
+            y, state, *_ = solver.step(model, x, now, next, state, noise=Noise.per_sample([0]))
+        return float((y - exact[-1]).norm())
+
+    solver = ExponentialAdams(3, corrector=False, sigma_data=sigma_data)
+    assert math.log2(error(solver, 0.01) / error(solver, 0.005)) == pytest.approx(4, abs=0.3)
+
+
+def test_eta_counts_only_in_its_interval() -> None:
+    sde = EDM()
+    inside, outside = sde.knots([0.9, 0.5]), sde.knots([1.5, 0.9])
+    solver = SASolver(1)
+    assert _one_step(solver, *inside).noise > 0.1
+    assert _one_step(solver, *outside).noise == 0
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0])
 def test_exponential_step_solves_the_reverse_sde_for_a_constant_denoiser(eta: float) -> None:
     # against 20,000 Euler-Maruyama steps of d xbar = (1 + eta)(D - xbar) dtau + sqrt(2 eta) sbar dW
@@ -112,7 +155,7 @@ def test_exponential_step_solves_the_reverse_sde_for_a_constant_denoiser(eta: fl
     for k in range(n):
         state, denoised = state * (1 - (1 + eta) * h), denoised + (1 + eta) * h * (1 - denoised)
         variance = variance * (1 - (1 + eta) * h) ** 2 + 2 * eta * h * (sbar * math.exp(-(k + 0.5) * h)) ** 2
-    coefs = _one_step(ExponentialAdams(1, eta=eta), now, next)
+    coefs = _one_step(ExponentialAdams(1, corrector=False, eta=eta, sigma_data=0.0), now, next)
     assert coefs.state == pytest.approx(state, rel=1e-3)
     assert coefs.denoised == pytest.approx(denoised, rel=1e-3)
     assert coefs.noise == pytest.approx(math.sqrt(variance), rel=1e-3)
@@ -149,7 +192,17 @@ def test_predictor_corrector_comes_to_the_law_of_the_data(sde: GaussianSDE, corr
     assert errors[2] < 0.02
 
 
-@pytest.mark.parametrize("solver", [DPMSolverPP(3), ExponentialAdams(4), UniPC(2), UniPC(3), UniPC(4)], ids=str)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        DPMSolverPP(3),
+        ExponentialAdams(4),
+        ExponentialAdams(4, corrector=False, sigma_data=math.inf),
+        UniPC(2),
+        UniPC(4),
+    ],
+    ids=str,
+)
 def test_the_first_step_bounds_the_order(solver: Solver) -> None:
     # where the solution bends from the start, unlike near T of a long process
     sde = EDM(T=2.0, t_min=0.1, t_end=0.1)
@@ -214,7 +267,11 @@ def test_network_calls_are_counted_truthfully(solver: Solver) -> None:
     assert model.calls == network_calls(solver, times[:-1])
 
 
-@pytest.mark.parametrize("solver", [s for s in LINEAR if isinstance(s, ExponentialSolver) and s.order < 3], ids=str)
+@pytest.mark.parametrize(
+    "solver",
+    [s for s in LINEAR if isinstance(s, ExponentialSolver) and s.order < 3 and s.sigma_data == 0],
+    ids=str,
+)
 @pytest.mark.parametrize("sde", PROCESSES, ids=name)
 def test_stable_with_few_steps(solver: Solver, sde: GaussianSDE) -> None:
     for steps in (2, 3, 5, 10):
@@ -252,7 +309,9 @@ def test_certification_refuses_steps_that_are_not_linear_in_each_component(solve
     [
         (lambda: EulerMaruyama(-0.1), "eta must be at least 0"),
         (lambda: ExponentialAdams(0), "order must be"),
-        (lambda: ExponentialAdams(eta=math.nan), "eta must be at least 0"),
+        (lambda: ExponentialAdams(eta=math.nan), "at least 0; got nan"),
+        (lambda: ExponentialAdams(sigma_data=-1.0), "at least 0; got 0.0 and -1.0"),
+        (lambda: ExponentialAdams(interval=(1.0, 0.5)), "rising"),
         (lambda: Langevin(0.0), "snr must be positive"),
         (lambda: PredictorCorrector(DDIM(), Langevin(), 0), "at least 1"),
     ],

@@ -5,6 +5,7 @@ from scorefield.solvers.exponential import DDIM as DDIM
 from scorefield.solvers.exponential import Ancestral as Ancestral
 from scorefield.solvers.exponential import DPMSolverPP as DPMSolverPP
 from scorefield.solvers.exponential import ExponentialAdams as ExponentialAdams
+from scorefield.solvers.exponential import SASolver as SASolver
 from scorefield.solvers.exponential import UniPC as UniPC
 from scorefield.solvers.heun import Heun as Heun
 from scorefield.solvers.langevin import Langevin as Langevin

@@ -43,6 +43,11 @@ class Solver(ABC):
     def calls(self) -> int:
         """Network calls in a step."""
 
+    @property
+    def reaches_data(self) -> bool:
+        """Whether `step` takes the data (sigma = 0) as `next`; if not, the loop takes the denoise step there."""
+        return False
+
     @abstractmethod
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
