@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -383,6 +384,13 @@ BAD = {
     # CIFAR
     "CIFAR as pickles": (saved("cifar-10-python.tar.gz", pickle.dumps({"data": 1})), {}, "pickles.*binary"),
     "CIFAR as a folder of pickles": (lambda f: saved("data_batch_1", pickle.dumps(1))(f).parent, {}, "pickles.*binary"),
+    "CIFAR: zip's member changed": (
+        lambda f: saved(
+            "cifar-10-binary.zip", zip_of(**{"data_batch_1.bin": b"x" * 3073})(f).read_bytes().replace(b"xxx", b"yyy")
+        )(f),
+        {},
+        "cifar-10-binary.zip: cannot be read.*CRC",
+    ),
     "CIFAR: cut": (saved("data_batch_1.bin", b"x" * 3000), {}, "data_batch_1.bin: 3000 bytes are no multiple"),
     "CIFAR: empty": (saved("data_batch_1.bin", b""), {}, "0 bytes are no multiple"),
     # tables
@@ -509,6 +517,15 @@ def test_folders_behind_links_are_read_and_circles_left(tmp_path):
     next((tmp_path / "elsewhere").iterdir()).joinpath("circle").symlink_to(tmp_path / "data")
     data = read(tmp_path / "data")
     assert np.array_equal(every(data).x.numpy(), values) and data.classes == 2
+
+
+def test_a_link_to_nothing_is_reported_and_a_pipe_is_not_read(tmp_path):
+    values = tree(tmp_path / "data", count=2)
+    os.mkfifo(tmp_path / "data" / "pipe.png")  # opening it would wait for ever
+    assert len(read(tmp_path / "data", images=Images(labels=False))) == len(values)
+    (tmp_path / "data" / "none.png").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"none.png: cannot be read"):
+        read(tmp_path / "data", images=Images(labels=False))
 
 
 @pytest.mark.parametrize("damage", ["header", "cut"])

@@ -9,7 +9,7 @@ import torch
 
 from scorefield import Noise
 from scorefield.data import Affine, ArrayDataset
-from scorefield.data.transforms import bits_per_dim
+from scorefield.data.transforms import bits_per_dim, transformed_std
 
 EVENTS = [(), (2,), (3, 8, 8), (1, 64), (16, 3)]
 
@@ -144,3 +144,9 @@ def test_bits_per_dim_of_a_uniform_law_are_log2_of_its_levels(levels):
 def test_impossible_transforms_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_standard_deviation_of_transformed_integers_counts_the_noise_of_dequantisation():
+    data = ArrayDataset(torch.tensor([[0], [1]] * 500), levels=2)
+    transform = Affine.fitted(data)  # (k + u) goes to (k + u) - 1: variances 1/4 and 1/12
+    assert transformed_std(data, transform) == pytest.approx(math.sqrt(1 / 4 + 1 / 12), rel=1e-3)

@@ -106,11 +106,6 @@ def train(
     for name, value in {"steps": steps, "save_every": save_every, "sample_every": sample_every}.items():
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1; got {value}")
-    if not 1 <= accumulate * distributed.world() <= batch_size:
-        raise ValueError(
-            f"--batch_size {batch_size}: a batch of {batch_size} samples cannot be cut into {distributed.world()} "
-            f"processes x {accumulate} micro-batches"
-        )
     if not (0 <= label_dropout <= 1 and 0 <= seed < 2**63):
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
@@ -148,7 +143,7 @@ def train(
             objective = LabelDropout(objective, label_dropout)
         state = TrainState(denoiser, optimisation, seed=seed)
         log = LossLog(out / LOSSES, out / "tensorboard" if tensorboard and first else None)
-        micro = math.ceil(batch_size / (accumulate * distributed.world()))
+        micro = math.ceil(batch_size / max(1, accumulate * distributed.world()))
         run = _Run(
             out=out,
             state=state,

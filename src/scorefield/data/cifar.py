@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.members import is_archive, members
+from scorefield.data.members import is_archive, members, readable
 
 PIXELS = 3 * 32 * 32
 
@@ -28,7 +28,8 @@ def read_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if path.suffix == ".bin":
         found = [(PurePosixPath(path.name), path.read_bytes())]
     else:
-        found = [(name, read()) for name, read in members(path, (".bin",)) if not name.name.startswith("test")]
+        with readable(path):
+            found = [(name, read()) for name, read in members(path, (".bin",)) if not name.name.startswith("test")]
     if not found:
         raise ValueError(f"{path}: has no file that ends in .bin")
     images, labels = zip(*(_records(data, f"{path}: {name}") for name, data in sorted(found)), strict=True)

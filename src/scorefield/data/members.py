@@ -41,7 +41,7 @@ def is_archive(path: Path) -> bool:
 
 def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
     """Names of the files in a folder or an archive that have one of the suffixes; hidden ones are left out."""
-    with _readable(path):
+    with readable(path):
         if path.is_dir():
             found = sorted(PurePosixPath(file.relative_to(path)) for file in _files(path))
         elif path.suffix.lower() == ".zip":
@@ -57,7 +57,7 @@ def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
 def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
     """(name, function that reads the content) of the files that `names` lists, in that order."""
     wanted = names(path, suffixes)
-    with _readable(path):
+    with readable(path):
         if path.is_dir():
             for name in wanted:
                 yield name, partial(_content, (path / name).open, "rb")
@@ -97,7 +97,8 @@ def _hidden(name: PurePosixPath) -> bool:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Generator[None]:
+def readable(path: Path) -> Generator[None]:
+    """Turns what reading a damaged folder or archive raises into a ValueError that names it."""
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
@@ -106,14 +107,15 @@ def _readable(path: Path) -> Generator[None]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files, those behind symbolic links to folders as well."""
+    """All files, those behind symbolic links to folders as well; links to nothing are named too, to be reported."""
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         if os.path.realpath(root) in seen:
             folders.clear()  # a link that leads in a circle
             continue
         seen.add(os.path.realpath(root))
-        yield from (Path(root, name) for name in files)
+        found = (Path(root, name) for name in files)
+        yield from (file for file in found if file.is_file() or not file.exists())  # no pipes: reading them waits
 
 
 def _check_end(tape: tarfile.TarFile) -> None:

@@ -99,10 +99,10 @@ def _of_files(
     samples = pictures(path, images, broken) if kind is SUFFIXES else signals(path, audio, broken)
     folders = classes(found[kind]) if (images if kind is SUFFIXES else audio).labels else {}
     rows = ((values, folders.get(name)) for name, values in samples)
-    return _gathered(rows, path, in_order(folders.values()), limit, folder)
+    return _gathered(rows, path, _in_order(folders.values()), limit, folder)
 
 
-def in_order(words: Iterable[str]) -> tuple[str, ...]:
+def _in_order(words: Iterable[str]) -> tuple[str, ...]:
     """Names of classes in the order of their numbers: sorted, by value if all are integers."""
     different = set(words)
     if all(word.isascii() and word.isdigit() for word in different):
@@ -174,7 +174,7 @@ def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None) 
         x = gather(samples(), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
-    number = {word: k for k, word in enumerate(in_order(words))}
+    number = {word: k for k, word in enumerate(_in_order(words))}
     label = torch.tensor([number[word] for word in words], dtype=torch.int64) if words else None
     cond = torch.from_numpy(np.stack(conditions)).float() if table.cond and conditions else None
     return ArrayDataset(x, label, cond, classes=len(number), class_names=tuple(number), name=str(path))

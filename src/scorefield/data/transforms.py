@@ -148,7 +148,5 @@ def transformed_std(data: Dataset, transform: Transform) -> float:
     x = spread_rows(data)
     if transform.levels is None:
         return float(transform.forward(x).double().std())
-    middle, low, high = (
-        transform.forward(x, torch.full(x.shape, u, device=x.device)).double() for u in (0.5, 0.0, 1.0)
-    )
-    return math.sqrt(float(middle.var() + ((high - low) ** 2).mean() / 12))  # with the noise of dequantisation
+    low, high = (transform.forward(x, torch.full(x.shape, u, device=x.device)).double() for u in (0.0, 1.0))
+    return math.sqrt(float((0.5 * (low + high)).var() + ((high - low) ** 2).mean() / 12))  # noise of dequantisation

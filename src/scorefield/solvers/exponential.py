@@ -105,6 +105,8 @@ class ExponentialSolver(Solver):
         """One step."""
         past: _Past | None = state
         denoised = as_denoiser(model)(x, now.time)
+        if next.sigma == 0 and (self.eta or not self.sigma_data):
+            return Step(denoised)
         start, end = 0.5 * now.log_snr, 0.5 * next.log_snr
         taus, values = (start,), (self._value(denoised, x, now),)
         if past:
@@ -116,7 +118,7 @@ class ExponentialSolver(Solver):
         s_a, s_b = now.sigma / now.alpha, next.sigma / next.alpha
         eta = self.eta if self.interval[0] <= s_b and s_a <= self.interval[1] else 0.0
         if next.sigma == 0:
-            return Step(denoised if self.eta or not self.sigma_data else self._onto_data(x, now, taus, values))
+            return Step(self._onto_data(x, now, taus, values))
         if eta and end < start:
             raise ValueError(
                 "with eta > 0 exponential solvers run from noise to data only: use EulerMaruyama, or eta = 0"
