@@ -102,7 +102,7 @@ def ours(x: Tensor, times: list[float]) -> dict[str, tuple[Callable[[], object],
         integrate(model, x, times, solver, noise=sf.Noise.per_sample(range(len(x))).until(STEPS))
 
     return {
-        f"scorefield {name}": (lambda s=solver: run(s), sf.network_calls(solver, times))
+        f"scorefield {name}": (lambda s=solver: run(s), sf.network_calls(SDE, times, solver))
         for name, solver in solvers.items()
     }
 

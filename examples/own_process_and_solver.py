@@ -29,7 +29,6 @@ class Midpoint(Solver):
     """The midpoint rule for d(x/alpha) / dz = x/alpha - D with z = log(sigma/alpha)."""
 
     convergence_order = 2
-    calls = 2
 
     def step(self, model, x, now, next, state, *, noise):
         denoiser, h = as_denoiser(model), 0.5 * (now.log_snr - next.log_snr)

@@ -421,7 +421,7 @@ class Half(Solver):
         eta: noise.
     """
 
-    convergence_order, calls = 1, 1
+    convergence_order = 1
 
     def __init__(self, eta: float = 0.0):
         self.inner = EulerMaruyama(eta)

@@ -138,7 +138,7 @@ def test_a_plain_score_of_any_process_can_be_sampled() -> None:
 @pytest.mark.parametrize("nfe", [1, 2, 5, 20, 50])
 def test_the_default_keeps_to_its_budget(nfe: int) -> None:
     solver, times = default(VP(), nfe)
-    assert network_calls(solver, times) == nfe
+    assert network_calls(VP(), times, solver) == nfe
 
 
 def test_bad_requests_are_refused() -> None:

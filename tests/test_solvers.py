@@ -15,18 +15,37 @@ from scorefield.certify import output_law
 from scorefield.sampling import integrate, network_calls
 from scorefield.score import Denoiser
 from scorefield.solvers import (
+    BAOAB,
     DDIM,
+    DEIS,
+    HMC,
+    IPNDM,
+    LMS,
+    MALA,
     RK4,
+    SRA1,
+    AdaptiveSDE,
     Ancestral,
+    AnnealedLangevin,
+    BogackiShampine,
+    Churn,
+    ConsistentAnnealed,
+    DormandPrince,
     DPMSolverPP,
     EulerMaruyama,
     ExponentialAdams,
+    ExponentialTwoStage,
     Heun,
     Langevin,
+    Milstein,
     PredictorCorrector,
+    Restart,
+    ReverseDiffusion,
     SASolver,
+    ShARK,
     Solver,
     Step,
+    StochasticHeun,
     UniPC,
 )
 from scorefield.solvers.exponential import ExponentialSolver
@@ -50,10 +69,33 @@ SOLVERS: list[Solver] = [
     ExponentialAdams(2, corrector=False),
     ExponentialAdams(1, corrector=False, sigma_data=math.inf),
     ExponentialAdams(2, corrector=False, sigma_data=math.inf, eta=1.0),
+    ReverseDiffusion(),
+    Milstein(0.5),
+    StochasticHeun(),
+    SRA1(),
+    ShARK(0.5),
+    ExponentialTwoStage(),
+    ExponentialTwoStage(1.0, fraction=0.7),
+    IPNDM(),
+    DEIS(),
+    LMS(),
+]
+COMPOSITES: list[Solver] = [
+    Churn(gamma=0.1),
+    Restart(low=0.2, high=1.0),
+    ConsistentAnnealed(0.95),
     PredictorCorrector(DDIM(), Langevin()),
     PredictorCorrector(EulerMaruyama(), Langevin(), corrections=2, corrector_first=True),
+    PredictorCorrector(UniPC(), BAOAB(), corrections=2),
+    AnnealedLangevin(steps=3),
 ]
-LINEAR = [s for s in SOLVERS if not isinstance(s, PredictorCorrector)]
+NONLINEAR: list[Solver] = [
+    PredictorCorrector(DDIM(), MALA()),
+    PredictorCorrector(DDIM(), HMC(steps=3), corrections=2),
+    BogackiShampine(1e-4),
+    DormandPrince(1e-5),
+    AdaptiveSDE(),
+]
 
 
 def ladder(sde: GaussianSDE, steps: int, low: float = -2.3, high: float = 2.3) -> list[float]:
@@ -64,7 +106,7 @@ def ladder(sde: GaussianSDE, steps: int, low: float = -2.3, high: float = 2.3) -
 
 
 @pytest.mark.parametrize("sde", PROCESSES, ids=name)
-@pytest.mark.parametrize("solver", [s for s in LINEAR if s != UniPC(3)], ids=str)
+@pytest.mark.parametrize("solver", [s for s in SOLVERS if s != UniPC(3)], ids=str)
 def test_order_of_convergence(solver: Solver, sde: GaussianSDE) -> None:
     errors = [output_law(solver, ladder(sde, n), sde, VARIANCES).error for n in (24, 48)]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.25)
@@ -240,7 +282,7 @@ def test_unipc_keeps_what_a_langevin_corrector_does() -> None:
     torch.testing.assert_close(plain, composed, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@pytest.mark.parametrize("solver", [*SOLVERS, *COMPOSITES, *NONLINEAR], ids=str)
 def test_a_sample_is_the_same_in_every_shape_precision_and_company(solver: Solver) -> None:
     sde = VP()
     times = grids.karras(sde, 12)
@@ -255,21 +297,21 @@ def test_a_sample_is_the_same_in_every_shape_precision_and_company(solver: Solve
     torch.testing.assert_close(scalar, _draw(solver, sde, (1,), times, range(5))[:, 0])
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@pytest.mark.parametrize("solver", [*SOLVERS, *COMPOSITES], ids=str)
 def test_network_calls_are_counted_truthfully(solver: Solver) -> None:
     sde = VP()
     model = _Counting(sde)
     times = grids.karras(sde, 7)
     sample(model, (2,), times, solver, seeds=range(3))
-    assert model.calls == network_calls(solver, times)
+    assert model.calls == network_calls(sde, times, solver)
     model.calls = 0
     integrate(model, torch.ones(1, 2), times[:-1], solver, noise=Noise.per_sample([0]))
-    assert model.calls == network_calls(solver, times[:-1])
+    assert model.calls == network_calls(sde, times[:-1], solver)
 
 
 @pytest.mark.parametrize(
     "solver",
-    [s for s in LINEAR if isinstance(s, ExponentialSolver) and s.order < 3 and s.sigma_data == 0],
+    [s for s in SOLVERS if isinstance(s, ExponentialSolver) and s.order < 3 and s.sigma_data == 0],
     ids=str,
 )
 @pytest.mark.parametrize("sde", PROCESSES, ids=name)
@@ -282,7 +324,7 @@ def test_stable_with_few_steps(solver: Solver, sde: GaussianSDE) -> None:
 class _Sine(Solver):
     """A step that is not linear."""
 
-    convergence_order = calls = 1
+    convergence_order = 1
 
     def step(self, model, x, now, next, state, *, noise):
         return Step(DDIM().step(model, x.sin(), now, next, None, noise=noise).x)
@@ -291,7 +333,7 @@ class _Sine(Solver):
 class _Mean(Solver):
     """A step that mixes components."""
 
-    convergence_order = calls = 1
+    convergence_order = 1
 
     def step(self, model, x, now, next, state, *, noise):
         y = DDIM().step(model, x, now, next, None, noise=noise).x

@@ -23,6 +23,7 @@ from scorefield.processes import Cosine as Cosine
 from scorefield.processes import Power as Power
 from scorefield.processes import Rectified as Rectified
 from scorefield.processes import SubVP as SubVP
+from scorefield.sampling import chain as chain
 from scorefield.sampling import default as default
 from scorefield.sampling import integrate as integrate
 from scorefield.sampling import network_calls as network_calls

@@ -57,6 +57,10 @@ class NoiseSource(Protocol):
         """An independent source for a part of a composite solver."""
         ...
 
+    def select(self, rows: Int64[Tensor, "m"]) -> NoiseSource:
+        """The source of some of the samples."""
+        ...
+
     def normal(self, like: Float[Tensor, "b *event"], draw: int = 0) -> Float[Tensor, "b *event"]:
         """Standard normals of the shape, dtype and device of `like`; `draw` names this use within the step."""
         ...
@@ -130,6 +134,11 @@ class Noise:
         other = Noise(self._key, self._index, self._size, self._step, self._steps, node)
         other._ahead = self._ahead
         return other
+
+    def select(self, rows: Int64[Tensor, "m"]) -> Noise:
+        """The noise of some of the samples: each keeps its own numbers."""
+        rows = rows.to(self._key.device)
+        return Noise(self._key[rows], self._index[rows], self._size, self._step, self._steps, self._node)
 
     def words(self, count: int, draw: int = 0, steps: int = 1) -> Int64[Tensor, "steps b count"]:
         """`count` random 32-bit words a sample for this step and the `steps - 1` after it."""

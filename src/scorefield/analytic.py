@@ -72,6 +72,10 @@ class GaussianMixture(Denoiser):
         """log p_t(x) in nats; t = 0 gives the data's own density."""
         return self._components(x, *self._at(t))[1].logsumexp(1)
 
+    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+        """The same, by the name that `LogDensity` gives it."""
+        return self.log_prob(x, t)
+
     def divergence(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
         """tr grad score = sum_k p(k | x) (|score_k|^2 - tr C_k^-1) - |score|^2 with C_k = alpha^2 S_k + sigma^2 I."""
         alpha, sigma = self._at(t)

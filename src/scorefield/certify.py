@@ -87,6 +87,9 @@ class _Source(NoiseSource):
     def child(self, part: int) -> _Source:
         return replace(self, path=(*self.path, part))
 
+    def select(self, rows: Tensor) -> _Source:
+        raise ValueError("a solver that treats samples differently, as adaptive ones do, cannot be certified")
+
     def normal(self, like: Tensor, draw: int = 0) -> Tensor:
         return self.value(self.numbers.setdefault((self.step, self.path, draw), len(self.numbers)), like)
 

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource, as_seeds
-from scorefield.score import Denoiser, Score, as_denoiser, evaluating, placement
+from scorefield.score import Denoiser, Score, evaluating, placement
 from scorefield.sde import SDE, GaussianSDE, Knot, Prior
 from scorefield.solvers import DDIM, EulerMaruyama, ExponentialAdams, Solver, Step, UniPC
+from scorefield.solvers.solver import advance
 
 Callback = Callable[[int, Knot, Step], None]
 
@@ -53,13 +54,46 @@ def integrate(
     for k, (now, next) in enumerate(pairwise(knots), start=1):
         if now.t == next.t:
             raise ValueError(f"times must differ from one to the next; got {now.t} twice")
-        if next.sigma == 0 and not solver.reaches_data:
-            step = Step(as_denoiser(model)(x, now.time))
-        else:
-            step = solver.step(model, x, now, next, state, noise=noise.at(k))
+        step = advance(solver, model, x, now, next, state, noise=noise.at(k))
         x, state = step.x, step.state
         if callback is not None:
             callback(k, next, step)
+    return x
+
+
+def chain(
+    model: Score,
+    x: Float[Tensor, "b *event"],
+    t: float,
+    corrector: Solver,
+    steps: int,
+    *,
+    noise: NoiseSource,
+    callback: Callback | None = None,
+) -> Float[Tensor, "b *event"]:
+    """A Markov chain at a fixed time: `steps` steps of a corrector, such as `Langevin` or `HMC`.
+
+    Args:
+        model: the score.
+        x: where the chains start.
+        t: the time, in (0, T].
+        corrector: a method that acts at a fixed time.
+        steps: at least 1.
+        noise: step k = 1, 2, ... uses `noise.at(k)`.
+        callback: called with (k, the knot of t, the step's result).
+
+    Returns:
+        The last states.
+    """
+    if steps < 1 or not t > 0:
+        raise ValueError(f"a chain needs at least 1 step and a time above 0; got {steps} and {t}")
+    (knot,) = model.sde.knots([t])
+    state: Any = None
+    for k in range(1, steps + 1):
+        step = corrector.step(model, x, knot, knot, state, noise=noise.at(k))
+        x, state = step.x, step.state
+        if callback is not None:
+            callback(k, knot, step)
     return x
 
 
@@ -160,7 +194,17 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
     return solver, grids.uniform_log_snr(sde, nfe, max(time, sde.t_end))
 
 
-def network_calls(solver: Solver, times: Sequence[float]) -> int:
-    """Network calls for a sample of a Gaussian process: the solver's for each gap, and one for a last step to 0."""
-    gaps = len(times) - 1
-    return gaps * solver.calls if times[-1] else (gaps - 1) * solver.calls + 1
+def network_calls(sde: SDE, times: Sequence[float], solver: Solver) -> int:
+    """Network calls for a sample, counted in a run with a score of 0; adaptive solvers make others with yours."""
+    model = _Counting(sde)
+    integrate(model, torch.zeros(1), times, solver, noise=Noise.per_sample([0]))
+    return model.calls
+
+
+class _Counting:
+    def __init__(self, sde: SDE) -> None:
+        self.sde, self.calls = sde, 0
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.zeros_like(x)

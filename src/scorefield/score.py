@@ -37,6 +37,15 @@ class Score(Protocol):
         ...
 
 
+@runtime_checkable
+class LogDensity(Score, Protocol):
+    """A score that knows what it is the gradient of."""
+
+    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+        """log p_t(x) up to a constant of t; `t` is () or (b,)."""
+        ...
+
+
 class Denoiser(nn.Module, ABC):
     """D(x, t) = E[x_0 | x_t = x] for a Gaussian process; a subclass gives `forward`.
 

@@ -1,5 +1,12 @@
 """Solvers of the reverse process: one file a method."""
 
+from scorefield.solvers.adaptive_runge_kutta import AdaptiveRungeKutta as AdaptiveRungeKutta
+from scorefield.solvers.adaptive_runge_kutta import BogackiShampine as BogackiShampine
+from scorefield.solvers.adaptive_runge_kutta import DormandPrince as DormandPrince
+from scorefield.solvers.adaptive_sde import AdaptiveSDE as AdaptiveSDE
+from scorefield.solvers.annealed_langevin import AnnealedLangevin as AnnealedLangevin
+from scorefield.solvers.churn import Churn as Churn
+from scorefield.solvers.consistent_annealed import ConsistentAnnealed as ConsistentAnnealed
 from scorefield.solvers.euler_maruyama import EulerMaruyama as EulerMaruyama
 from scorefield.solvers.exponential import DDIM as DDIM
 from scorefield.solvers.exponential import Ancestral as Ancestral
@@ -7,9 +14,25 @@ from scorefield.solvers.exponential import DPMSolverPP as DPMSolverPP
 from scorefield.solvers.exponential import ExponentialAdams as ExponentialAdams
 from scorefield.solvers.exponential import SASolver as SASolver
 from scorefield.solvers.exponential import UniPC as UniPC
+from scorefield.solvers.exponential_two_stage import ExponentialTwoStage as ExponentialTwoStage
 from scorefield.solvers.heun import Heun as Heun
+from scorefield.solvers.hmc import HMC as HMC
+from scorefield.solvers.hmc import MALA as MALA
+from scorefield.solvers.langevin import Corrector as Corrector
+from scorefield.solvers.langevin import GradientAscent as GradientAscent
 from scorefield.solvers.langevin import Langevin as Langevin
+from scorefield.solvers.milstein import Milstein as Milstein
+from scorefield.solvers.multistep import DEIS as DEIS
+from scorefield.solvers.multistep import IPNDM as IPNDM
+from scorefield.solvers.multistep import LMS as LMS
 from scorefield.solvers.predictor_corrector import PredictorCorrector as PredictorCorrector
+from scorefield.solvers.restart import Restart as Restart
+from scorefield.solvers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
 from scorefield.solvers.runge_kutta import RK4 as RK4
+from scorefield.solvers.scipy_ode import SciPyODE as SciPyODE
 from scorefield.solvers.solver import Solver as Solver
 from scorefield.solvers.solver import Step as Step
+from scorefield.solvers.stochastic_runge_kutta import SRA1 as SRA1
+from scorefield.solvers.stochastic_runge_kutta import ShARK as ShARK
+from scorefield.solvers.stochastic_runge_kutta import StochasticHeun as StochasticHeun
+from scorefield.solvers.underdamped import BAOAB as BAOAB

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from scorefield._noise import NoiseSource
 from scorefield.score import Denoiser, Score
-from scorefield.sde import Knot
-from scorefield.solvers.solver import Solver, Step
+from scorefield.sde import SDE, GaussianSDE, Knot
+from scorefield.solvers.solver import Solver, Step, check_eta
 
 
 @dataclass(frozen=True)
 class EulerMaruyama(Solver):
-    """x_b = x_a + [f - (1 + eta)/2 g^2 s] h + g sqrt(eta |h|) z,  h = b - a  (Song et al. 2021, eq. 6 and 13).
+    """x_b = x_a + [f - (1 + eta)/2 (g^2 s + d(g^2)/dx)] h + g sqrt(eta |h|) z,  h = b - a.
 
-    Every eta has the same marginals in the limit of small steps. Forward in time, b > a, the factor is (1 - eta)/2, so
-    that eta = 1 simulates the forward process. For any process whose diffusion does not depend on the state. Explicit
-    in time, hence unstable where (1 + eta)/2 g^2 |h| / sigma^2 > 2: few steps diverge, exponential methods do not. The
-    step is the true gap of the grid, where the published code takes 1/N on a grid with N - 1 gaps.
+    (Anderson 1982; Song et al. 2021, eq. 6 and 13.) Every eta has the same marginals in the limit of small steps.
+    Forward in time, b > a, the factor is (1 - eta)/2, so that eta = 1 simulates the forward process. For any process;
+    where g depends on the state, its component i may depend on component i of x alone. Explicit in time, hence unstable
+    where (1 + eta)/2 g^2 |h| / sigma^2 > 2: few steps diverge, exponential methods do not. The step is the true gap of
+    the grid, where the published code takes 1/N on a grid with N - 1 gaps.
 
     Args:
         eta: noise, >= 0: 1 is Anderson's reverse SDE, 0 the probability-flow ODE (Euler's method).
@@ -32,16 +33,10 @@ class EulerMaruyama(Solver):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.eta >= 0:
-            raise ValueError(f"eta must be at least 0; got {self.eta}")
+        check_eta(self.eta)
 
     @property
     def convergence_order(self) -> int:
-        """1."""
-        return 1
-
-    @property
-    def calls(self) -> int:
         """1."""
         return 1
 
@@ -62,6 +57,19 @@ class EulerMaruyama(Solver):
                 y.add_(noise.normal(x), alpha=now.g * math.sqrt(self.eta * abs(h)))
             return Step(y)
         t = now.time
-        g = model.sde.diffusion(x, t)
-        y = x + h * (model.sde.drift(x, t) - share * g**2 * model.score(x, t))
+        g, slope = diffusion_and_slope(model.sde, x, t)
+        y = x + h * (model.sde.drift(x, t) - share * (g**2 * model.score(x, t) + 2 * g * slope))
         return Step(y + math.sqrt(self.eta * abs(h)) * g * noise.normal(x) if self.eta else y)
+
+
+def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | float]:
+    """g(x, t) and the derivative of each component by its own component of x."""
+    if isinstance(sde, GaussianSDE):
+        return sde.diffusion(x, t), 0.0
+    with torch.enable_grad():
+        inner = x if x.requires_grad else x.detach().requires_grad_()
+        g = sde.diffusion(inner, t)
+        if not g.requires_grad:
+            return g, 0.0
+        (slope,) = torch.autograd.grad(g.expand_as(inner).sum(), inner, create_graph=x.requires_grad)
+    return (g, slope) if x.requires_grad else (g.detach(), slope)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
 from scorefield.score import Score, as_denoiser
 from scorefield.sde import Knot
-from scorefield.solvers.solver import Solver, Step
+from scorefield.solvers.lagrange import against_lagrange, quadrature
+from scorefield.solvers.solver import Solver, Step, tau_step
 
 
 class _Past(NamedTuple):
@@ -90,11 +90,6 @@ class ExponentialSolver(Solver):
         return min(full, 2) if self.eta else full
 
     @property
-    def calls(self) -> int:
-        """1."""
-        return 1
-
-    @property
     def reaches_data(self) -> bool:
         """True."""
         return True
@@ -107,7 +102,7 @@ class ExponentialSolver(Solver):
         denoised = as_denoiser(model)(x, now.time)
         if next.sigma == 0 and (self.eta or not self.sigma_data):
             return Step(denoised)
-        start, end = 0.5 * now.log_snr, 0.5 * next.log_snr
+        start = 0.5 * now.log_snr
         taus, values = (start,), (self._value(denoised, x, now),)
         if past:
             taus, values = taus + past.taus, values + past.values
@@ -119,10 +114,7 @@ class ExponentialSolver(Solver):
         eta = self.eta if self.interval[0] <= s_b and s_a <= self.interval[1] else 0.0
         if next.sigma == 0:
             return Step(self._onto_data(x, now, taus, values))
-        if eta and end < start:
-            raise ValueError(
-                "with eta > 0 exponential solvers run from noise to data only: use EulerMaruyama, or eta = 0"
-            )
+        tau_step(now, next, eta)
         v = self.sigma_data**2
         ratio = 1.0 if v == math.inf else (s_b**2 + v) / (s_a**2 + v)
         integral = self._integral(taus, values, start, next, eta)
@@ -239,7 +231,7 @@ class SASolver(ExponentialSolver):
 @functools.lru_cache(maxsize=4096)
 def _weights(taus: tuple[float, ...], start: float, end: float, eta: float, v: float) -> tuple[float, ...]:
     """int_a^b (1 + eta) P k L_j dtau for the Lagrange polynomials L_j of the taus."""
-    tau, w = _quadrature(start, end)
+    tau, w = quadrature(start, end)
     s, s_b = np.exp(-tau), math.exp(-end)
     if v == 0:
         ratio, k = s_b / s, 1.0
@@ -247,40 +239,12 @@ def _weights(taus: tuple[float, ...], start: float, end: float, eta: float, v: f
         ratio, k = 1.0, s
     else:
         ratio, k = np.sqrt((s_b**2 + v) / (s**2 + v)), s * np.sqrt(v / (s**2 + v))
-    return _against_lagrange(taus, tau, w * (1 + eta) * k * ratio ** (1 + eta))
+    return against_lagrange(taus, tau, w * (1 + eta) * k * ratio ** (1 + eta))
 
 
 @functools.lru_cache(maxsize=4096)
 def _angle_weights(taus: tuple[float, ...], sigma_data: float) -> tuple[float, ...]:
     """-int_a^0 L_j dtheta for the Lagrange polynomials L_j of the angles theta of the taus; of s itself for inf."""
     nodes = tuple(math.exp(-tau) if sigma_data == math.inf else math.atan(math.exp(-tau) / sigma_data) for tau in taus)
-    theta, w = _quadrature(nodes[0], 0.0)
-    return _against_lagrange(nodes, theta, -w)
-
-
-def _quadrature(start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights of Gauss and Legendre on parts of [start, end] no longer than 1/2: exact to rounding here."""
-    x, w = _legendre()
-    parts = max(1, math.ceil(2 * abs(end - start)))
-    width = (end - start) / parts
-    left = start + width * np.arange(parts)[:, None]
-    return (left + width * x).ravel(), np.tile(width * w, parts)
-
-
-@functools.cache
-def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, w = np.polynomial.legendre.leggauss(10)
-    return (x + 1) / 2, w / 2
-
-
-def _against_lagrange(
-    nodes: tuple[float, ...], at: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, ...]:
-    """sum_i weights_i L_j(at_i) for each Lagrange polynomial of the nodes."""
-    found: list[float] = []
-    for j, node in enumerate(nodes):
-        value = weights
-        for other in (*nodes[:j], *nodes[j + 1 :]):
-            value = value * ((at - other) / (node - other))
-        found.append(float(value.sum()))
-    return tuple(found)
+    theta, w = quadrature(nodes[0], 0.0)
+    return against_lagrange(nodes, theta, -w)

@@ -30,11 +30,6 @@ class Heun(Solver):
         """2."""
         return 2
 
-    @property
-    def calls(self) -> int:
-        """2."""
-        return 2
-
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

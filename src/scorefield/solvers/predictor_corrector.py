@@ -42,11 +42,6 @@ class PredictorCorrector(Solver):
         """The predictor's, if the corrector's own bias is small at the last noise levels."""
         return self.predictor.convergence_order
 
-    @property
-    def calls(self) -> int:
-        """Those of the predictor and of each correction."""
-        return self.predictor.calls + self.corrections * self.corrector.calls
-
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

@@ -30,11 +30,6 @@ class RK4(Solver):
         """4."""
         return 4
 
-    @property
-    def calls(self) -> int:
-        """4."""
-        return 4
-
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

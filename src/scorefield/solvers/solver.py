@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._noise import NoiseSource
-from scorefield.score import Score
+from scorefield._noise import CHILDREN, NoiseSource
+from scorefield.score import Score, as_denoiser
 from scorefield.sde import Knot
 
 
@@ -31,6 +32,9 @@ class Solver(ABC):
     """Moves states from the time of one knot to that of the next.
 
     A solver holds only numbers; what it must remember between steps is passed in as `state`, None at the first step.
+    Many write the reverse process in x / alpha, s = sigma / alpha and tau = -log s, which are the same for every
+    Gaussian process:  d(x/alpha) = (1 + eta) (D - x/alpha) dtau + sqrt(2 eta) s dw  with noise eta, 0 for the
+    probability-flow ODE and 1 for Anderson's reverse SDE.
     """
 
     @property
@@ -39,13 +43,8 @@ class Solver(ABC):
         """p, where the law of the result errs by O(h^p) for steps of size h."""
 
     @property
-    @abstractmethod
-    def calls(self) -> int:
-        """Network calls in a step."""
-
-    @property
     def reaches_data(self) -> bool:
-        """Whether `step` takes the data (sigma = 0) as `next`; if not, the loop takes the denoise step there."""
+        """Whether `step` takes the data (sigma = 0) as `next`; if not, `advance` takes the denoise step there."""
         return False
 
     @abstractmethod
@@ -62,3 +61,31 @@ class Solver(ABC):
             state: what the last step returned as state.
             noise: this step's random numbers.
         """
+
+
+def advance(
+    solver: Solver, model: Score, x: Tensor, now: Knot, next: Knot, state: Any = None, *, noise: NoiseSource
+) -> Step:
+    """The solver's step, or the denoise step D(x) onto the data for a solver that does not reach them."""
+    if next.sigma == 0 and not solver.reaches_data:
+        return Step(as_denoiser(model)(x, now.time))
+    return solver.step(model, x, now, next, state, noise=noise)
+
+
+def tau_step(now: Knot, next: Knot, eta: float) -> float:
+    """The step of tau = -log(sigma / alpha); with noise it must lead towards the data."""
+    h = 0.5 * (next.log_snr - now.log_snr)
+    if eta and h < 0:
+        raise ValueError("with eta > 0 this solver runs from noise to data only: use EulerMaruyama, or eta = 0")
+    return h
+
+
+def check_eta(eta: float) -> None:
+    """Refuses negative noise."""
+    if not 0 <= eta < math.inf:
+        raise ValueError(f"eta must be at least 0 and finite; got {eta}")
+
+
+def nth(noise: NoiseSource, k: int) -> NoiseSource:
+    """The noise of part k < 65,536 of a step."""
+    return noise.child(k // CHILDREN).child(k % CHILDREN)

@@ -1,0 +1,161 @@
+"""Adaptive Runge-Kutta methods for the probability-flow ODE, with a step size for each sample."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import NoiseSource
+from scorefield._shapes import event_size, event_sum, expand
+from scorefield.score import Denoiser, Score, as_denoiser
+from scorefield.sde import Knot
+from scorefield.solvers.solver import Solver, Step
+
+LONGEST = 10_000  # steps of one sample
+
+
+class Tableau(NamedTuple):
+    """Coefficients of an explicit embedded method whose last stage is the first of the next step."""
+
+    order: int
+    nodes: tuple[float, ...]  # c_i of the stages after the first
+    stages: tuple[tuple[float, ...], ...]  # a_ij of the same; the last row makes the result
+    error: tuple[float, ...]  # weights of the result less those of the embedded method
+
+
+@dataclass(frozen=True)
+class AdaptiveRungeKutta(Solver):
+    """du/dtheta = (u cos(theta) - D) / sin(theta) with tan(theta) = sigma / alpha and u = x cos(theta) / alpha.
+
+    u has unit variance at every time for data of unit variance, and the path is smooth in the angle theta from the
+    noise (pi / 2) to the data (0): at equal error it takes half the calls of log(sigma / alpha). A step is accepted if
+    the root mean square over the components of its error estimate / (tolerance (1 + |u|)) is at most 1. Each sample has
+    its own step size and does not feel its batch-mates; those that have arrived make no further calls.
+    `info["calls"]` tells how many each has made. Takes the whole way in one step of the grid: [T, end, 0].
+
+    Args:
+        tolerance: relative and absolute, > 0; in float32 at least 1e-6. The error of the result is about as large.
+    """
+
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must lie in (0, 1); got {self.tolerance}")
+
+    @property
+    @abstractmethod
+    def tableau(self) -> Tableau:
+        """The method."""
+
+    @property
+    def convergence_order(self) -> int:
+        """That of the method for steps of equal size."""
+        return self.tableau.order
+
+    def step(
+        self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
+    ) -> Step:
+        """All steps from one time to the other."""
+        denoiser, tableau, n = as_denoiser(model), self.tableau, len(x)
+        start, end = (math.atan2(knot.sigma, knot.alpha) for knot in (now, next))
+        result, calls = torch.empty_like(x), torch.ones(n, dtype=torch.int64, device=x.device)
+        rows, part = torch.arange(n, device=x.device), denoiser
+        theta = torch.full((n,), start, dtype=torch.float64, device=x.device)
+        step = torch.full_like(theta, math.copysign(min(0.3, abs(end - start)), end - start))
+        u = (math.cos(start) / now.alpha) * x
+        slope = angle_field(part, theta, u)
+        for _ in range(LONGEST):
+            last = (theta + step - end) * (end - start) >= -1e-12
+            step = torch.where(last, end - theta, step)
+            h, slopes, v = expand(step, u).to(u.dtype), [slope], u
+            for node, row in zip(tableau.nodes, tableau.stages, strict=True):
+                v = u + h * _combined(row, slopes)
+                slopes.append(angle_field(part, theta + node * step, v))
+            calls[rows] += len(tableau.nodes)
+            scaled = h * _combined(tableau.error, slopes) / (self.tolerance * (1 + torch.maximum(u.abs(), v.abs())))
+            error = (event_sum(scaled.double() ** 2) / event_size(x)).sqrt()
+            good = error <= 1  # false for NaN
+            mask = expand(good, u)
+            u, slope = torch.where(mask, v, u), torch.where(mask, slopes[-1], slope)
+            theta = torch.where(good, theta + step, theta)
+            done = good & last
+            if bool(done.any()):
+                result[rows[done]] = (next.alpha / math.cos(end)) * u[done]
+                left = ~done
+                rows, theta, step, u, slope, error = (v[left] for v in (rows, theta, step, u, slope, error))
+                part = denoiser.select(rows, n)
+            if not len(rows):
+                return Step(result, info={"calls": calls})
+            growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 10.0)
+            step = step * growth.nan_to_num(0.2)
+        raise ValueError(
+            f"{type(self).__name__} cannot meet the tolerance {self.tolerance} within {LONGEST} steps: raise it, or "
+            "use float64; is the score finite everywhere?"
+        )
+
+
+def angle_field(denoiser: Denoiser, theta: Float[Tensor, "b"], u: Float[Tensor, "b *event"]) -> Tensor:
+    """du/dtheta at an angle for each sample."""
+    sde = denoiser.sde
+    time = sde.time(-2 * theta.tan().log()).clamp(sde.t_min, sde.T)
+    cos, sin, factor = (expand(v, u).to(u.dtype) for v in (theta.cos(), theta.sin(), sde.alpha(time) / theta.cos()))
+    return (u * cos - denoiser(factor * u, time)) / sin
+
+
+def _combined(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    total = weights[0] * slopes[0]
+    for weight, slope in zip(weights[1:], slopes[1:], strict=False):
+        total = torch.add(total, slope, alpha=weight)
+    return total
+
+
+@dataclass(frozen=True)
+class BogackiShampine(AdaptiveRungeKutta):
+    """Order 3, with 3 calls a step  (Bogacki & Shampine 1989): the best for tolerances down to 1e-5.
+
+    Args:
+        tolerance: relative and absolute, > 0.
+    """
+
+    @property
+    def tableau(self) -> Tableau:
+        """Of order 3(2)."""
+        return Tableau(
+            3,
+            (1 / 2, 3 / 4, 1.0),
+            ((1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
+            (2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
+        )
+
+
+@dataclass(frozen=True)
+class DormandPrince(AdaptiveRungeKutta):
+    """Order 5, with 6 calls a step  (Dormand & Prince 1980): for tolerances below 1e-5.
+
+    Args:
+        tolerance: relative and absolute, > 0.
+    """
+
+    @property
+    def tableau(self) -> Tableau:
+        """Of order 5(4)."""
+        return Tableau(
+            5,
+            (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0),
+            (
+                (1 / 5,),
+                (3 / 40, 9 / 40),
+                (44 / 45, -56 / 15, 32 / 9),
+                (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+                (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+                (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+            ),
+            (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),
+        )

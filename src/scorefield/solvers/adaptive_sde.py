@@ -1,0 +1,109 @@
+"""An adaptive solver of the reverse SDE, with a step size for each sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import CHILDREN, NoiseSource
+from scorefield._shapes import event_size, event_sum, expand
+from scorefield.score import Score, as_denoiser
+from scorefield.sde import Knot
+from scorefield.solvers.solver import Solver, Step, check_eta, nth, tau_step
+
+
+@dataclass(frozen=True)
+class AdaptiveSDE(Solver):
+    """Stochastic Adams of order 1 with its corrector, whose size sets the next step: one call a step.
+
+    The equation, F and the corrector are those of `ExponentialSolver` for data of unit variance: exact in the linear
+    part and the noise, and, with F_a known when the step a -> b is made and F_b only then,
+
+        xbar_b = P(a, b) xbar_a + W_0 F_a + noise          W_i = int_a^b (1 + eta) P k ((tau - a) / h)^i dtau
+        xbar_b += W_1 (F_b - F_a) =: E                     at the next call
+        h <- h min(0.9 err^(-1/2), 1.5),  err = rms(E / sqrt(q_b) / (tolerance (1 + |u|) / 10)),  h <= 0.3
+
+    with u = xbar / sqrt(q). A step is never rejected: to draw new noise after a rejection, as Jolicoeur-Martineau et
+    al. (2021, "Gotta go fast") do, prefers small noises and biases the variance by more than its double in one
+    dimension. Here the step size depends on what is past alone, and the law is right for small tolerances.
+    `info["calls"]` tells how many each sample has made. Takes the whole way in one step of the grid: [T, end, 0].
+
+    Args:
+        tolerance: > 0; 0.05 gives variances within half a percent, 0.01 for more.
+        eta: noise, > 0.
+    """
+
+    tolerance: float = 0.05
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_eta(self.eta)
+        if not (0 < self.tolerance < 1 and self.eta > 0):
+            raise ValueError(f"wanted tolerance in (0, 1) and eta > 0; got {self.tolerance} and {self.eta}")
+
+    @property
+    def convergence_order(self) -> int:
+        """2 for steps of equal size."""
+        return 2
+
+    def step(
+        self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
+    ) -> Step:
+        """All steps from one time to the other."""
+        tau_step(now, next, self.eta)
+        denoiser, n, eta = as_denoiser(model), len(x), self.eta
+        sde, end = denoiser.sde, 0.5 * next.log_snr
+        result, calls = torch.empty_like(x), torch.zeros(n, dtype=torch.int64, device=x.device)
+        rows, part = torch.arange(n, device=x.device), denoiser
+        tau = torch.full((n,), 0.5 * now.log_snr, dtype=torch.float64, device=x.device)
+        h, y, past = torch.full_like(tau, 0.1), x / now.alpha, None
+        for k in range(CHILDREN**2):
+            s = (-tau).exp()
+            q = 1 + s**2
+            time = sde.time(2 * tau).clamp(next.t, now.t)
+            alpha, share, scale = (expand(v, y).to(y.dtype) for v in (sde.alpha(time), 1 / q, q.sqrt() / s))
+            value = (part(alpha * y, time) - share * y) * scale
+            calls[rows] += 1
+            if past:
+                before, slope = past
+                error = slope * (value - before)
+                y = y + error
+                u = (y / expand(q.sqrt(), y).to(y.dtype)).abs()
+                scaled = error / expand(q.sqrt(), y).to(y.dtype) / (0.1 * self.tolerance * (1 + u))
+                size = (event_sum(scaled.double() ** 2) / event_size(x)).sqrt().clamp_min(1e-8)
+                h = (h * (0.9 * size**-0.5).clamp(0.2, 1.5)).clamp_max(0.3)
+            h = torch.minimum(h, end - tau)
+            zeroth, first = _integrals(tau, h, eta)
+            q_b = 1 + (-2 * (tau + h)).exp()
+            ratio = q_b / q
+            decay, spread = ratio ** ((1 + eta) / 2), (-q_b * torch.expm1(eta * ratio.log())).sqrt()
+            decay, spread, zeroth, first = (expand(v, y).to(y.dtype) for v in (decay, spread, zeroth, first))
+            y = decay * y + zeroth * value + spread * nth(noise, k).select(rows).normal(y)
+            tau, past = tau + h, (value, first)
+            done = tau >= end - 1e-12
+            if bool(done.any()):
+                result[rows[done]] = next.alpha * y[done]
+                left = ~done
+                rows, tau, h, y, value, first = (v[left] for v in (rows, tau, h, y, value, first))
+                past, part = (value, first), denoiser.select(rows, n)
+            if not len(rows):
+                return Step(result, info={"calls": calls})
+        raise ValueError(
+            f"AdaptiveSDE cannot meet the tolerance {self.tolerance} within {CHILDREN**2} steps: raise it; is the "
+            "score finite everywhere?"
+        )
+
+
+def _integrals(tau: Tensor, h: Tensor, eta: float) -> tuple[Tensor, Tensor]:
+    """W_0 and W_1 of each sample, by Gauss and Legendre, exact to rounding for h <= 0.3."""
+    nodes, weights = (torch.from_numpy(v).to(tau) for v in np.polynomial.legendre.leggauss(6))
+    place = 0.5 * (nodes + 1)
+    s = (-(tau[:, None] + h[:, None] * place)).exp()
+    q, q_b = 1 + s**2, 1 + (-2 * (tau + h)).exp()[:, None]
+    values = 0.5 * weights * h[:, None] * (1 + eta) * (q_b / q) ** ((1 + eta) / 2) * s / q.sqrt()
+    return values.sum(1), (values * place).sum(1)

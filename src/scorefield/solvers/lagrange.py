@@ -1,0 +1,37 @@
+"""Integrals of the Lagrange polynomials of a multistep method."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def quadrature(start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights of Gauss and Legendre on parts of [start, end] no longer than 1/2, and on 200 at most."""
+    x, w = _legendre()
+    parts = min(200, max(1, math.ceil(2 * abs(end - start))))
+    width = (end - start) / parts
+    left = start + width * np.arange(parts)[:, None]
+    return (left + width * x).ravel(), np.tile(width * w, parts)
+
+
+@functools.cache
+def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, w = np.polynomial.legendre.leggauss(10)
+    return (x + 1) / 2, w / 2
+
+
+def against_lagrange(
+    nodes: tuple[float, ...], at: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, ...]:
+    """sum_i weights_i L_j(at_i) for each Lagrange polynomial L_j of the nodes."""
+    found: list[float] = []
+    for j, node in enumerate(nodes):
+        value = weights
+        for other in (*nodes[:j], *nodes[j + 1 :]):
+            value = value * ((at - other) / (node - other))
+        found.append(float(value.sum()))
+    return tuple(found)

@@ -1,0 +1,54 @@
+"""Milstein's method for the reverse-time SDE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import NoiseSource
+from scorefield.score import Score
+from scorefield.sde import Knot
+from scorefield.solvers.euler_maruyama import diffusion_and_slope
+from scorefield.solvers.solver import Solver, Step, check_eta
+
+
+@dataclass(frozen=True)
+class Milstein(Solver):
+    """Euler-Maruyama plus (eta / 2) g (dg/dx) (dW^2 - |h|), for diffusions g(x, t)  (Milstein 1975; Kloeden & Platen).
+
+        x_b = x_a + [f - (1 + eta)/2 (g^2 s + d(g^2)/dx)] h + sqrt(eta) g dW + (eta / 2) g (dg/dx) (dW^2 - |h|)
+
+    with h = b - a, of strong order 1 where Euler-Maruyama has 1/2. For a diffusion g(t) that does not depend on the
+    state, hence for every Gaussian process, the last term vanishes and this *is* Euler-Maruyama. Component i of g may
+    depend on component i of x alone; the score must be that of the process. Stability: see `EulerMaruyama`.
+
+    Args:
+        eta: noise, >= 0: 1 is Anderson's reverse SDE, 0 the probability-flow ODE.
+    """
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_eta(self.eta)
+
+    @property
+    def convergence_order(self) -> int:
+        """1."""
+        return 1
+
+    def step(
+        self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
+    ) -> Step:
+        """One step."""
+        t, h = now.time, next.t - now.t
+        share = 0.5 * (1 - math.copysign(self.eta, h))
+        g, slope = diffusion_and_slope(model.sde, x, t)
+        y = x + h * (model.sde.drift(x, t) - share * (g**2 * model.score(x, t) + 2 * g * slope))
+        if not self.eta:
+            return Step(y)
+        dw = math.sqrt(abs(h)) * noise.normal(x)
+        return Step(y + math.sqrt(self.eta) * g * dw + 0.5 * self.eta * g * slope * (dw**2 - abs(h)))
