@@ -11,7 +11,7 @@ from processes import PROCESSES, name
 from torch import Tensor
 
 from scorefield import EDM, VE, VP, GaussianSDE, Knot, Noise, gaussian, grids, sample
-from scorefield.certify import output_law
+from scorefield.certify import output_law, uneven_grid
 from scorefield.sampling import integrate, network_calls
 from scorefield.score import Denoiser
 from scorefield.solvers import (
@@ -98,43 +98,10 @@ NONLINEAR: list[Solver] = [
 ]
 
 
-def ladder(sde: GaussianSDE, steps: int, low: float = -2.3, high: float = 2.3) -> list[float]:
-    """Times of log-SNRs in a range where the solution bends, with gaps that grow smoothly."""
-    low = max(low, float(sde.log_snr(torch.tensor(sde.T, dtype=torch.float64))))
-    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    return [float(t) for t in sde.time(low + (high - low) * (u + 0.15 * (math.pi * u).sin() / math.pi))]
-
-
-@pytest.mark.parametrize("sde", PROCESSES, ids=name)
-@pytest.mark.parametrize("solver", [s for s in SOLVERS if s != UniPC(3)], ids=str)
-def test_order_of_convergence(solver: Solver, sde: GaussianSDE) -> None:
-    errors = [output_law(solver, ladder(sde, n), sde, VARIANCES).error for n in (24, 48)]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.25)
-
-
-@pytest.mark.parametrize("sigma_data", [0.0, 0.7, math.inf])
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_local_order_with_exact_history_on_uneven_steps(order: int, sigma_data: float) -> None:
-    # a wrong ratio of step sizes costs an order here and hides in the global order of an even grid
-    sde, solver = VP(), ExponentialAdams(order, corrector=False, sigma_data=sigma_data)
-    v = VARIANCES.double()
-    model = gaussian(sde, torch.zeros(4), v)
-
-    def error(h: float) -> float:
-        knots = [sde.knot_at(-2 * z) for z in (0.5 + 4.0 * h, 0.5 + 2.7 * h, 0.5 + 1.6 * h, 0.5 + h, 0.5)]
-        exact = [(k.alpha**2 * v + k.sigma**2).sqrt()[None] for k in knots]
-        state, y = None, exact[0]
-        for x, (now, next) in zip(exact, pairwise(knots), strict=False):
-            y, state, *_ = solver.step(model, x, now, next, state, noise=Noise.per_sample([0]))
-        return float((y - exact[-1]).norm())
-
-    assert math.log2(error(0.04) / error(0.02)) == pytest.approx(order + 1, abs=0.25)
-
-
 @pytest.mark.parametrize("solver", [Heun(), RK4(), DDIM(), DPMSolverPP(), EulerMaruyama(0.0)], ids=str)
 def test_ode_solvers_run_from_data_to_noise_as_well(solver: Solver) -> None:
     # RK4 at 200 steps is exact to 1e-8 here, the others to their order
-    times = ladder(VP(), 200)[::-1]
+    times = uneven_grid(VP(), 200)[::-1]
     assert output_law(solver, times, VP(), VARIANCES).error < 4.0 * (5.0 / 200) ** solver.convergence_order
 
 
@@ -232,25 +199,6 @@ def test_predictor_corrector_comes_to_the_law_of_the_data(sde: GaussianSDE, corr
     errors = [output_law(solver, grids.uniform_log_snr(sde, n), sde, VARIANCES).error for n in (50, 100, 200)]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.02
-
-
-@pytest.mark.parametrize(
-    "solver",
-    [
-        DPMSolverPP(3),
-        ExponentialAdams(4),
-        ExponentialAdams(4, corrector=False, sigma_data=math.inf),
-        UniPC(2),
-        UniPC(4),
-    ],
-    ids=str,
-)
-def test_the_first_step_bounds_the_order(solver: Solver) -> None:
-    # where the solution bends from the start, unlike near T of a long process
-    sde = EDM(T=2.0, t_min=0.1, t_end=0.1)
-    v = torch.tensor([1.0, 0.3])
-    errors = [output_law(solver, grids.uniform_log_snr(sde, n + 1)[:-1], sde, v).error for n in (128, 256)]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(solver.convergence_order, abs=0.25)
 
 
 def test_predictor_corrector_makes_its_steps_in_order() -> None:

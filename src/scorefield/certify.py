@@ -3,25 +3,31 @@
 For x_0 ~ N(0, diag v) the denoiser is linear, D = alpha v / (alpha^2 v + sigma^2) x, and so is every step of a
 fixed-grid solver in the state and its noise. The output is then a linear function of the start and of all noise drawn:
 running the solver itself on the unit vectors of that space gives the coefficients, and their squares add up to the
-variance.
+variance. Solvers whose step is not linear, such as adaptive ones and those that accept or refuse, are refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.optimize import minimize
 from torch import Tensor
 
+from scorefield import grids
 from scorefield._noise import Noise, NoiseSource
-from scorefield.analytic import GaussianMixture
-from scorefield.sampling import integrate
+from scorefield.analytic import GaussianMixture, gaussian
+from scorefield.sampling import integrate, network_calls
 from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
+
+UNSTABLE = 3.0  # a standard deviation that is so many times its target speaks of steps that are too long
+Grid = Callable[[GaussianSDE, int], list[float]]
 
 
 class OutputLaw(NamedTuple):
@@ -34,6 +40,87 @@ class OutputLaw(NamedTuple):
     def error(self) -> float:
         """Wasserstein-2 distance to the target, relative to the target's size."""
         return math.sqrt(float(((self.std - self.target) ** 2).sum() / (self.target**2).sum()))
+
+    @property
+    def spread(self) -> float:
+        """Largest ratio of a standard deviation to its target; far above 1 for a solver that is unstable."""
+        return float((self.std / self.target).nan_to_num(math.inf).max())
+
+
+class Certificate(NamedTuple):
+    """What `certify` finds: the order that the solver claims and has, and its laws for budgets of network calls."""
+
+    claimed: int
+    order: float
+    budgets: tuple[int, ...]
+    laws: tuple[OutputLaw, ...]
+
+
+def natural_spectrum(components: int = 64) -> Float[Tensor, "d"]:
+    """Variances that fall as 1 / k^2, as those of natural images and sounds do, with mean 1."""
+    v = torch.arange(1, components + 1, dtype=torch.float64) ** -2
+    return v / v.mean()
+
+
+def certify(
+    solver: Solver,
+    sde: GaussianSDE,
+    variances: Float[Tensor, "d"] | None = None,
+    *,
+    budgets: Iterable[int] = (5, 8, 10, 15, 20, 35, 50, 100),
+    grid: Grid = grids.uniform_log_snr,
+) -> Certificate:
+    """The order of a solver, and the exact law of its samples for budgets of network calls.
+
+    Args:
+        solver: any whose step is linear in the state and the noise.
+        sde: the process.
+        variances: of the data's independent components, `natural_spectrum()` by default.
+        budgets: network calls for a sample, with the denoise step; those too small for a single step are left out.
+        grid: from the process and the number of steps to times that end with 0.
+    """
+    v = natural_spectrum() if variances is None else variances
+    found = {budget: steps for budget in budgets if (steps := steps_within(solver, sde, budget, grid))}
+    laws = tuple(output_law(solver, grid(sde, steps), sde, v) for steps in found.values())
+    return Certificate(solver.convergence_order, measured_order(solver, sde), tuple(found), laws)
+
+
+def steps_within(solver: Solver, sde: GaussianSDE, budget: int, grid: Grid = grids.uniform_log_snr) -> int:
+    """The largest number of steps of a grid whose network calls are within a budget, 0 if there is none."""
+    return next((n for n in range(budget, 1, -1) if network_calls(sde, grid(sde, n), solver) <= budget), 0)
+
+
+def measured_order(
+    solver: Solver | Callable[[int], Solver],
+    sde: GaussianSDE,
+    *,
+    steps: int = 24,
+    grid: Grid | None = None,
+    variances: Float[Tensor, "d"] | None = None,
+) -> float:
+    """log2 of the error with `steps` steps over the error with twice as many, from the true law at the first time.
+
+    Args:
+        solver: a solver, or a function from the number of steps to one.
+        sde: the process.
+        steps: of the coarser grid.
+        grid: of times that do not end with 0, so that the denoise step is not measured; `uneven_grid` by default.
+        variances: of the data's components, by default several.
+    """
+    v = torch.tensor([0.05, 0.3, 1.0, 3.0]) if variances is None else variances
+    grid = grid or uneven_grid
+    coarse, fine = (
+        output_law(solver if isinstance(solver, Solver) else solver(n), grid(sde, n), sde, v).error
+        for n in (steps, 2 * steps)
+    )
+    return math.log2(coarse / fine) if min(coarse, fine) > 1e-13 else math.inf
+
+
+def uneven_grid(sde: GaussianSDE, steps: int) -> list[float]:
+    """Times where the solution bends, log-SNRs up to 2.3 in modulus, with gaps that grow and shrink smoothly."""
+    low, high = max(-2.3, float(sde.log_snr(torch.tensor(sde.T, dtype=torch.float64)))), 2.3
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return sde.time(low + (high - low) * (u + 0.15 * (math.pi * u).sin() / math.pi)).tolist()
 
 
 def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, variances: Float[Tensor, "d"]) -> OutputLaw:
@@ -49,24 +136,78 @@ def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, varianc
         ValueError: the solver's step is not linear, or mixes components.
     """
     v = variances.double()
-    model = GaussianMixture(sde, torch.ones(1), torch.zeros(1, len(v)), v[None])
+    model = gaussian(sde, torch.zeros(len(v)), v)
     first, last = sde.knots([times[0], times[-1]])
     start, target = ((k.alpha**2 * v + k.sigma**2).sqrt() for k in (first, last))
 
-    names: dict[_Name, int] = {}
-    integrate(model, torch.zeros(1, len(v), dtype=torch.float64), times, solver, noise=_Source(names, _silence))
-    x = torch.zeros(1 + len(names), len(v), dtype=torch.float64)
-    x[0] = start
-    coefficients = integrate(model, x, times, solver, noise=_Source(names, _unit_vector))
-
-    z = Noise.per_sample([0]).normal(x[None])[0]
+    coefficients, names = _coefficients(model, start, times, solver)
+    z = Noise.per_sample([0]).normal(coefficients[None])[0]
     actual = integrate(model, z[:1] * start, times, solver, noise=_Source(names, lambda k, _: z[1 + k : 2 + k]))
     predicted = (z * coefficients).sum(0, keepdim=True)
-    if not torch.allclose(actual, predicted, rtol=1e-8, atol=1e-10 * float(coefficients.abs().max())):
+    rounding = 1e-10 * float(coefficients.abs().max()) + 1e-12 * float(start.max())
+    if not torch.allclose(actual, predicted, rtol=1e-8, atol=rounding):
         raise ValueError(
             f"{solver} cannot be certified: its step is not a linear function of each component and its noise"
         )
     return OutputLaw(coefficients.norm(dim=0), target)
+
+
+def optimised_grid(
+    solver: Solver, steps: int, sde: GaussianSDE, variances: Float[Tensor, "d"], *, iterations: int = 60
+) -> list[float]:
+    """The times for which the solver's samples of Gaussian data have the least Wasserstein-2 error.
+
+    The logarithm of the gaps of the log-SNR is a broken line with up to 8 corners, whose heights are found by L-BFGS
+    from the best of the usual grids; the result is never worse than these.
+
+    Args:
+        solver: any whose step is linear.
+        steps: of the grid, at least 2; the last is the denoise step.
+        sde: the process.
+        variances: of the data's independent components: their spectrum.
+        iterations: of L-BFGS.
+    """
+    if steps < 2:
+        raise ValueError(f"a grid needs at least 2 steps to be optimised; got {steps}")
+    v, corners = variances.double(), min(steps - 1, 8)
+    model, size = gaussian(sde, torch.zeros(len(v)), v), float(v.sum())
+    ends = torch.tensor([sde.T, sde.t_min], dtype=torch.float64)
+    low, high = sde.log_snr(ends).tolist()
+    start = (sde.alpha(ends[0]) ** 2 * v + sde.sigma(ends[0]) ** 2).sqrt()
+    at, places = np.linspace(0, 1, corners), np.linspace(0, 1, steps - 1)
+
+    def times(heights: Any) -> list[float]:
+        gaps = np.exp(np.clip(np.interp(places, at, heights), -20, 20))
+        log_snr = low + np.cumsum(gaps) * min(1.0, (high - low) / gaps.sum())
+        return [sde.T, *sde.time(torch.from_numpy(log_snr)).clamp(sde.t_min, sde.T).tolist(), 0.0]
+
+    def log_error(candidate: list[float]) -> float:
+        try:
+            std = _coefficients(model, start, candidate, solver)[0].norm(dim=0)
+        except ValueError:  # a grid that the solver refuses
+            return 50.0
+        return 0.5 * math.log(float(((std - v.sqrt()) ** 2).sum()) / size + 1e-30)
+
+    known = [make(sde, steps) for make in (grids.uniform_log_snr, grids.karras, grids.uniform, grids.quadratic)]
+    best = min(known, key=log_error)
+    gaps = sde.log_snr(torch.tensor(best[:-1], dtype=torch.float64)).diff().log().numpy()
+    first = np.interp(at, places, gaps)
+
+    def objective(heights: Any) -> float:
+        return log_error(times(heights))
+
+    found: Any = minimize(objective, first, method="L-BFGS-B", options={"maxiter": iterations})
+    return min([*known, times(first), times(found.x)], key=log_error)
+
+
+def _coefficients(
+    model: GaussianMixture, start: Tensor, times: Sequence[float], solver: Solver
+) -> tuple[Tensor, dict[_Name, int]]:
+    """What the unit vectors of the start (the first row) and of every draw of noise become, and the draws' numbers."""
+    names: dict[_Name, int] = {}
+    integrate(model, torch.zeros_like(start)[None], times, solver, noise=_Source(names, _silence))
+    x = torch.cat((start[None], start.new_zeros(len(names), len(start))))
+    return integrate(model, x, times, solver, noise=_Source(names, _unit_vector)), names
 
 
 _Name = tuple[int, tuple[int, ...], int]

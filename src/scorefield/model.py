@@ -20,8 +20,9 @@ from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, transforms
+from scorefield.grids import uniform_log_snr
 from scorefield.likelihood import Divergence, LogProb
-from scorefield.sampling import default, sample
+from scorefield.sampling import adaptive, default, sample
 from scorefield.score import Denoiser, evaluating, placement
 from scorefield.solvers import Solver
 
@@ -81,6 +82,7 @@ class ScoreModel:
         label: int | Tensor | None = None,
         solver: Solver | None = None,
         times: Sequence[float] | None = None,
+        tolerance: float | None = None,
         batch_size: int | None = None,
         progress: bool = False,
         **cond: Tensor | None,
@@ -92,7 +94,8 @@ class ScoreModel:
             steps: network calls for each sample with the default solver and grid.
             label: one class for all, or one for each sample; any class by default, unless the model needs one.
             solver: instead of the default one.
-            times: instead of the default grid of `steps` steps.
+            times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another.
+            tolerance: error of an adaptive solver of the probability-flow ODE, in the place of steps, solver and times.
             batch_size: samples in one network call; all by default.
             progress: show a progress bar.
             cond: further conditions, one row for each sample, such as `cond` of the networks here.
@@ -103,12 +106,21 @@ class ScoreModel:
         if steps < 1:
             raise ValueError(f"steps must be at least 1; got {steps}")
         keys = as_seeds(seeds)
-        usual, grid = default(self.denoiser.sde, steps)
+        sde = self.denoiser.sde
+        if tolerance is not None:
+            if solver is not None or times is not None:
+                raise ValueError("tolerance chooses an adaptive solver and its times: leave these two out")
+            solver, times = adaptive(sde, tolerance)
+        elif solver is None:
+            solver, usual = default(sde, steps)
+            times = usual if times is None else times
+        elif times is None:
+            times = uniform_log_snr(sde, steps)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,
-            grid if times is None else times,
-            solver or usual,
+            times,
+            solver,
             seeds=keys,
             batch_size=batch_size,
             progress=progress,

@@ -16,7 +16,16 @@ from scorefield import grids
 from scorefield._noise import Noise, NoiseSource, as_seeds
 from scorefield.score import Denoiser, Score, evaluating, placement
 from scorefield.sde import SDE, GaussianSDE, Knot, Prior
-from scorefield.solvers import DDIM, EulerMaruyama, ExponentialAdams, Solver, Step, UniPC
+from scorefield.solvers import (
+    DDIM,
+    BogackiShampine,
+    DormandPrince,
+    EulerMaruyama,
+    ExponentialAdams,
+    Solver,
+    Step,
+    UniPC,
+)
 from scorefield.solvers.solver import advance
 
 Callback = Callable[[int, Knot, Step], None]
@@ -192,6 +201,20 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
     time = float(sde.time(torch.tensor(-2 * math.log(end), dtype=torch.float64)))
     solver = ExponentialAdams(2 if nfe < 8 else 4, corrector=False)
     return solver, grids.uniform_log_snr(sde, nfe, max(time, sde.t_end))
+
+
+def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:
+    """A solver and its grid for samples of the probability-flow ODE that err by about `tolerance`, for unit data.
+
+    The denoise step errs by the square of sigma / alpha, which sets where it begins.
+
+    Args:
+        sde: the process.
+        tolerance: in (0, 1).
+    """
+    solver = BogackiShampine(tolerance) if tolerance >= 1e-5 else DormandPrince(tolerance)
+    end = float(sde.time(torch.scalar_tensor(-2 * math.log(math.sqrt(tolerance) / 3), dtype=torch.float64)))
+    return solver, [sde.T, min(max(end, sde.t_min), sde.t_end), 0.0]
 
 
 def network_calls(sde: SDE, times: Sequence[float], solver: Solver) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from scorefield import __version__
+from scorefield.cli.certify import certify
 from scorefield.cli.demo import demo
 from scorefield.cli.encode import encode
 from scorefield.cli.info import info
@@ -19,7 +21,15 @@ from scorefield.cli.sample import sample
 from scorefield.cli.train import train
 from scorefield.train import distributed
 
-COMMANDS = {"demo": demo, "train": train, "sample": sample, "likelihood": likelihood, "encode": encode, "info": info}
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "sample": sample,
+    "likelihood": likelihood,
+    "encode": encode,
+    "info": info,
+    "certify": certify,
+}
 
 
 def parser() -> ArgumentParser:
@@ -29,7 +39,7 @@ def parser() -> ArgumentParser:
     for name, command in COMMANDS.items():
         sub = ArgumentParser(description=(command.__doc__ or "").partition("\n")[0])
         sub.add_argument("--config", action="config", help="YAML file with any of these options")
-        takes_run = "run" in command.__annotations__
+        takes_run = next(iter(inspect.signature(command).parameters)) == "run"
         if takes_run:
             sub.add_argument("run", type=Path, help="directory of a trained model")
         sub.add_function_arguments(command, as_group=False, as_positional=False, skip={"run"} if takes_run else set())
@@ -40,7 +50,10 @@ def parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
     top = parser()
-    options = top.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["certify"] and len(words) > 1 and not words[1].startswith("-"):
+        words.insert(1, "--solver")  # a positional argument could not have options of its own, as --solver.order
+    options = top.parse_args(words)
     try:
         with warnings.catch_warnings(), distributed.joined():
             warnings.showwarning = _say

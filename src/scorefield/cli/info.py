@@ -28,4 +28,5 @@ def info(run: Path, types: Sequence[type] = ()) -> None:
         if isinstance(value, dict) and name != "sde":
             print(f"{name:12} {', '.join(f'{k}={v}' if k != 'class' else str(v) for k, v in value.items())}")
     for name, value in model.about.items():
-        print(f"{name:12} {value}")
+        many = isinstance(value, list) and len(value) > 4  # pyright: ignore[reportUnknownArgumentType]
+        print(f"{name:12} {f'{value[0]:.4g} ... {value[-1]:.4g}' if many else value}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from scorefield._noise import as_seeds
+from scorefield.cli.certify import instability
+from scorefield.cli.grids import Grid, times_of_run
 from scorefield.cli.sources import (
     Precision,
     check_samples_target,
@@ -19,7 +22,9 @@ from scorefield.cli.sources import (
     save_samples,
 )
 from scorefield.data import load_arrays
+from scorefield.grids import uniform_log_snr
 from scorefield.model import ScoreModel
+from scorefield.sampling import default
 from scorefield.solvers import Solver
 from scorefield.train import distributed
 
@@ -31,6 +36,8 @@ def sample(
     label: int | str | None = None,
     cond: Path | None = None,
     solver: Solver | None = None,
+    grid: Grid | None = None,
+    tolerance: float | None = None,
     out: Path = Path("samples.png"),
     batch_size: int = 64,
     device: str = "auto",
@@ -45,7 +52,11 @@ def sample(
         steps: network calls for each sample with the default solver, steps of another one.
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
         cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
-        solver: a class of scorefield.solvers, or your own by its import path.
+        solver: a class of scorefield.solvers, or your own by its import path; by default one that suits the steps.
+        grid: times of the steps: log_snr (with --solver the default), karras, uniform, quadratic, or optimised for the
+            solver, the steps and the data's spectrum, which takes some seconds the first time and is kept in the run.
+        tolerance: error of samples of the probability-flow ODE for data of unit size, such as 1e-3, instead of steps
+            and solver: an adaptive one takes as many network calls as each sample needs.
         out: a picture of all (.png), an array (.npz), or a folder for a file each.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
@@ -62,11 +73,23 @@ def sample(
         rows = None if cond is None else _conditions(cond)
         if rows is not None and len(rows) != len(keys):
             raise ValueError(f"--cond {cond}: wanted one row for each of {len(keys)} samples; got {len(rows)}")
+        times = None
+        if tolerance is not None and (solver or grid):
+            raise ValueError("--tolerance chooses an adaptive solver and its times: leave --solver and --grid out")
+        if grid is not None:
+            chosen = solver or default(model.denoiser.sde, steps)[0]
+            times = times_of_run(run, model, chosen, steps, grid)
+        if solver is not None:
+            used = uniform_log_snr(model.denoiser.sde, steps) if times is None else times
+            if problem := instability(solver, used, model.denoiser.sde):
+                warnings.warn(problem, stacklevel=1)
         x = model.sample(
             seeds=distributed.mine(keys),
             steps=steps,
             label=parse_label(model, label),
             solver=solver,
+            times=times,
+            tolerance=tolerance,
             batch_size=batch_size,
             progress=distributed.rank() == 0,
             cond=None if rows is None else distributed.mine(rows),

@@ -26,7 +26,7 @@ from scorefield.cli.sources import (
     save_figure,
     save_samples,
 )
-from scorefield.data import Affine, ArrayDataset, Subset, Transform, split, transformed_std
+from scorefield.data import Affine, ArrayDataset, Subset, Transform, split, transformed_spectrum, transformed_std
 from scorefield.model import ScoreModel
 from scorefield.nn import MLP, Network, UNet, seeded
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective
@@ -168,7 +168,13 @@ def train(
             transform=transform,
             class_names=source.class_names,
             needs_label=kept.classes > 0 and label_dropout == 0,
-            about={"data": data, "steps": steps, "batch_size": batch_size, "seed": seed},
+            about={
+                "data": data,
+                "steps": steps,
+                "batch_size": batch_size,
+                "seed": seed,
+                "spectrum": transformed_spectrum(kept, transform),
+            },
         )
         if newest:
             state.load(newest / STATE, run.fingerprint)

@@ -150,3 +150,23 @@ def transformed_std(data: Dataset, transform: Transform) -> float:
         return float(transform.forward(x).double().std())
     low, high = (transform.forward(x, torch.full(x.shape, u, device=x.device)).double() for u in (0.0, 1.0))
     return math.sqrt(float((0.5 * (low + high)).var() + ((high - low) ** 2).mean() / 12))  # noise of dequantisation
+
+
+def transformed_spectrum(data: Dataset, transform: Transform, groups: int = 64, samples: int = 1000) -> list[float]:
+    """Variances of the principal components of the transformed data, falling; the mean of each of `groups` if more.
+
+    Args:
+        data: the data set, of which up to `samples` samples are looked at.
+        transform: to the model's space.
+        groups: most numbers to return.
+        samples: most samples to look at; of more components than samples the last count as 0.
+    """
+    x = spread_rows(data, samples * math.prod(data.event_shape))
+    middle = None if transform.levels is None else torch.full(x.shape, 0.5, device=x.device)
+    z = transform.forward(x, middle).double().flatten(1).cpu()
+    z = z - z.mean(0)
+    n, d = z.shape
+    gram = z @ z.mT if n < d else z.mT @ z
+    values = torch.linalg.eigvalsh(gram / max(1, n - 1)).clamp_min(0).flip(0)
+    values = torch.cat((values, values.new_zeros(d - len(values))))
+    return [float(part.mean()) for part in values.tensor_split(min(d, groups))]

@@ -1,5 +1,6 @@
 """Pictures of samples, losses, score fields and trajectories: arrays in, a Pillow image or a matplotlib figure out."""
 
+from scorefield.plot.curves import error_curves as error_curves
 from scorefield.plot.curves import loss_curve as loss_curve
 from scorefield.plot.fields import plane as plane
 from scorefield.plot.fields import scatter as scatter

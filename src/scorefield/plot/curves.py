@@ -1,8 +1,8 @@
-"""Losses over training."""
+"""Losses over training, errors over network calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,5 +33,27 @@ def loss_curve(
         at, value = zip(*validation, strict=True)
         axes.plot(at, value, color="C3", marker="o", markersize=3, label="held out, averaged weights")
     axes.set(xlabel="step", ylabel="loss")
+    axes.legend(frameon=False)
+    return figure
+
+
+def error_curves(
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], ylabel: str = "relative W2 error"
+) -> Figure:
+    """Errors over network calls on logarithmic axes, a line for each method.
+
+    Args:
+        curves: by name, numbers of calls and the errors there.
+        ylabel: what the errors are.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, (calls, errors) in curves.items():
+        axes.loglog(calls, errors, marker="o", markersize=3, label=name)
+    ticks = sorted({n for calls, _ in curves.values() for n in calls})
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="network calls", ylabel=ylabel)
+    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure

@@ -39,7 +39,7 @@ class PredictorCorrector(Solver):
 
     @property
     def convergence_order(self) -> int:
-        """The predictor's, if the corrector's own bias is small at the last noise levels."""
+        """The predictor's, if that is a one-step method and the corrector's bias is small at the last noise levels."""
         return self.predictor.convergence_order
 
     def step(

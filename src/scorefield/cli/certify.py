@@ -1,0 +1,75 @@
+"""`scorefield certify`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from scorefield import certify as certification
+from scorefield import plot
+from scorefield.cli.grids import Grid
+from scorefield.cli.sources import check_target, directory, save_figure
+from scorefield.model import ScoreModel
+from scorefield.processes import VP
+from scorefield.sde import GaussianSDE
+from scorefield.solvers import Solver
+
+
+def certify(
+    solver: Solver,
+    sde: GaussianSDE | None = None,
+    run: Path | None = None,
+    grid: Grid = Grid.log_snr,
+    budgets: Sequence[int] = (5, 8, 10, 15, 20, 35, 50, 100),
+    out: Path | None = None,
+) -> None:
+    """Computes the exact law of a solver's samples of Gaussian data: its order, and its error for numbers of calls.
+
+    Args:
+        solver: a class of scorefield.solvers, or your own by its import path; adaptive ones cannot be certified.
+        sde: the process, VP by default.
+        run: directory of a trained model, whose process and data's spectrum are taken; by default variances as 1/k^2.
+        grid: log_snr, karras, uniform, quadratic, or optimised for each budget.
+        budgets: network calls for a sample.
+        out: a plot of the errors (.png).
+    """
+    if out is not None:
+        check_target(out, ".png")
+    if run is not None and sde is not None:
+        raise ValueError("--run brings its process: leave --sde out")
+    process, spectrum = sde or VP(), certification.natural_spectrum()
+    if run is not None:
+        model = ScoreModel.load(run)
+        process, spectrum = model.denoiser.sde, grid.spectrum(model)
+    found = certification.certify(
+        solver, process, spectrum, budgets=budgets, grid=lambda _, n: grid.times(solver, n, process, spectrum)
+    )
+    print(f"{solver} on {process}")
+    print(f"order of convergence {found.order:.2f}, claimed {found.claimed}")
+    print("calls  relative W2 error  largest std / target")
+    for budget, law in zip(found.budgets, found.laws, strict=True):
+        warning = "  unstable" if law.spread > certification.UNSTABLE else ""
+        print(f"{budget:5}  {law.error:17.3g}  {law.spread:20.3g}{warning}")
+    if out is not None:
+        with directory(out.parent):
+            name = type(solver).__name__
+            save_figure(plot.error_curves({name: (found.budgets, [law.error for law in found.laws])}), out)
+
+
+def instability(solver: Solver, times: list[float], sde: GaussianSDE) -> str | None:
+    """What to tell a user whose solver needs shorter steps, on evidence of its exact law on Gaussian data."""
+    if len(times) > 500:
+        return None
+    try:
+        law = certification.output_law(solver, times, sde, torch.tensor([0.05, 1.0, 4.0]))
+    except ValueError:  # adaptive, or accepts and refuses
+        return None
+    if law.spread <= certification.UNSTABLE:
+        return None
+    return (
+        f"{type(solver).__name__} is unstable with {len(times) - 1} steps of this grid: its samples of Gaussian data "
+        f"are {law.spread:.3g} times too wide; take more steps, or a method that is stable for any, such as "
+        "DPMSolverPP"
+    )
