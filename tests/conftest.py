@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -19,3 +20,11 @@ def untouched_generator() -> Iterator[None]:
     before = torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), before), "the test drew from torch's global generator"
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """For tests of many small steps, nine tenths of whose time the checks of shapes would take."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import jaxtyping
 import pytest
 from gate import PROCESSES, failures, methods
 
 import scorefield
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 SOURCE = Path(scorefield.__file__).parent / "solvers"
 
 # file, what stands there, what a slip makes of it, a method that uses it
@@ -98,7 +98,6 @@ class planted:
         self.name, self.old, self.new = f"scorefield.solvers.{file}", old, new
 
     def __enter__(self) -> None:
-        jaxtyping.config.update("jaxtyping_disable", True)
         original = importlib.import_module(self.name)
         path = SOURCE / f"{self.name.rpartition('.')[2]}.py"
         source = path.read_text()
@@ -122,7 +121,6 @@ class planted:
         for module, key, value in self.undo:
             setattr(module, key, value)
         self.forget()
-        jaxtyping.config.update("jaxtyping_disable", False)
 
     def forget(self) -> None:
         """Weights computed by the other version."""

@@ -65,6 +65,10 @@ class NoiseSource(Protocol):
         """Standard normals of the shape, dtype and device of `like`; `draw` names this use within the step."""
         ...
 
+    def uniform(self, like: Float[Tensor, "b *event"], draw: int = 0) -> Float[Tensor, "b *event"]:
+        """Uniform numbers in (0, 1) of the same."""
+        ...
+
 
 class Noise:
     """Counter-based random numbers for one batch.

@@ -188,7 +188,9 @@ def optimised_grid(
             return 50.0
         return 0.5 * math.log(float(((std - v.sqrt()) ** 2).sum()) / size + 1e-30)
 
-    known = [make(sde, steps) for make in (grids.uniform_log_snr, grids.karras, grids.uniform, grids.quadratic)]
+    lasts = sde.time(-2 * torch.tensor([0.03, 0.1, 0.3], dtype=torch.float64).log()).clamp(sde.t_min, 0.9 * sde.T)
+    makes = (grids.uniform_log_snr, grids.karras, grids.uniform, grids.quadratic)
+    known = [make(sde, steps, end) for make in makes for end in (sde.t_end, *lasts.tolist())]
     best = min(known, key=log_error)
     gaps = sde.log_snr(torch.tensor(best[:-1], dtype=torch.float64)).diff().log().numpy()
     first = np.interp(at, places, gaps)
@@ -230,6 +232,9 @@ class _Source(NoiseSource):
 
     def select(self, rows: Tensor) -> _Source:
         raise ValueError("a solver that treats samples differently, as adaptive ones do, cannot be certified")
+
+    def uniform(self, like: Tensor, draw: int = 0) -> Tensor:
+        raise ValueError("a solver that accepts and refuses at random cannot be certified")
 
     def normal(self, like: Tensor, draw: int = 0) -> Tensor:
         return self.value(self.numbers.setdefault((self.step, self.path, draw), len(self.numbers)), like)

@@ -163,7 +163,7 @@ def transformed_spectrum(data: Dataset, transform: Transform, groups: int = 64, 
     """
     x = spread_rows(data, samples * math.prod(data.event_shape))
     middle = None if transform.levels is None else torch.full(x.shape, 0.5, device=x.device)
-    z = transform.forward(x, middle).double().flatten(1).cpu()
+    z = transform.forward(x, middle).double().reshape(len(x), -1).cpu()
     z = z - z.mean(0)
     n, d = z.shape
     gram = z @ z.mT if n < d else z.mT @ z

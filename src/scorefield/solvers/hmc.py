@@ -67,8 +67,8 @@ class HMC(Corrector):
         if isinstance(model, LogDensity):
             climbed = model.log_density(y, t).double() - model.log_density(x, t).double()
         log_ratio = climbed + 0.5 * event_sum((start**2 - p**2).double())
-        u = noise.normal(x.new_empty(len(x), dtype=torch.float64), draw=1)
-        accepted = torch.special.log_ndtr(u) < log_ratio  # false for NaN: a path that diverged is refused
+        u = noise.uniform(x.new_empty(len(x), dtype=torch.float64), draw=1)
+        accepted = u.log() < log_ratio  # false for NaN: a path that diverged is refused
         mask = expand(accepted, x)
         y = torch.where(mask, y, x)
         return Step(y, _Past(y, next.t, torch.where(mask, score, first)), info={"accepted": accepted})
