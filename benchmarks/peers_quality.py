@@ -22,6 +22,9 @@ Sampler = Callable[[Tensor], Tensor]
 Family = Callable[[sf.GaussianSDE, Network, int], Iterator[tuple[str, Sampler]]]
 
 
+_missing: set[str] = set()
+
+
 def deterministic(sde: sf.GaussianSDE, network: Network, nfe: int) -> Iterator[tuple[str, Sampler]]:
     """Solvers of the probability-flow ODE."""
     return _installed((_azula, _diffusers, _k_diffusion), sde, network, nfe)
@@ -39,7 +42,9 @@ def _installed(
         try:
             yield from family(sde, network, nfe)
         except ImportError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            if str(error) not in _missing:
+                print(f"left out: {error}", file=sys.stderr)
+            _missing.add(str(error))
 
 
 def _ratios(sde: sf.GaussianSDE, times: list[float]) -> Tensor:

@@ -126,7 +126,7 @@ def endpoints(name: str, sde: sf.GaussianSDE, dimensions: int) -> Iterator[float
         solver, times = sf.default(sde, nfe)
         ours = error(nfe, lambda x, s=solver, t=times: integrate(model, x * alpha, t, s, noise=noise))
         found = [(error(nfe, sampler), peer) for peer, sampler in peers_quality.deterministic(sde, network, nfe)]
-        best, peer = min(((e, p) for e, p in found if math.isfinite(e)), default=(math.inf, "none is installed"))
+        best, peer = min(((e, p) for e, p in found if math.isfinite(e)), default=(math.nan, "none is installed"))
         print(f"{name} D={dimensions:<3}{nfe:4} calls   ours {ours:.6f}   best peer {best:.6f} ({peer})", end="   ")
         print(f"ratio {ours / best:.2f}", flush=True)
         yield ours / best
