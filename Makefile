@@ -23,6 +23,7 @@ docs: .venv/ready
 
 benchmarks: .venv-peers/ready
 	.venv-peers/bin/python benchmarks/overhead.py
+	.venv-peers/bin/python benchmarks/quality_vs_nfe.py
 	.venv-peers/bin/python benchmarks/train_step.py
 
 .venv/ready: pyproject.toml constraints.txt

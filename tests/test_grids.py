@@ -14,6 +14,7 @@ GRIDS = {
     "uniform": (grids.uniform, lambda knot: knot.t),
     "quadratic": (grids.quadratic, lambda knot: math.sqrt(knot.t)),
     "uniform_log_snr": (grids.uniform_log_snr, lambda knot: knot.log_snr),
+    "uniform_information": (grids.uniform_information, lambda knot: math.log1p(1600 * math.exp(knot.log_snr))),
     "karras": (grids.karras, lambda knot: (knot.sigma / knot.alpha) ** (1 / 7)),
     "karras, rho 3": (lambda *args: grids.karras(*args, rho=3.0), lambda knot: (knot.sigma / knot.alpha) ** (1 / 3)),
 }

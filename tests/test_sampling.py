@@ -6,9 +6,24 @@ import dataclasses
 
 import pytest
 import torch
+from processes import PROCESSES, name
 from torch import Tensor
 
-from scorefield import VE, VP, EDMPrecond, ItoSDE, Noise, NormalPrior, Preconditioned, default, gaussian, grids, sample
+from scorefield import (
+    VE,
+    VP,
+    EDMPrecond,
+    GaussianSDE,
+    ItoSDE,
+    Noise,
+    NormalPrior,
+    Preconditioned,
+    default,
+    gaussian,
+    grids,
+    sample,
+)
+from scorefield.certify import output_law
 from scorefield.nn import MLP, UNet, seeded
 from scorefield.sampling import integrate, network_calls
 from scorefield.score import Denoiser
@@ -135,10 +150,27 @@ def test_a_plain_score_of_any_process_can_be_sampled() -> None:
     assert len(grid) == 11
 
 
-@pytest.mark.parametrize("nfe", [1, 2, 5, 20, 50])
+@pytest.mark.parametrize("nfe", [1, 2, 3, 4, 5, 20, 50])
 def test_the_default_keeps_to_its_budget(nfe: int) -> None:
     solver, times = default(VP(), nfe)
     assert network_calls(VP(), times, solver) == nfe
+
+
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+def test_the_default_keeps_the_variance_in_bounds_for_any_budget(sde: GaussianSDE) -> None:
+    variances = torch.tensor([1e-4, 0.01, 0.05, 0.3, 1.0, 3.0, 25.0])
+    for nfe in (*range(2, 17), 20, 35):
+        law = output_law(*default(sde, nfe), sde, variances)
+        assert bool((law.std <= 3 * law.target).all()), nfe
+        if nfe >= 8:
+            assert bool(((law.std - law.target).abs() <= 0.1 * law.target)[1:].all()), nfe
+
+
+def test_the_default_leaves_no_noise_on_constant_data() -> None:
+    # such as the background of images, for any budget; the grid ends at noise of up to 0.1
+    for nfe in (*range(4, 17), 20, 35, 100):
+        law = output_law(*default(VP(), nfe), VP(), torch.zeros(1))
+        assert float(law.std) < 0.02, nfe
 
 
 def test_bad_requests_are_refused() -> None:

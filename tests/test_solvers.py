@@ -124,26 +124,38 @@ def test_data_of_the_assumed_variance_are_sampled_exactly_by_any_steps(sde: Gaus
     low, v = float(sde.log_snr(torch.tensor(sde.T, dtype=torch.float64))), torch.tensor([0.64], dtype=torch.float64)
     times = [float(t) for t in sde.time(torch.tensor([low, 0.6 * low + 1.0, 4.0], dtype=torch.float64))]
     assert output_law(solver, times, sde, v).error < 1e-12
-    if eta == 0:
-        assert output_law(solver, [*times, 0.0], sde, v).error < 1e-12
 
 
+@pytest.mark.parametrize(("order", "expected"), [(1, 2), (2, 4), (3, 4)])
 @pytest.mark.parametrize("sigma_data", [0.5, math.inf])
-def test_the_last_step_onto_the_data_has_the_order_of_the_rest(sigma_data: float) -> None:
-    # against the exact ODE; the denoise step is of order 1
+def test_the_last_step_onto_the_data_errs_by_the_fourth_power_of_s(
+    order: int, expected: int, sigma_data: float
+) -> None:
+    # against the exact ODE; with no earlier value it is the denoise step, which errs by s^2
     sde, v = EDM(), VARIANCES.double()
     model = gaussian(sde, torch.zeros(4), v)
+    solver = ExponentialAdams(order, corrector=False, sigma_data=sigma_data)
 
-    def error(solver: Solver, end: float) -> float:
-        knots = sde.knots([4 * end, 3 * end, 2 * end, end, 0.0])
+    def error(end: float) -> float:
+        knots = sde.knots([4 * end, 2.5 * end, 1.5 * end, end, 0.0])
         exact = [(k.alpha**2 * v + k.sigma**2).sqrt()[None] for k in knots]
         state, y = None, exact[0]
         for x, (now, next) in zip(exact, pairwise(knots), strict=False):
             y, state, *_ = solver.step(model, x, now, next, state, noise=Noise.per_sample([0]))
         return float((y - exact[-1]).norm())
 
-    solver = ExponentialAdams(3, corrector=False, sigma_data=sigma_data)
-    assert math.log2(error(solver, 0.01) / error(solver, 0.005)) == pytest.approx(4, abs=0.3)
+    assert math.log2(error(0.01) / error(0.005)) == pytest.approx(expected, abs=0.1)
+
+
+def test_the_last_step_takes_a_value_far_enough_not_to_multiply_errors() -> None:
+    # by many short steps: a line through D at s and 1.01 s would multiply a wrong D by 50, through 2 s by 1/3
+    sde = EDM()
+    knots = sde.knots([*(0.1 * 1.01**k for k in (70, 35, 1, 0)), 0.0])
+    solver, state = ExponentialAdams(4, corrector=False), None
+    for k, (now, next) in enumerate(pairwise(knots)):
+        wrong = _Constant(sde, 1e-3 * (k == 3))
+        y, state, *_ = solver.step(wrong, torch.zeros(1, 1), now, next, state, noise=Noise.per_sample([0]))
+    assert float(y) == pytest.approx(1e-3 * (1 + 1 / (1.01**140 - 1)), rel=1e-6)
 
 
 def test_eta_counts_only_in_its_interval() -> None:

@@ -189,7 +189,7 @@ def optimised_grid(
         return 0.5 * math.log(float(((std - v.sqrt()) ** 2).sum()) / size + 1e-30)
 
     lasts = sde.time(-2 * torch.tensor([0.03, 0.1, 0.3], dtype=torch.float64).log()).clamp(sde.t_min, 0.9 * sde.T)
-    makes = (grids.uniform_log_snr, grids.karras, grids.uniform, grids.quadratic)
+    makes = (grids.uniform_log_snr, grids.uniform_information, grids.karras, grids.uniform, grids.quadratic)
     known = [make(sde, steps, end) for make in makes for end in (sde.t_end, *lasts.tolist())]
     best = min(known, key=log_error)
     gaps = sde.log_snr(torch.tensor(best[:-1], dtype=torch.float64)).diff().log().numpy()

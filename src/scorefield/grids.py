@@ -6,10 +6,12 @@ The last gap, from `end` to 0, is the denoise step (see `Knot`), so that a solve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scorefield.processes import VE, VP
 from scorefield.sde import SDE, GaussianSDE
@@ -28,6 +30,29 @@ def quadratic(sde: SDE, steps: int, end: float | None = None) -> list[float]:
 def uniform_log_snr(sde: GaussianSDE, steps: int, end: float | None = None) -> list[float]:
     """Equal steps of the log-SNR  (Lu et al. 2022)."""
     return _grid(sde, steps, end, sde.log_snr, sde.time)
+
+
+def uniform_information(sde: GaussianSDE, steps: int, end: float | None = None, data_std: float = 40.0) -> list[float]:
+    """Equal steps of log(1 + (data_std alpha / sigma)^2), twice what x_t tells about a normal x_0 of that std, in nats.
+
+    Equal steps of the log-SNR where the noise is below `data_std`, and ever longer ones above, where D hardly changes.
+
+    Args:
+        sde: the process.
+        steps: at least 1.
+        end: the last time before 0.
+        data_std: > 0; tens of times the standard deviation of the data, whose large structures reach far above it.
+    """
+    if not data_std > 0:
+        raise ValueError(f"data_std must be positive; got {data_std}")
+    shift = 2 * math.log(data_std)
+    return _grid(
+        sde,
+        steps,
+        end,
+        lambda t: functional.softplus(sde.log_snr(t) + shift),
+        lambda u: sde.time(u + (-torch.expm1(-u)).log() - shift),
+    )
 
 
 def karras(sde: GaussianSDE, steps: int, end: float | None = None, rho: float = 7.0) -> list[float]:

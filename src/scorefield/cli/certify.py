@@ -31,7 +31,7 @@ def certify(
         solver: a class of scorefield.solvers, or your own by its import path; adaptive ones cannot be certified.
         sde: the process, VP by default.
         run: directory of a trained model, whose process and data's spectrum are taken; by default variances as 1/k^2.
-        grid: log_snr, karras, uniform, quadratic, or optimised for each budget.
+        grid: log_snr, information, karras, uniform, quadratic, or optimised for each budget.
         budgets: network calls for a sample.
         out: a plot of the errors (.png).
     """

@@ -24,6 +24,7 @@ class Grid(Enum):
     """How the times of the steps are chosen."""
 
     log_snr = "log_snr"
+    information = "information"
     karras = "karras"
     uniform = "uniform"
     quadratic = "quadratic"
@@ -35,6 +36,7 @@ class Grid(Enum):
             return optimised_grid(solver, steps, sde, spectrum)
         make = {
             Grid.log_snr: grids.uniform_log_snr,
+            Grid.information: grids.uniform_information,
             Grid.karras: grids.karras,
             Grid.uniform: grids.uniform,
             Grid.quadratic: grids.quadratic,

@@ -53,8 +53,8 @@ def sample(
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
         cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
         solver: a class of scorefield.solvers, or your own by its import path; by default one that suits the steps.
-        grid: times of the steps: log_snr (with --solver the default), karras, uniform, quadratic, or optimised for the
-            solver, the steps and the data's spectrum, which takes some seconds the first time and is kept in the run.
+        grid: times of the steps: log_snr (with --solver the default), information, karras, uniform, quadratic, or
+            optimised for solver, steps and the data's spectrum, which takes some seconds once and is kept in the run.
         tolerance: error of samples of the probability-flow ODE for data of unit size, such as 1e-3, instead of steps
             and solver: an adaptive one takes as many network calls as each sample needs.
         out: a picture of all (.png), an array (.npz), or a folder for a file each.
