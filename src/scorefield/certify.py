@@ -22,7 +22,7 @@ from torch import Tensor
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource
 from scorefield.analytic import GaussianMixture, gaussian
-from scorefield.sampling import integrate, network_calls
+from scorefield.sampling import chain, integrate, network_calls
 from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
 
@@ -150,6 +150,25 @@ def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, varianc
             f"{solver} cannot be certified: its step is not a linear function of each component and its noise"
         )
     return OutputLaw(coefficients.norm(dim=0), target)
+
+
+def chain_law(corrector: Solver, steps: int, sde: GaussianSDE, t: float, variances: Float[Tensor, "d"]) -> OutputLaw:
+    """The law after `steps` steps of a corrector at time t that start with the true law there.
+
+    Args:
+        corrector: a method at a fixed time whose step is linear, such as `Langevin` or `BAOAB`.
+        steps: at least 1.
+        sde: the process.
+        t: the time.
+        variances: of the data's independent components.
+    """
+    v = variances.double()
+    model, (knot,) = gaussian(sde, torch.zeros(len(v)), v), sde.knots([t])
+    std = (knot.alpha**2 * v + knot.sigma**2).sqrt()
+    names: dict[_Name, int] = {}
+    chain(model, torch.zeros_like(std)[None], t, corrector, steps, noise=_Source(names, _silence))
+    x = torch.cat((std[None], std.new_zeros(len(names), len(std))))
+    return OutputLaw(chain(model, x, t, corrector, steps, noise=_Source(names, _unit_vector)).norm(dim=0), std)
 
 
 def optimised_grid(

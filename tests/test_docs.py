@@ -1,0 +1,36 @@
+"""The documentation speaks of what there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from scorefield import solvers
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+
+
+def test_every_solver_has_its_line_on_the_page_of_solvers() -> None:
+    page = (ROOT / "docs" / "solvers.md").read_text(encoding="utf-8")
+    found = [value for _, value in inspect.getmembers(solvers, inspect.isclass) if issubclass(value, solvers.Solver)]
+    missing = [cls.__name__ for cls in found if not inspect.isabstract(cls) and f"| `{cls.__name__}` |" not in page]
+    assert missing == []
+
+
+def test_claimed_and_certified_orders_agree_on_the_page() -> None:
+    page = (ROOT / "docs" / "solvers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| `(\w+)` \|.*\| ([\d.]+) \| (\d) \|", page)
+    assert len(rows) > 15
+    # composites' orders hold for settings that shrink with the steps; noise within an interval costs less than all
+    wrong = {name: (order, claimed) for name, order, claimed in rows if abs(float(order) - int(claimed)) > 0.25}
+    assert set(wrong) <= {"SASolver", "PredictorCorrector"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
