@@ -214,7 +214,7 @@ def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:
         sde: the process.
         tolerance: in (0, 1).
     """
-    solver = BogackiShampine(tolerance) if tolerance >= 1e-5 else DormandPrince(tolerance)
+    solver = BogackiShampine(tolerance) if tolerance >= 1e-5 else DormandPrince(0.1 * tolerance)
     end = float(sde.time(torch.scalar_tensor(-2 * math.log(math.sqrt(tolerance) / 3), dtype=torch.float64)))
     return solver, [sde.T, min(max(end, sde.t_min), sde.t_end), 0.0]
 

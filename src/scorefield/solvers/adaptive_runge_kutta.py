@@ -40,7 +40,8 @@ class AdaptiveRungeKutta(Solver):
     `info["calls"]` tells how many each has made. Takes the whole way in one step of the grid: [T, end, 0].
 
     Args:
-        tolerance: relative and absolute, > 0; in float32 at least 1e-6. The error of the result is about as large.
+        tolerance: relative and absolute, in (0, 1); in float32 at least 1e-6. The error of the result is about as large
+            with `BogackiShampine`; the long steps of `DormandPrince` can underrate it tens of times on narrow data.
     """
 
     tolerance: float = 1e-3
@@ -93,18 +94,20 @@ class AdaptiveRungeKutta(Solver):
                 part = denoiser.select(rows, n)
             if not len(rows):
                 return Step(result, info={"calls": calls})
-            growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 10.0)
+            growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 2.0)
             step = step * growth.nan_to_num(0.2)
+            if float(step.abs().min()) < 1e-13:
+                break
         raise ValueError(
-            f"{type(self).__name__} cannot meet the tolerance {self.tolerance} within {LONGEST} steps: raise it, or "
-            "use float64; is the score finite everywhere?"
+            f"{type(self).__name__} cannot meet the tolerance {self.tolerance}: raise it, or use float64; is the score "
+            "finite everywhere?"
         )
 
 
 def angle_field(denoiser: Denoiser, theta: Float[Tensor, "b"], u: Float[Tensor, "b *event"]) -> Tensor:
     """du/dtheta at an angle for each sample."""
     sde = denoiser.sde
-    time = sde.time(-2 * theta.tan().log()).clamp(sde.t_min, sde.T)
+    time = sde.time(-2 * theta.tan().log()).clamp_max(sde.T)
     cos, sin, factor = (expand(v, u).to(u.dtype) for v in (theta.cos(), theta.sin(), sde.alpha(time) / theta.cos()))
     return (u * cos - denoiser(factor * u, time)) / sin
 

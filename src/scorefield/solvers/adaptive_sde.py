@@ -77,6 +77,8 @@ class AdaptiveSDE(Solver):
                 scaled = error / expand(q.sqrt(), y).to(y.dtype) / (0.1 * self.tolerance * (1 + u))
                 size = (event_sum(scaled.double() ** 2) / event_size(x)).sqrt().clamp_min(1e-8)
                 h = (h * (0.9 * size**-0.5).clamp(0.2, 1.5)).clamp_max(0.3)
+            if not bool(torch.isfinite(h).all()):
+                break
             h = torch.minimum(h, end - tau)
             zeroth, first = _integrals(tau, h, eta)
             q_b = 1 + (-2 * (tau + h)).exp()
@@ -94,8 +96,7 @@ class AdaptiveSDE(Solver):
             if not len(rows):
                 return Step(result, info={"calls": calls})
         raise ValueError(
-            f"AdaptiveSDE cannot meet the tolerance {self.tolerance} within {CHILDREN**2} steps: raise it; is the "
-            "score finite everywhere?"
+            f"AdaptiveSDE cannot meet the tolerance {self.tolerance}: raise it; is the score finite everywhere?"
         )
 
 

@@ -46,7 +46,7 @@ class EulerMaruyama(Solver):
         """One step."""
         h = next.t - now.t
         share = 0.5 * (1 - math.copysign(self.eta, h))
-        if isinstance(model, Denoiser):
+        if isinstance(model, Denoiser) and share:
             # s = (alpha D - x) / sigma^2, so that the drift is a x + share g^2 / sigma^2 (x - alpha D)
             pull, denoised = share * (now.g / now.sigma) ** 2, model(x, now.time)
             if now.alpha == 1 and now.a == 0:  # the same in one pass over the memory
@@ -58,7 +58,9 @@ class EulerMaruyama(Solver):
             return Step(y)
         t = now.time
         g, slope = diffusion_and_slope(model.sde, x, t)
-        y = x + h * (model.sde.drift(x, t) - share * (g**2 * model.score(x, t) + 2 * g * slope))
+        y = x + h * model.sde.drift(x, t)
+        if share:  # not for the forward process itself
+            y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
         return Step(y + math.sqrt(self.eta * abs(h)) * g * noise.normal(x) if self.eta else y)
 
 

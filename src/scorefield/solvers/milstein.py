@@ -47,7 +47,9 @@ class Milstein(Solver):
         t, h = now.time, next.t - now.t
         share = 0.5 * (1 - math.copysign(self.eta, h))
         g, slope = diffusion_and_slope(model.sde, x, t)
-        y = x + h * (model.sde.drift(x, t) - share * (g**2 * model.score(x, t) + 2 * g * slope))
+        y = x + h * model.sde.drift(x, t)
+        if share:  # not for the forward process itself
+            y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
         if not self.eta:
             return Step(y)
         dw = math.sqrt(abs(h)) * noise.normal(x)
