@@ -10,6 +10,7 @@ import matplotlib as mpl
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SLOW = {"two_moons"}  # trains, as the README's code does
 README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
@@ -25,7 +26,13 @@ def test_readme(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert float((names["exact"] - names["ode"]).abs().mean()) < 0.05  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+EXAMPLES = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
+    for path in sorted((ROOT / "examples").glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
 def test_example(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mpl.use("agg")

@@ -308,6 +308,12 @@ class UnitNoise:
     def child(self, part: int) -> "UnitNoise":
         raise AssertionError(part)
 
+    def select(self, rows: torch.Tensor) -> "UnitNoise":
+        raise AssertionError(rows)
+
+    def uniform(self, like: torch.Tensor, draw: int = 0) -> torch.Tensor:
+        raise AssertionError(draw)
+
     def normal(self, like: torch.Tensor, draw: int = 0) -> torch.Tensor:
         impulse = torch.zeros_like(like)
         impulse[self.step + 1] = 1

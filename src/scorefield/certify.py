@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from torch import Tensor
 
 from scorefield import grids
@@ -186,6 +185,8 @@ def optimised_grid(
         variances: of the data's independent components: their spectrum.
         iterations: of L-BFGS.
     """
+    from scipy.optimize import minimize  # heavy, and nothing else here needs it
+
     if steps < 2:
         raise ValueError(f"a grid needs at least 2 steps to be optimised; got {steps}")
     v, corners = variances.double(), min(steps - 1, 8)

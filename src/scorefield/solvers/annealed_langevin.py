@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
@@ -51,6 +50,8 @@ class AnnealedLangevin(Solver):
             ratio: of the levels, sigma_i / sigma_{i+1} > 1.
             steps: at each level, >= 1.
         """
+        from scipy.optimize import minimize_scalar  # heavy, and nothing else here needs it
+
         if not (1 < ratio < math.inf and steps >= 1):
             raise ValueError(f"wanted ratio > 1 and steps >= 1; got {ratio} and {steps}")
 

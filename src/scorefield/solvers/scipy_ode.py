@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.integrate import DOP853, OdeSolver, solve_ivp
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
@@ -27,12 +26,12 @@ class SciPyODE(Solver):
     Samples are solved one after another in float64, so that none depends on another: slow, for checks and small data.
 
     Args:
-        method: a class of `scipy.integrate`: RK45, DOP853, LSODA, Radau, ...
+        method: a class of `scipy.integrate`: RK45, LSODA, Radau, ...; DOP853 by default.
         rtol: relative tolerance.
         atol: absolute tolerance, for states of unit variance.
     """
 
-    method: type[OdeSolver] = DOP853
+    method: type | None = None
     rtol: float = 1e-4
     atol: float = 1e-4
 
@@ -45,7 +44,9 @@ class SciPyODE(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """All steps from one time to the other."""
-        denoiser, n = as_denoiser(model), len(x)
+        from scipy.integrate import DOP853, solve_ivp  # heavy, and nothing else here needs it
+
+        denoiser, n, method = as_denoiser(model), len(x), self.method or DOP853
         start, end = (math.atan2(knot.sigma, knot.alpha) for knot in (now, next))
         results: list[Tensor] = []
         calls: list[int] = []
@@ -58,10 +59,10 @@ class SciPyODE(Solver):
                 return angle_field(part, angle, state).double().cpu().numpy().ravel()
 
             first = (math.cos(start) / now.alpha) * x[row].detach().double().cpu().numpy().ravel()
-            options: Any = {"method": self.method, "rtol": self.rtol, "atol": self.atol}
+            options: Any = {"method": method, "rtol": self.rtol, "atol": self.atol}
             found: Any = solve_ivp(field, (start, end), first, **options)
             if not found.success:
-                raise ValueError(f"{self.method.__name__} failed: {found.message}")
+                raise ValueError(f"{method.__name__} failed: {found.message}")
             results.append(torch.from_numpy(found.y[:, -1]).reshape(x.shape[1:]).to(x))
             calls.append(int(found.nfev))
         return Step((next.alpha / math.cos(end)) * torch.stack(results), info={"calls": torch.tensor(calls)})
