@@ -94,6 +94,9 @@ def ours(x: Tensor, times: list[float]) -> dict[str, tuple[Callable[[], object],
         "ancestral": sf.solvers.Ancestral(),
         "DPM-Solver++(2M)": sf.solvers.DPMSolverPP(),
         "UniPC-3": sf.solvers.UniPC(),
+        "default of 50 calls": sf.default(SDE, 50)[0],
+        "iPNDM-4": sf.solvers.IPNDM(),
+        "SRA1": sf.solvers.SRA1(),
         "Euler-Maruyama + Langevin": sf.solvers.PredictorCorrector(sf.solvers.EulerMaruyama(), sf.solvers.Langevin()),
     }
     model = Half(SDE)
