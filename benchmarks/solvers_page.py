@@ -255,8 +255,9 @@ def saved(title: str, curves: dict[str, tuple[list, list[float]]], ylabel: str, 
 INTRODUCTION = """# Solvers
 
 A solver moves states along a grid of times. All take the same arguments, `sample(model, shape, times, solver,
-seeds=...)` and `scorefield sample run --solver NAME`, and all are certified: `scorefield certify NAME` runs the
-solver's own code on Gaussian data with unit vectors in the place of noise, which gives the exact law of its samples.
+seeds=...)` and `scorefield sample run --solver NAME`. Those with a fixed grid are certified: `scorefield certify NAME`
+runs the solver's own code on Gaussian data with unit vectors in the place of noise, which gives the exact law of its
+samples; adaptive ones, and those that accept and refuse, are tested against closed forms.
 There is no Monte Carlo in the orders and errors of the first four sections. Written by `python
 benchmarks/solvers_page.py`.
 

@@ -9,19 +9,33 @@ import pytest
 import torch
 
 from scorefield import EDM, VE, VP, grids, network_calls
-from scorefield.certify import certify, measured_order, natural_spectrum, optimised_grid, output_law, steps_within
+from scorefield.certify import (
+    certify,
+    chain_law,
+    measured_order,
+    natural_spectrum,
+    optimised_grid,
+    output_law,
+    steps_within,
+)
 from scorefield.sampling import adaptive
 from scorefield.solvers import (
+    BAOAB,
     DDIM,
     HMC,
     IPNDM,
     AdaptiveSDE,
     Ancestral,
     BogackiShampine,
+    Churn,
+    ConsistentAnnealed,
     DormandPrince,
     ExponentialTwoStage,
     Heun,
+    Langevin,
+    PredictorCorrector,
     Restart,
+    SciPyODE,
     Solver,
     UniPC,
 )
@@ -100,10 +114,41 @@ def test_an_optimised_grid_of_two_steps_finds_the_best_place() -> None:
     assert output_law(DDIM(), times, sde, v).error == pytest.approx(best, rel=1e-3)
 
 
-@pytest.mark.parametrize("solver", [HMC(), BogackiShampine(), AdaptiveSDE()], ids=str)
+REFUSED = [PredictorCorrector(DDIM(), HMC()), BogackiShampine(), AdaptiveSDE(), SciPyODE()]
+
+
+@pytest.mark.parametrize("solver", REFUSED, ids=str)
 def test_solvers_that_are_not_linear_are_refused(solver: Solver) -> None:
     with pytest.raises(ValueError, match="cannot be certified"):
         output_law(solver, [1.0, 0.001, 0.0], VP(), torch.tensor([0.5, 2.0]))
+    with pytest.raises(ValueError, match="cannot be certified"):
+        optimised_grid(solver, 3, VP(), torch.tensor([0.5, 2.0]))
+
+
+def test_correctors_are_no_samplers() -> None:
+    with pytest.raises(ValueError, match="Langevin moves states at a fixed time: use it in PredictorCorrector"):
+        output_law(Langevin(), [1.0, 0.5, 0.0], VP(), torch.ones(1))
+
+
+def test_certificates_leave_out_what_a_solver_refuses() -> None:
+    assert certify(ConsistentAnnealed(0.5), VP(), budgets=(5, 15, 30)).budgets == (15, 30)
+    with pytest.raises(ValueError, match=r"none of the budgets.*must remove at least"):
+        certify(ConsistentAnnealed(0.5), VP(), budgets=(4,))
+    with pytest.raises(ValueError, match=r"none of the budgets \[1\] allows"):
+        certify(DDIM(), VP(), budgets=(1,))
+    with pytest.raises(ValueError, match="one-step method"):
+        output_law(Churn(UniPC()), [1.0, 0.5, 0.1], VP(), torch.ones(1))
+
+
+def test_the_chains_of_langevin_have_their_known_bias_and_those_of_baoab_none() -> None:
+    sde, v = VP(), torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
+    knot = sde.knots([0.4])[0]
+    total = knot.alpha**2 * v + knot.sigma**2
+    eps = 2 * (0.3 * knot.sigma) ** 2
+    biased = chain_law(Langevin(0.3), 200, sde, 0.4, v)
+    torch.testing.assert_close(biased.std**2, total / (1 - eps / (2 * total)), rtol=1e-10, atol=0)
+    exact = chain_law(BAOAB(0.3), 200, sde, 0.4, v)
+    torch.testing.assert_close(exact.std, exact.target, rtol=1e-10, atol=0)
 
 
 def test_a_grid_needs_two_steps() -> None:
@@ -112,7 +157,7 @@ def test_a_grid_needs_two_steps() -> None:
 
 
 def test_the_adaptive_default_ends_where_the_denoise_step_errs_by_the_tolerance() -> None:
-    sde = VE()
+    sde = VE(sigma_min=1e-4)
     for tolerance, wanted in (
         (1e-2, BogackiShampine(1e-2)),
         (1e-3, BogackiShampine(1e-3)),
@@ -121,4 +166,6 @@ def test_the_adaptive_default_ends_where_the_denoise_step_errs_by_the_tolerance(
         solver, times = adaptive(sde, tolerance)
         assert solver == wanted and times[0] == sde.T and times[2] == 0
         s = sde.knots([times[1]])[0].sigma
-        assert s == pytest.approx(max(min(math.sqrt(tolerance) / 3, 0.0103), 0.01), rel=0.05)
+        assert s == pytest.approx(min(math.sqrt(tolerance) / 3, sde.knots([sde.t_end])[0].sigma), rel=1e-6)
+    with pytest.raises(ValueError, match=r"tolerance must lie in \[5e-05, 1\).*errs by as much; got 1e-06"):
+        adaptive(VE(), 1e-6)

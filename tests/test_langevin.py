@@ -522,8 +522,8 @@ def test_sizes_that_are_not_positive_are_refused(make: Any, value: float) -> Non
     [
         (lambda: BAOAB(friction=0.0), "friction must be positive; got 0.0"),
         (lambda: BAOAB(friction=math.inf), "friction must be positive; got inf"),
-        (lambda: HMC(steps=0), "steps must be at least 1; got 0"),
-        (lambda: AnnealedLangevin(steps=0), "steps must be at least 1; got 0"),
+        (lambda: HMC(steps=0), "steps must.*; got 0"),
+        (lambda: AnnealedLangevin(steps=0), "steps must.*; got 0"),
         (lambda: AnnealedLangevin.ncsnv2(1.0), "ratio > 1"),
         (lambda: AnnealedLangevin.ncsnv2(math.nan), "ratio > 1"),
         (lambda: AnnealedLangevin.ncsnv2(1.5, 0), "steps >= 1; got 1.5 and 0"),

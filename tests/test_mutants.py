@@ -54,7 +54,7 @@ MUTANTS = [
     ("stochastic_runge_kutta", "noise.normal(x, draw=1)", "noise.normal(x)", "ShARK 1.0"),
     ("stochastic_runge_kutta", "_area = 1.0, 1 / 2", "_area = 1.0, 1 / 3", "StochasticHeun 0.0"),
     ("stochastic_runge_kutta", "math.sqrt(2 * eta) *", "math.sqrt(eta) *", "StochasticHeun 1.0"),
-    ("euler_maruyama", "0.5 * (1 - math.copysign", "0.5 * (1 + math.copysign", "EulerMaruyama 1.0"),
+    ("euler_maruyama", "share * (now.g / now.sigma) ** 2", "share * now.g / now.sigma", "EulerMaruyama 1.0"),
     ("euler_maruyama", "now.g * math.sqrt(self.eta * abs(h))", "now.g * math.sqrt(abs(h))", "EulerMaruyama 0.5"),
     ("euler_maruyama", "(1 + h * (now.a + pull)) * x", "(1 + h * (now.a - pull)) * x", "EulerMaruyama 0.0"),
     ("milstein", "math.sqrt(self.eta) * g * dw", "self.eta * g * dw", "Milstein 0.5"),

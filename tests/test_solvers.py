@@ -315,7 +315,7 @@ def test_certification_refuses_steps_that_are_not_linear_in_each_component(solve
         (lambda: ExponentialAdams(sigma_data=-1.0), "at least 0; got 0.0 and -1.0"),
         (lambda: ExponentialAdams(interval=(1.0, 0.5)), "rising"),
         (lambda: Langevin(0.0), "snr must be positive"),
-        (lambda: PredictorCorrector(DDIM(), Langevin(), 0), "at least 1"),
+        (lambda: PredictorCorrector(DDIM(), Langevin(), 0), "corrections must lie"),
     ],
 )
 def test_bad_numbers_are_refused(make: object, message: str) -> None:

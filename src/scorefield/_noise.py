@@ -142,7 +142,7 @@ class Noise:
     def select(self, rows: Int64[Tensor, "m"]) -> Noise:
         """The noise of some of the samples: each keeps its own numbers."""
         rows = rows.to(self._key.device)
-        return Noise(self._key[rows], self._index[rows], self._size, self._step, self._steps, self._node)
+        return Noise(self._key[rows], self._index[rows], self._size, self._step, node=self._node)
 
     def words(self, count: int, draw: int = 0, steps: int = 1) -> Int64[Tensor, "steps b count"]:
         """`count` random 32-bit words a sample for this step and the `steps - 1` after it."""

@@ -72,7 +72,7 @@ class GaussianMixture(Denoiser):
         """log p_t(x) in nats; t = 0 gives the data's own density."""
         return self._components(x, *self._at(t))[1].logsumexp(1)
 
-    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
         """The same, by the name that `LogDensity` gives it."""
         return self.log_prob(x, t)
 

@@ -75,18 +75,37 @@ def certify(
         solver: any whose step is linear in the state and the noise.
         sde: the process.
         variances: of the data's independent components, `natural_spectrum()` by default.
-        budgets: network calls for a sample, with the denoise step; those too small for a single step are left out.
+        budgets: network calls for a sample, with the denoise step; those that are too small for a step, or for one that
+            the solver takes, are left out.
         grid: from the process and the number of steps to times that end with 0.
     """
     v = natural_spectrum() if variances is None else variances
-    found = {budget: steps for budget in budgets if (steps := steps_within(solver, sde, budget, grid))}
-    laws = tuple(output_law(solver, grid(sde, steps), sde, v) for steps in found.values())
-    return Certificate(solver.convergence_order, measured_order(solver, sde), tuple(found), laws)
+    order, laws, refused = measured_order(solver, sde), dict[int, OutputLaw](), ""
+    for budget in budgets:
+        if steps := steps_within(solver, sde, budget):
+            try:
+                laws[budget] = output_law(solver, grid(sde, steps), sde, v)
+            except ValueError as error:
+                refused = f": {error}"
+    if not laws:
+        raise ValueError(f"none of the budgets {list(budgets)} allows {solver} a step{refused}")
+    return Certificate(solver.convergence_order, order, tuple(laws), tuple(laws.values()))
 
 
-def steps_within(solver: Solver, sde: GaussianSDE, budget: int, grid: Grid = grids.uniform_log_snr) -> int:
-    """The largest number of steps of a grid whose network calls are within a budget, 0 if there is none."""
-    return next((n for n in range(budget, 1, -1) if network_calls(sde, grid(sde, n), solver) <= budget), 0)
+def steps_within(solver: Solver, sde: GaussianSDE, budget: int) -> int:
+    """The largest number of steps, of 2 and more, whose network calls are within a budget; 0 if there is none."""
+
+    def fits(steps: int) -> bool:
+        try:
+            return network_calls(sde, grids.uniform_log_snr(sde, steps), solver) <= budget
+        except ValueError:  # a grid that is too coarse for the solver
+            return True
+
+    low, high = 1, max(1, budget)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low if low > 1 else 0
 
 
 def measured_order(
@@ -134,6 +153,8 @@ def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, varianc
     Raises:
         ValueError: the solver's step is not linear, or mixes components.
     """
+    if solver.adaptive:
+        raise ValueError(f"{solver} cannot be certified: it chooses its own steps")
     v = variances.double()
     model = gaussian(sde, torch.zeros(len(v)), v)
     first, last = sde.knots([times[0], times[-1]])
@@ -212,6 +233,7 @@ def optimised_grid(
     makes = (grids.uniform_log_snr, grids.uniform_information, grids.karras, grids.uniform, grids.quadratic)
     known = [make(sde, steps, end) for make in makes for end in (sde.t_end, *lasts.tolist())]
     best = min(known, key=log_error)
+    output_law(solver, best, sde, v)  # which refuses solvers that are not linear
     gaps = sde.log_snr(torch.tensor(best[:-1], dtype=torch.float64)).diff().log().numpy()
     first = np.interp(at, places, gaps)
 

@@ -94,7 +94,8 @@ class ScoreModel:
             steps: network calls for each sample with the default solver and grid.
             label: one class for all, or one for each sample; any class by default, unless the model needs one.
             solver: instead of the default one.
-            times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another.
+            times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another (adaptive
+                ones make their own steps).
             tolerance: error of an adaptive solver of the probability-flow ODE, in the place of steps, solver and times.
             batch_size: samples in one network call; all by default.
             progress: show a progress bar.
@@ -112,10 +113,10 @@ class ScoreModel:
                 raise ValueError("tolerance chooses an adaptive solver and its times: leave these two out")
             solver, times = adaptive(sde, tolerance)
         elif solver is None:
-            solver, usual = default(sde, steps)
+            solver, usual = default(sde, steps if times is None else len(times) - 1)
             times = usual if times is None else times
         elif times is None:
-            times = uniform_log_snr(sde, steps)
+            times = [sde.T, sde.t_end, 0.0] if solver.adaptive else uniform_log_snr(sde, steps)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,

@@ -19,6 +19,7 @@ from scorefield.sde import SDE, GaussianSDE, Knot, Prior
 from scorefield.solvers import (
     DDIM,
     BogackiShampine,
+    Corrector,
     DormandPrince,
     EulerMaruyama,
     ExponentialAdams,
@@ -53,6 +54,11 @@ def integrate(
     Returns:
         The states at times[-1].
     """
+    if isinstance(solver, Corrector):
+        raise ValueError(
+            f"{type(solver).__name__} moves states at a fixed time: use it in PredictorCorrector or AnnealedLangevin, "
+            "or by `chain`"
+        )
     knots = model.sde.knots(times)
     if len(knots) < 2:
         raise ValueError(f"times must have at least 2 points; got {len(knots)}")
@@ -212,8 +218,14 @@ def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:
 
     Args:
         sde: the process.
-        tolerance: in (0, 1).
+        tolerance: in (0, 1); at least half the square of sigma / alpha at the process's t_min.
     """
+    least = 0.5 * math.exp(-float(sde.log_snr(torch.tensor(sde.t_min, dtype=torch.float64))))
+    if not least <= tolerance < 1:
+        raise ValueError(
+            f"tolerance must lie in [{least:.2g}, 1), since the last step from {type(sde).__name__}'s least noise errs "
+            f"by as much; got {tolerance}"
+        )
     solver = BogackiShampine(tolerance) if tolerance >= 1e-5 else DormandPrince(0.1 * tolerance)
     end = float(sde.time(torch.scalar_tensor(-2 * math.log(math.sqrt(tolerance) / 3), dtype=torch.float64)))
     return solver, [sde.T, min(max(end, sde.t_min), sde.t_end), 0.0]

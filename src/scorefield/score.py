@@ -78,7 +78,8 @@ class Denoiser(nn.Module, ABC):
 
     def given(self, **cond: Tensor | int) -> Denoiser:
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
-        return Conditioned(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+        kind = ConditionedDensity if isinstance(self, LogDensity) else Conditioned
+        return kind(self, {name: torch.as_tensor(value) for name, value in cond.items()})
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """The model for some rows of a batch of n; a wrapper that holds one value a sample keeps those of the rows."""
@@ -105,17 +106,20 @@ class Conditioned(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The inner denoiser under the condition."""
-        self._check(len(x))
-        bound = {name: value.to(x.device) for name, value in self.cond.items()}
-        if twice := bound.keys() & cond.keys():
-            raise ValueError(f"the model is under a condition already; got {', '.join(sorted(twice))} twice")
-        return self.denoiser(x, t, **bound, **cond)
+        return self.denoiser(x, t, **self._bound(x, cond))
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of each condition."""
         self._check(n)
         cond = {name: value[rows.to(value.device)] if value.ndim else value for name, value in self.cond.items()}
-        return Conditioned(self.denoiser.select(rows, n), cond)
+        return type(self)(self.denoiser.select(rows, n), cond)
+
+    def _bound(self, x: Tensor, cond: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._check(len(x))
+        bound = {name: value.to(x.device) for name, value in self.cond.items()}
+        if twice := bound.keys() & cond.keys():
+            raise ValueError(f"the model is under a condition already; got {', '.join(sorted(twice))} twice")
+        return bound | cond
 
     def _check(self, n: int) -> None:
         for name, value in self.cond.items():
@@ -123,6 +127,15 @@ class Conditioned(Denoiser):
                 raise ValueError(
                     f"the condition {name!r} has {len(value)} rows for {n} samples: give one row a sample, or a scalar"
                 )
+
+
+class ConditionedDensity(Conditioned):
+    """The same of a model that knows its log-density."""
+
+    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
+        """log p_t(x | cond) up to a constant."""
+        inner: Any = self.denoiser
+        return inner.log_density(x, t, **self._bound(x, cond))
 
 
 class FromScore(Denoiser):

@@ -28,7 +28,8 @@ def certify(
     """Computes the exact law of a solver's samples of Gaussian data: its order, and its error for numbers of calls.
 
     Args:
-        solver: a class of scorefield.solvers, or your own by its import path; adaptive ones cannot be certified.
+        solver: a class of scorefield.solvers, or your own by its import path, whose name may also stand right after
+            `certify`; adaptive solvers, and those that accept and refuse, cannot be certified.
         sde: the process, VP by default.
         run: directory of a trained model, whose process and data's spectrum are taken; by default variances as 1/k^2.
         grid: log_snr, information, karras, uniform, quadratic, or optimised for each budget.

@@ -61,7 +61,10 @@ def times_of_run(run: Path, model: ScoreModel, solver: Solver, steps: int, grid:
     if grid is not Grid.optimised:
         return grid.times(solver, steps, sde, torch.ones(1))
     file, name = run / FILE, f"{solver!r}, {steps} steps"
-    known = read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        known = read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}): delete it, and the grid is made again") from error
     if name not in known:
         known[name] = grid.times(solver, steps, sde, Grid.spectrum(model))
         if distributed.rank() == 0:

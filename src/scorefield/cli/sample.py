@@ -79,9 +79,9 @@ def sample(
         if grid is not None:
             chosen = solver or default(model.denoiser.sde, steps)[0]
             times = times_of_run(run, model, chosen, steps, grid)
-        if solver is not None:
+        if solver or grid:
             used = uniform_log_snr(model.denoiser.sde, steps) if times is None else times
-            if problem := instability(solver, used, model.denoiser.sde):
+            if problem := instability(solver or default(model.denoiser.sde, steps)[0], used, model.denoiser.sde):
                 warnings.warn(problem, stacklevel=1)
         x = model.sample(
             seeds=distributed.mine(keys),

@@ -60,6 +60,11 @@ class AdaptiveRungeKutta(Solver):
         """That of the method for steps of equal size."""
         return self.tableau.order
 
+    @property
+    def adaptive(self) -> bool:
+        """True."""
+        return True
+
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

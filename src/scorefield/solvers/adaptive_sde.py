@@ -51,6 +51,11 @@ class AdaptiveSDE(Solver):
         """2 for steps of equal size."""
         return 2
 
+    @property
+    def adaptive(self) -> bool:
+        """True."""
+        return True
+
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._noise import NoiseSource
+from scorefield._noise import CHILDREN, NoiseSource
 from scorefield.score import Score
 from scorefield.sde import Knot
 from scorefield.solvers.langevin import Langevin
@@ -21,7 +21,8 @@ class AnnealedLangevin(Solver):
     """Some corrector steps at each noise level, from the states of the one before  (Song & Ermon 2019, algorithm 1).
 
     The paper's steps x + a/2 s + sqrt(a) z with a = epsilon sigma_i^2 / sigma_L^2 are those of `Langevin(snr)` with
-    snr = sqrt(epsilon) / (2 sigma_L); its levels are `grids.smld`. Ends with the denoise step on a grid that ends at 0
+    snr = sqrt(epsilon) / (2 sigma_L); its levels are `grids.smld`. The states at the first level are the prior's, which
+    needs no steps. Ends with the denoise step on a grid that ends at 0
     (Jolicoeur-Martineau et al. 2021).
 
     Args:
@@ -33,8 +34,8 @@ class AnnealedLangevin(Solver):
     steps: int = 100
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}")
+        if not 1 <= self.steps < CHILDREN**2:
+            raise ValueError(f"steps must lie in [1, {CHILDREN**2}); got {self.steps}")
 
     @classmethod
     def ncsnv2(cls, ratio: float, steps: int = 5) -> AnnealedLangevin:
@@ -72,7 +73,7 @@ class AnnealedLangevin(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """The steps at one level."""
-        y, info = (next.alpha / now.alpha) * x, None
+        y, info = x if math.isnan(next.alpha) else (next.alpha / now.alpha) * x, None
         for k in range(self.steps):
             y, state, _, info = self.corrector.step(model, y, next, next, state, noise=nth(noise, k))
         return Step(y, state, info=info)

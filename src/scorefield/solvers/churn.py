@@ -23,10 +23,11 @@ class Churn(Solver):
 
         x'/alpha' = x/alpha + sqrt(s'^2 - s^2) noise_scale z,    s = sigma / alpha
 
-    The paper's gamma is min(S_churn / N, sqrt(2) - 1) for N steps. No noise is added beyond the process's own at T.
+    The paper's gamma is min(S_churn / N, sqrt(2) - 1) for N steps. No noise is added beyond the process's own at T, nor
+    before the last step onto the data, where the paper adds some.
 
     Args:
-        solver: a one-step method, by default the paper's; a multistep one would begin anew at each step.
+        solver: a one-step method, by default the paper's.
         gamma: >= 0.
         interval: of s in which noise is added, the paper's [S_min, S_max].
         noise_scale: the paper's S_noise; for any other value than 1 the samples do not converge to the model's law.
@@ -61,4 +62,7 @@ class Churn(Solver):
                 added = up.alpha * self.noise_scale * math.sqrt(higher**2 - s**2)
                 x = torch.add(up.alpha / now.alpha * x, noise.normal(x), alpha=added)
                 now = up
-        return Step(self.solver.step(model, x, now, next, None, noise=noise.child(0)).x)
+        step = self.solver.step(model, x, now, next, None, noise=noise.child(0))
+        if step.state is not None:
+            raise ValueError(f"Churn needs a one-step method, such as Heun(); got {self.solver}, which remembers steps")
+        return step

@@ -56,12 +56,19 @@ class EulerMaruyama(Solver):
             if self.eta:
                 y.add_(noise.normal(x), alpha=now.g * math.sqrt(self.eta * abs(h)))
             return Step(y)
-        t = now.time
-        g, slope = diffusion_and_slope(model.sde, x, t)
-        y = x + h * model.sde.drift(x, t)
-        if share:  # not for the forward process itself
-            y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
+        y, g, _ = without_noise(model, x, now, next, self.eta)
         return Step(y + math.sqrt(self.eta * abs(h)) * g * noise.normal(x) if self.eta else y)
+
+
+def without_noise(model: Score, x: Tensor, now: Knot, next: Knot, eta: float) -> tuple[Tensor, Tensor, Tensor | float]:
+    """x + [f - share (g^2 s + d(g^2)/dx)] h, g and dg/dx."""
+    t, h = now.time, next.t - now.t
+    share = 0.5 * (1 - math.copysign(eta, h))
+    g, slope = diffusion_and_slope(model.sde, x, t)
+    y = x + h * model.sde.drift(x, t)
+    if share:  # not for the forward process itself
+        y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
+    return y, g, slope
 
 
 def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -70,8 +77,11 @@ def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor 
         return sde.diffusion(x, t), 0.0
     with torch.enable_grad():
         inner = x if x.requires_grad else x.detach().requires_grad_()
-        g = sde.diffusion(inner, t)
+        g = torch.as_tensor(sde.diffusion(inner, t), dtype=x.dtype, device=x.device)
         if not g.requires_grad:
             return g, 0.0
-        (slope,) = torch.autograd.grad(g.expand_as(inner).sum(), inner, create_graph=x.requires_grad)
+        total = g.expand_as(inner).sum()
+        (slope,) = torch.autograd.grad(
+            total, inner, create_graph=x.requires_grad, allow_unused=True, materialize_grads=True
+        )
     return (g, slope) if x.requires_grad else (g.detach(), slope)

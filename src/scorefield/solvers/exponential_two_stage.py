@@ -28,7 +28,8 @@ class ExponentialTwoStage(Solver):
 
         n_c = s_c sqrt(1 - e^{-2 eta c h}) z_1        n_b = e^{-(1-c) H} n_c + s_b sqrt(1 - e^{-2 eta (1-c) h}) z_2
 
-    where independent noises, as in public code, cost an order. Exact in its linear part: stable for any steps.
+    where independent noises, as in public code, cost an order. phi / c is the exact weight, (1 - e^{-H}) / (2 c) the
+    paper's, equal to leading order. Exact in its linear part: stable for any steps.
 
     Args:
         eta: noise, >= 0.

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefield._noise import NoiseSource
 from scorefield.score import Score
 from scorefield.sde import Knot
-from scorefield.solvers.euler_maruyama import diffusion_and_slope
+from scorefield.solvers.euler_maruyama import without_noise
 from scorefield.solvers.solver import Solver, Step, check_eta
 
 
@@ -44,13 +44,9 @@ class Milstein(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """One step."""
-        t, h = now.time, next.t - now.t
-        share = 0.5 * (1 - math.copysign(self.eta, h))
-        g, slope = diffusion_and_slope(model.sde, x, t)
-        y = x + h * model.sde.drift(x, t)
-        if share:  # not for the forward process itself
-            y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
+        y, g, slope = without_noise(model, x, now, next, self.eta)
         if not self.eta:
             return Step(y)
-        dw = math.sqrt(abs(h)) * noise.normal(x)
-        return Step(y + math.sqrt(self.eta) * g * dw + 0.5 * self.eta * g * slope * (dw**2 - abs(h)))
+        h = abs(next.t - now.t)
+        dw = math.sqrt(h) * noise.normal(x)
+        return Step(y + math.sqrt(self.eta) * g * dw + 0.5 * self.eta * g * slope * (dw**2 - h))

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._noise import NoiseSource
+from scorefield._noise import CHILDREN, NoiseSource
 from scorefield.score import Score
 from scorefield.sde import Knot
 from scorefield.solvers.solver import Solver, Step
@@ -32,15 +32,15 @@ class PredictorCorrector(Solver):
     corrector_first: bool = False
 
     def __post_init__(self) -> None:
-        if self.corrections < 1:
+        if not 1 <= self.corrections < CHILDREN:
             raise ValueError(
-                f"corrections must be at least 1; got {self.corrections}: use the predictor alone for none"
+                f"corrections must lie in [1, {CHILDREN}); got {self.corrections}: use the predictor alone for none"
             )
 
     @property
     def convergence_order(self) -> int:
-        """The predictor's, if that is a one-step method and the corrector's bias is small at the last noise levels."""
-        return self.predictor.convergence_order
+        """0: the corrector's bias at the last times stays, however fine the grid, unless it has none."""
+        return 0
 
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource

@@ -72,6 +72,12 @@ class Restart(Solver):
         if not s_next <= self.low < s_now:
             return result
         sde, y = as_denoiser(model).sde, result.x
+        noisiest = sde.knots([sde.T])[0]
+        if self.high > noisiest.sigma / noisiest.alpha:
+            raise ValueError(
+                f"Restart: high must lie within the process, below sigma / alpha = "
+                f"{noisiest.sigma / noisiest.alpha:.4g} at T; got {self.high}"
+            )
         ends = self.high ** (1 / 7), s_next ** (1 / 7)
         inner = (ends[0] + (ends[1] - ends[0]) * k / self.steps for k in range(self.steps))
         knots = [*(sde.knot_at(-14 * math.log(v)) for v in inner), next]

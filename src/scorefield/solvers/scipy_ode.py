@@ -24,6 +24,7 @@ class SciPyODE(Solver):
     """Any method of `scipy.integrate`, for the equation of `AdaptiveRungeKutta`.
 
     Samples are solved one after another in float64, so that none depends on another: slow, for checks and small data.
+    Gradients do not pass through.
 
     Args:
         method: a class of `scipy.integrate`: RK45, LSODA, Radau, ...; DOP853 by default.
@@ -40,6 +41,16 @@ class SciPyODE(Solver):
         """0: its error is set by the tolerances, not by the grid."""
         return 0
 
+    @property
+    def adaptive(self) -> bool:
+        """True."""
+        return True
+
+    def __post_init__(self) -> None:
+        if not (self.rtol > 0 and self.atol > 0):
+            raise ValueError(f"rtol and atol must be positive; got {self.rtol} and {self.atol}")
+
+    @torch.no_grad()
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

@@ -47,6 +47,11 @@ class Solver(ABC):
         """Whether `step` takes the data (sigma = 0) as `next`; if not, `advance` takes the denoise step there."""
         return False
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether `step` makes as many steps of its own as it needs, so that a grid of [T, end, 0] will do."""
+        return False
+
     @abstractmethod
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource

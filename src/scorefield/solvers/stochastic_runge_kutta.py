@@ -82,6 +82,8 @@ class StochasticHeun(_TwoStage):
 class SRA1(_TwoStage):
     """Strong order 1.5 for additive noise  (Roessler 2010, "Runge-Kutta methods for the strong approximation", SRA1).
 
+    The second stage has g_a, as diffrax's implementation, where the paper has g_b.
+
     Args:
         eta: noise, >= 0.
     """
