@@ -11,10 +11,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SLOW = {"two_moons"}  # trains, as the README's code does
+pytestmark = pytest.mark.usefixtures("unchecked")
 README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("code", README, ids=["training", "parts"])
+TRAINING, PARTS = README  # the first trains for twenty seconds
+
+
+@pytest.mark.parametrize(
+    "code", [pytest.param(TRAINING, id="training", marks=pytest.mark.slow), pytest.param(PARTS, id="parts")]
+)
 def test_readme(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
