@@ -60,7 +60,7 @@ Method = tuple[
 
 ODE: list[Method] = [
     ("DDIM", DDIM(), "exponential Euler for D", "below 4 calls; as the plainest reference"),
-    ("DPMSolverPP", DPMSolverPP(2), "2 values of D (2M); 1 to 3", "strong guidance, where higher orders ring"),
+    ("DPMSolverPP", DPMSolverPP(2), "2 values of D (2M); 1 to 3", "in the literature with strong guidance"),
     ("UniPC", UniPC(), "3 values of D and a corrector", "20 to 50 calls; stable for any number"),
     (
         "ExponentialAdams",
@@ -68,7 +68,7 @@ ODE: list[Method] = [
         "any order, corrector, eta and guess of the variance",
         "the default of `sample`, with settings for the budget",
     ),
-    ("IPNDM", IPNDM(), "Adams-Bashforth of the noise prediction", "5 to 10 calls on Karras' grid"),
+    ("IPNDM", IPNDM(), "Adams-Bashforth of the noise prediction", "in the literature 5 to 10 calls on Karras' grid"),
     ("DEIS", DEIS(), "polynomial in time for the noise prediction", "to compare with the literature"),
     ("LMS", LMS(), "polynomial in sigma / alpha for the noise prediction", "to compare with k-diffusion"),
 ]
@@ -114,7 +114,7 @@ COMPOSITES: list[Method] = [
         "Restart",
         lambda n: Restart(UniPC(), low=0.05, high=0.5, steps=max(2, n // 4)),
         "back up by noise, down by a solver",
-        "the best quality of a learned score, 60 to 200 calls",
+        "in the literature the best of learned scores, 60 to 200 calls",
     ),
     (
         "ConsistentAnnealed",
@@ -263,7 +263,7 @@ benchmarks/solvers_page.py`.
 
 **Which one?** None: `sample --steps N` takes a good one for N network calls, `--tolerance 1e-3` an adaptive one. With
 a budget and data of known spectrum, `--grid optimised` makes the grid to measure. If samples of a learned model look
-too smooth, use noise: `SASolver`, `DPMSolverPP(eta=1)`, or `Restart`.
+too smooth, the literature advises noise: `SASolver`, `DPMSolverPP(eta=1)`, or `Restart`.
 
 In the tables *certified order* is log2 of the error's ratio at 24 and 48 steps on VP, where the solution bends; in
 the plots the process is VP, the data have variances as 1 / k^2 for k = 1 ... 64 with mean 1, the grid is equal steps

@@ -169,3 +169,13 @@ def test_the_adaptive_default_ends_where_the_denoise_step_errs_by_the_tolerance(
         assert s == pytest.approx(min(math.sqrt(tolerance) / 3, sde.knots([sde.t_end])[0].sigma), rel=1e-6)
     with pytest.raises(ValueError, match=r"tolerance must lie in \[5e-05, 1\).*errs by as much; got 1e-06"):
         adaptive(VE(), 1e-6)
+
+
+def test_chains_that_are_not_linear_are_refused() -> None:
+    class Sine(Langevin):
+        def step(self, model, x, now, next, state, *, noise):  # type: ignore[no-untyped-def]
+            return super().step(model, x.sin(), now, next, state, noise=noise)
+
+    for corrector, message in ((Sine(), "not a linear function"), (HMC(), "accepts and refuses")):
+        with pytest.raises(ValueError, match=message):
+            chain_law(corrector, 3, VP(), 0.4, torch.ones(2))

@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_cli import scorefield, trained, words
 
-from scorefield import VP, ScoreModel, grids
+from scorefield import EDM, VP, ScoreModel, default, grids
 from scorefield.certify import natural_spectrum, output_law
 from scorefield.cli import main
-from scorefield.solvers import DDIM, EulerMaruyama, UniPC
+from scorefield.solvers import DDIM, AdaptiveSDE, EulerMaruyama, UniPC
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +85,39 @@ def test_a_solver_below_its_stability_bound_is_named(run, tmp_path, capsys):
     assert "warning: EulerMaruyama is unstable with 4 steps" in capsys.readouterr().err
     scorefield(*common, "--steps", 100)
     assert "unstable" not in capsys.readouterr().err
+
+
+def test_a_grid_that_makes_the_default_unstable_is_named(run, tmp_path, capsys):
+    instable = ScoreModel.load(run)
+    instable.denoiser.sde = EDM()  # whose equal steps of time leave nearly all noise to one step
+    instable.save(tmp_path / "run")
+    common = ["--steps", 10, "--seeds", 0, "--out", tmp_path / "a.npz"]
+    scorefield("sample", tmp_path / "run", "--grid", "uniform", *common)
+    assert "unstable with 10 steps" in capsys.readouterr().err
+
+
+def test_an_adaptive_solver_makes_its_own_steps(run, tmp_path):
+    common = ["--seeds", "0-3", "--batch_size", 4, "--out", tmp_path / "a.npz"]
+    scorefield("sample", run, "--solver", "AdaptiveSDE", *common)
+    sde = VP()
+    wanted = ScoreModel.load(run).sample(
+        seeds=range(4), solver=AdaptiveSDE(), times=[sde.T, sde.t_end, 0.0], batch_size=4
+    )
+    assert np.array_equal(np.load(tmp_path / "a.npz")["x"], wanted.numpy())
+
+
+def test_damaged_grids_are_named(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "grids.json").write_text("{]")
+    arguments = ["sample", str(copy), "--grid", "optimised", "--steps", "4", "--out", str(tmp_path / "a.npz")]
+    assert main(arguments) == 2
+    assert re.search(r"grids.json: damaged .*: delete it", capsys.readouterr().err)
+
+
+def test_times_alone_take_the_default_solver_for_their_number(run):
+    model, times = ScoreModel.load(run), grids.uniform_log_snr(VP(), 5)
+    wanted = model.sample(seeds=range(4), solver=default(VP(), 5)[0], times=times)
+    assert torch.equal(model.sample(seeds=range(4), times=times), wanted)
+    with pytest.raises(ValueError, match="leave these two out"):
+        model.sample(seeds=range(4), tolerance=0.01, times=times)

@@ -77,6 +77,7 @@ def test_label_minus_one_is_no_label_and_the_others_differ(name):
         assert float((a - b).detach().abs().mean()) > 0.01
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("name", "source"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -18,6 +19,7 @@ from scorefield.solvers import (
     ConsistentAnnealed,
     DormandPrince,
     DPMSolverPP,
+    ExponentialAdams,
     ExponentialTwoStage,
     Restart,
     SASolver,
@@ -66,4 +68,25 @@ def test_exponential_methods_of_data_prediction_stay_near_the_data_for_any_budge
     variances = torch.tensor([0.05, 0.3, 1.0, 3.0])
     for sde in PROCESSES:
         for steps in (2, 3, 4, 5, 6, 8, 10, 15, 20):
+            assert output_law(solver, grids.uniform_log_snr(sde, steps), sde, variances).spread < UNSTABLE, (sde, steps)
+
+
+@pytest.mark.parametrize(
+    ("solver", "least"),
+    [
+        (ExponentialAdams(2, corrector=False), 8),
+        (ExponentialAdams(4), 8),
+        (ExponentialAdams(3, sigma_data=3.0), 12),
+        (ExponentialAdams(2, corrector=False, sigma_data=math.inf), 8),
+        (ExponentialAdams(2, corrector=False, eta=1.0), 8),
+        (ExponentialAdams(2, corrector=False, sigma_data=math.inf, eta=1.0), 25),
+    ],
+    ids=str,
+)
+def test_other_exponential_methods_stay_near_the_data_from_their_least_number_of_steps_on(
+    solver: Solver, least: int
+) -> None:
+    variances = torch.tensor([0.05, 0.3, 1.0, 3.0])
+    for sde in PROCESSES:
+        for steps in (least, least + 1, least + 3, 30):
             assert output_law(solver, grids.uniform_log_snr(sde, steps), sde, variances).spread < UNSTABLE, (sde, steps)

@@ -386,3 +386,11 @@ def test_forwards_with_all_its_noise_euler_maruyama_is_the_simulation_of_the_pro
 def test_bad_noise_is_refused(make: Any, eta: float) -> None:
     with pytest.raises(ValueError, match="eta must be at least 0 and finite"):
         make(eta)
+
+
+def test_diffusions_may_be_plain_numbers_or_have_parameters() -> None:
+    p = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+    x, t = torch.ones(3, 2, dtype=torch.float64), torch.tensor(0.5)
+    for g in (lambda x, t: 0.75, lambda x, t: p * (1 + t)):
+        value, slope = diffusion_and_slope(ItoSDE(lambda x, t: -x, g), x, t)
+        assert float(value) == 0.75 and float(torch.as_tensor(slope).abs().max()) == 0

@@ -365,6 +365,7 @@ def test_training_finds_the_mean_and_standard_deviation_of_its_data():
     assert float(fitted.log_std.detach().exp()) == pytest.approx(float(x.std(correction=0)), rel=0.0065)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_network_learns_the_score_of_correlated_data():
     covariance = torch.tensor([[1.0, 0.6], [0.6, 0.8]], dtype=torch.float64)
     x = (normal(8000, 2).double() @ torch.linalg.cholesky(covariance).mT).float()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource
-from scorefield.analytic import GaussianMixture, gaussian
+from scorefield.analytic import gaussian
 from scorefield.sampling import chain, integrate, network_calls
 from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
@@ -160,16 +160,10 @@ def output_law(solver: Solver, times: Sequence[float], sde: GaussianSDE, varianc
     first, last = sde.knots([times[0], times[-1]])
     start, target = ((k.alpha**2 * v + k.sigma**2).sqrt() for k in (first, last))
 
-    coefficients, names = _coefficients(model, start, times, solver)
-    z = Noise.per_sample([0]).normal(coefficients[None])[0]
-    actual = integrate(model, z[:1] * start, times, solver, noise=_Source(names, lambda k, _: z[1 + k : 2 + k]))
-    predicted = (z * coefficients).sum(0, keepdim=True)
-    rounding = 1e-10 * float(coefficients.abs().max()) + 1e-12 * float(start.max())
-    if not torch.allclose(actual, predicted, rtol=1e-8, atol=rounding):
-        raise ValueError(
-            f"{solver} cannot be certified: its step is not a linear function of each component and its noise"
-        )
-    return OutputLaw(coefficients.norm(dim=0), target)
+    def run(x: Tensor, noise: NoiseSource) -> Tensor:
+        return integrate(model, x, times, solver, noise=noise)
+
+    return OutputLaw(_certified(run, start, solver), target)
 
 
 def chain_law(corrector: Solver, steps: int, sde: GaussianSDE, t: float, variances: Float[Tensor, "d"]) -> OutputLaw:
@@ -185,15 +179,14 @@ def chain_law(corrector: Solver, steps: int, sde: GaussianSDE, t: float, varianc
     v = variances.double()
     model, (knot,) = gaussian(sde, torch.zeros(len(v)), v), sde.knots([t])
     std = (knot.alpha**2 * v + knot.sigma**2).sqrt()
-    names: dict[_Name, int] = {}
-    chain(model, torch.zeros_like(std)[None], t, corrector, steps, noise=_Source(names, _silence))
-    x = torch.cat((std[None], std.new_zeros(len(names), len(std))))
-    return OutputLaw(chain(model, x, t, corrector, steps, noise=_Source(names, _unit_vector)).norm(dim=0), std)
+
+    def run(x: Tensor, noise: NoiseSource) -> Tensor:
+        return chain(model, x, t, corrector, steps, noise=noise)
+
+    return OutputLaw(_certified(run, std, corrector), std)
 
 
-def optimised_grid(
-    solver: Solver, steps: int, sde: GaussianSDE, variances: Float[Tensor, "d"], *, iterations: int = 60
-) -> list[float]:
+def optimised_grid(solver: Solver, steps: int, sde: GaussianSDE, variances: Float[Tensor, "d"]) -> list[float]:
     """The times for which the solver's samples of Gaussian data have the least Wasserstein-2 error.
 
     The logarithm of the gaps of the log-SNR is a broken line with up to 8 corners, whose heights are found by L-BFGS
@@ -204,7 +197,6 @@ def optimised_grid(
         steps: of the grid, at least 2; the last is the denoise step.
         sde: the process.
         variances: of the data's independent components: their spectrum.
-        iterations: of L-BFGS.
     """
     from scipy.optimize import minimize  # heavy, and nothing else here needs it
 
@@ -224,10 +216,10 @@ def optimised_grid(
 
     def log_error(candidate: list[float]) -> float:
         try:
-            std = _coefficients(model, start, candidate, solver)[0].norm(dim=0)
+            law, _ = _coefficients(lambda x, noise: integrate(model, x, candidate, solver, noise=noise), start)
         except ValueError:  # a grid that the solver refuses
             return 50.0
-        return 0.5 * math.log(float(((std - v.sqrt()) ** 2).sum()) / size + 1e-30)
+        return 0.5 * math.log(float(((law.norm(dim=0) - v.sqrt()) ** 2).sum()) / size + 1e-30)
 
     lasts = sde.time(-2 * torch.tensor([0.03, 0.1, 0.3], dtype=torch.float64).log()).clamp(sde.t_min, 0.9 * sde.T)
     makes = (grids.uniform_log_snr, grids.uniform_information, grids.karras, grids.uniform, grids.quadratic)
@@ -240,21 +232,33 @@ def optimised_grid(
     def objective(heights: Any) -> float:
         return log_error(times(heights))
 
-    found: Any = minimize(objective, first, method="L-BFGS-B", options={"maxiter": iterations})
-    return min([*known, times(first), times(found.x)], key=log_error)
+    found: Any = minimize(objective, first, method="L-BFGS-B", options={"maxiter": 60})
+    return min(best, times(first), times(found.x), key=log_error)
 
 
-def _coefficients(
-    model: GaussianMixture, start: Tensor, times: Sequence[float], solver: Solver
-) -> tuple[Tensor, dict[_Name, int]]:
+def _certified(run: _Run, start: Tensor, solver: Solver) -> Tensor:
+    """Standard deviations of what `run` makes of N(0, diag start^2), after a check that it is linear."""
+    coefficients, names = _coefficients(run, start)
+    z = Noise.per_sample([0]).normal(coefficients[None])[0]
+    actual = run(z[:1] * start, _Source(names, lambda k, _: z[1 + k : 2 + k]))
+    predicted = (z * coefficients).sum(0, keepdim=True)
+    rounding = 1e-10 * float(coefficients.abs().max()) + 1e-12 * float(start.max())
+    if not torch.allclose(actual, predicted, rtol=1e-8, atol=rounding):
+        raise ValueError(
+            f"{solver} cannot be certified: its step is not a linear function of each component and its noise"
+        )
+    return coefficients.norm(dim=0)
+
+
+def _coefficients(run: _Run, start: Tensor) -> tuple[Tensor, dict[_Name, int]]:
     """What the unit vectors of the start (the first row) and of every draw of noise become, and the draws' numbers."""
     names: dict[_Name, int] = {}
-    integrate(model, torch.zeros_like(start)[None], times, solver, noise=_Source(names, _silence))
-    x = torch.cat((start[None], start.new_zeros(len(names), len(start))))
-    return integrate(model, x, times, solver, noise=_Source(names, _unit_vector)), names
+    run(torch.zeros_like(start)[None], _Source(names, _silence))
+    return run(torch.cat((start[None], start.new_zeros(len(names), len(start)))), _Source(names, _unit_vector)), names
 
 
 _Name = tuple[int, tuple[int, ...], int]
+_Run = Callable[[Tensor, NoiseSource], Tensor]
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class ItoSDE(SDE):
 
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
         """g(x, t)."""
-        return self.g(x, t)
+        return torch.as_tensor(self.g(x, t), dtype=x.dtype, device=x.device)
 
 
 class GaussianSDE(SDE):

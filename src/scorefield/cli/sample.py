@@ -22,7 +22,6 @@ from scorefield.cli.sources import (
     save_samples,
 )
 from scorefield.data import load_arrays
-from scorefield.grids import uniform_log_snr
 from scorefield.model import ScoreModel
 from scorefield.sampling import default
 from scorefield.solvers import Solver
@@ -76,12 +75,12 @@ def sample(
         times = None
         if tolerance is not None and (solver or grid):
             raise ValueError("--tolerance chooses an adaptive solver and its times: leave --solver and --grid out")
-        if grid is not None:
-            chosen = solver or default(model.denoiser.sde, steps)[0]
-            times = times_of_run(run, model, chosen, steps, grid)
-        if solver or grid:
-            used = uniform_log_snr(model.denoiser.sde, steps) if times is None else times
-            if problem := instability(solver or default(model.denoiser.sde, steps)[0], used, model.denoiser.sde):
+        if solver and not solver.adaptive:
+            grid = grid or Grid.log_snr
+        if grid:
+            solver = solver or default(model.denoiser.sde, steps)[0]
+            times = times_of_run(run, model, solver, steps, grid)
+            if problem := instability(solver, times, model.denoiser.sde):
                 warnings.warn(problem, stacklevel=1)
         x = model.sample(
             seeds=distributed.mine(keys),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +13,7 @@ from scorefield._noise import CHILDREN, NoiseSource
 from scorefield._shapes import event_size, event_sum, expand
 from scorefield.score import Score, as_denoiser
 from scorefield.sde import Knot
+from scorefield.solvers.lagrange import legendre
 from scorefield.solvers.solver import Solver, Step, check_eta, nth, tau_step
 
 
@@ -107,9 +107,8 @@ class AdaptiveSDE(Solver):
 
 def _integrals(tau: Tensor, h: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     """W_0 and W_1 of each sample, by Gauss and Legendre, exact to rounding for h <= 0.3."""
-    nodes, weights = (torch.from_numpy(v).to(tau) for v in np.polynomial.legendre.leggauss(6))
-    place = 0.5 * (nodes + 1)
+    place, weights = (torch.from_numpy(v).to(tau) for v in legendre())
     s = (-(tau[:, None] + h[:, None] * place)).exp()
     q, q_b = 1 + s**2, 1 + (-2 * (tau + h)).exp()[:, None]
-    values = 0.5 * weights * h[:, None] * (1 + eta) * (q_b / q) ** ((1 + eta) / 2) * s / q.sqrt()
+    values = weights * h[:, None] * (1 + eta) * (q_b / q) ** ((1 + eta) / 2) * s / q.sqrt()
     return values.sum(1), (values * place).sum(1)

@@ -77,7 +77,7 @@ def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor 
         return sde.diffusion(x, t), 0.0
     with torch.enable_grad():
         inner = x if x.requires_grad else x.detach().requires_grad_()
-        g = torch.as_tensor(sde.diffusion(inner, t), dtype=x.dtype, device=x.device)
+        g = sde.diffusion(inner, t)
         if not g.requires_grad:
             return g, 0.0
         total = g.expand_as(inner).sum()

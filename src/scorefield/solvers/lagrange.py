@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 def quadrature(start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Nodes and weights of Gauss and Legendre on parts of [start, end] no longer than 1/2, and on 200 at most."""
-    x, w = _legendre()
+    x, w = legendre()
     parts = min(200, max(1, math.ceil(2 * abs(end - start))))
     width = (end - start) / parts
     left = start + width * np.arange(parts)[:, None]
@@ -19,7 +19,8 @@ def quadrature(start: float, end: float) -> tuple[NDArray[np.float64], NDArray[n
 
 
 @functools.cache
-def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(10)
     return (x + 1) / 2, w / 2
 

@@ -82,7 +82,7 @@ class StochasticHeun(_TwoStage):
 class SRA1(_TwoStage):
     """Strong order 1.5 for additive noise  (Roessler 2010, "Runge-Kutta methods for the strong approximation", SRA1).
 
-    The second stage has g_a, as diffrax's implementation, where the paper has g_b.
+    The second stage has g_a here; the paper's c^(1) = (1, 0) stands for g_b. The order is the same.
 
     Args:
         eta: noise, >= 0.
