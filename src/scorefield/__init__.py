@@ -30,12 +30,17 @@ from scorefield.sampling import network_calls as network_calls
 from scorefield.sampling import sample as sample
 from scorefield.score import Denoiser as Denoiser
 from scorefield.score import EDMPrecond as EDMPrecond
+from scorefield.score import Energy as Energy
 from scorefield.score import NoisePrecond as NoisePrecond
+from scorefield.score import PlainScore as PlainScore
 from scorefield.score import Preconditioned as Preconditioned
 from scorefield.score import Score as Score
+from scorefield.score import ScoreModule as ScoreModule
+from scorefield.score import ScoreNetwork as ScoreNetwork
 from scorefield.score import ScorePrecond as ScorePrecond
 from scorefield.score import TimePrecond as TimePrecond
 from scorefield.score import VelocityPrecond as VelocityPrecond
+from scorefield.score import log_density_ratio as log_density_ratio
 from scorefield.sde import SDE as SDE
 from scorefield.sde import GaussianSDE as GaussianSDE
 from scorefield.sde import ItoSDE as ItoSDE

@@ -20,10 +20,11 @@ from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, transforms
-from scorefield.grids import uniform_log_snr
+from scorefield.grids import uniform, uniform_log_snr
 from scorefield.likelihood import Divergence, LogProb
 from scorefield.sampling import adaptive, default, sample
-from scorefield.score import Denoiser, evaluating, placement
+from scorefield.score import ScoreModule, evaluating, placement
+from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
 
 FORMAT = 1
@@ -33,13 +34,13 @@ BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowEr
 
 
 class ScoreModel:
-    """A denoiser, the transform between its space and the data's, and what the data look like.
+    """A trained score, the transform between its space and the data's, and what the data look like.
 
     Everything here takes and returns data in their own units: integers for discrete data. The functions of
     `scorefield.sampling` and `scorefield.likelihood` work in the model's space instead, on `.denoiser`.
 
     Args:
-        denoiser: the model of the transformed data.
+        denoiser: the model of the transformed data: a `Denoiser`, or a `ScoreNetwork` if the process is not Gaussian.
         event_shape: shape of one sample.
         transform: between the data's units and the model's space.
         classes: number of classes, 0 without labels.
@@ -50,7 +51,7 @@ class ScoreModel:
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: ScoreModule,
         event_shape: Sequence[int],
         transform: Transform | None = None,
         classes: int = 0,
@@ -111,12 +112,15 @@ class ScoreModel:
         if tolerance is not None:
             if solver is not None or times is not None:
                 raise ValueError("tolerance chooses an adaptive solver and its times: leave these two out")
+            if not isinstance(sde, GaussianSDE):
+                raise ValueError(f"tolerance is for Gaussian processes; got {type(sde).__name__}: give steps")
             solver, times = adaptive(sde, tolerance)
         elif solver is None:
             solver, usual = default(sde, steps if times is None else len(times) - 1)
             times = usual if times is None else times
         elif times is None:
-            times = [sde.T, sde.t_end, 0.0] if solver.adaptive else uniform_log_snr(sde, steps)
+            equal = uniform_log_snr(sde, steps) if isinstance(sde, GaussianSDE) else uniform(sde, steps)
+            times = [sde.T, sde.t_end, 0.0] if solver.adaptive else equal
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,
@@ -252,7 +256,7 @@ class ScoreModel:
         try:
             with networks.seeded(0):  # initial weights, replaced below
                 parts = {key: build(config[key], known) for key in ("denoiser", "transform")}
-            for key, kind in {"denoiser": Denoiser, "transform": Transform}.items():
+            for key, kind in {"denoiser": ScoreModule, "transform": Transform}.items():
                 if not isinstance(parts[key], kind):
                     raise ValueError(f"its {key} is {str(config[key])[:80]}")
             for key, kind in {"about": dict, "needs_label": bool}.items():
@@ -272,8 +276,8 @@ class ScoreModel:
         model.denoiser.to(device, precision).eval().load_state_dict(tensors)
         return model
 
-    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> Denoiser:
-        """The denoiser under its conditions, each checked."""
+    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> ScoreModule:
+        """The model under its conditions, each checked."""
         bound = {name: value for name, value in cond.items() if value is not None}
         if label is not None:
             value = torch.as_tensor(label)

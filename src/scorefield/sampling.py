@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource, as_seeds
-from scorefield.score import Denoiser, Score, evaluating, placement
+from scorefield.score import Score, ScoreModule, evaluating, placement
 from scorefield.sde import SDE, GaussianSDE, Knot, Prior
 from scorefield.solvers import (
     DDIM,
@@ -179,7 +179,7 @@ def sample(
         for first in batches:
             rows = torch.arange(first, first + batch_size).clamp_max(n - 1)
             noise = Noise.per_sample(keys[rows], like.device).until(len(times))
-            part = model.select(rows, n) if isinstance(model, Denoiser) else model
+            part = model.select(rows, n) if isinstance(model, ScoreModule) else model
             if start is None:
                 x = (prior or model.sde.prior).sample(like.new_empty((batch_size, *shape)), noise.at(0))
             else:

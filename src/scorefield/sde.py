@@ -155,8 +155,9 @@ class ItoSDE(SDE):
     """Any process, from its two functions.
 
     Args:
-        f: drift, (x, t) -> a tensor of x's shape.
-        g: diffusion, (x, t) -> a tensor that broadcasts against x.
+        f: drift, (x, t) -> a tensor of x's shape; t comes as () or of a shape that broadcasts against x.
+        g: diffusion, likewise, of a shape that broadcasts against x; its component i may depend on component i of x
+            alone.
         terminal: the law at time T, needed to sample and for likelihoods, not to simulate.
     """
 
@@ -175,11 +176,11 @@ class ItoSDE(SDE):
 
     def drift(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b *event"]:
         """f(x, t)."""
-        return self.f(x, t)
+        return self.f(x, expand(t, x).to(x.dtype))
 
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
         """g(x, t)."""
-        return torch.as_tensor(self.g(x, t), dtype=x.dtype, device=x.device)
+        return torch.as_tensor(self.g(x, expand(t, x).to(x.dtype)), dtype=x.dtype, device=x.device)
 
 
 class GaussianSDE(SDE):

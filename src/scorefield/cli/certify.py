@@ -13,7 +13,7 @@ from scorefield.cli.grids import Grid
 from scorefield.cli.sources import check_target, directory, save_figure
 from scorefield.model import ScoreModel
 from scorefield.processes import VP
-from scorefield.sde import GaussianSDE
+from scorefield.sde import SDE, GaussianSDE
 from scorefield.solvers import Solver
 
 
@@ -43,7 +43,12 @@ def certify(
     process, spectrum = sde or VP(), certification.natural_spectrum()
     if run is not None:
         model = ScoreModel.load(run)
-        process, spectrum = model.denoiser.sde, grid.spectrum(model)
+        spectrum = grid.spectrum(model)
+        if not isinstance(model.denoiser.sde, GaussianSDE):
+            raise ValueError(
+                f"certificates are of Gaussian processes; the run's is {type(model.denoiser.sde).__name__}"
+            )
+        process = model.denoiser.sde
     found = certification.certify(
         solver, process, spectrum, budgets=budgets, grid=lambda _, n: grid.times(solver, n, process, spectrum)
     )
@@ -59,9 +64,9 @@ def certify(
             save_figure(plot.error_curves({name: (found.budgets, [law.error for law in found.laws])}), out)
 
 
-def instability(solver: Solver, times: list[float], sde: GaussianSDE) -> str | None:
+def instability(solver: Solver, times: list[float], sde: SDE) -> str | None:
     """What to tell a user whose solver needs shorter steps, on evidence of its exact law on Gaussian data."""
-    if len(times) > 500:
+    if len(times) > 500 or not isinstance(sde, GaussianSDE):
         return None
     try:
         law = certification.output_law(solver, times, sde, torch.tensor([0.05, 1.0, 4.0]))

@@ -18,7 +18,7 @@ from scorefield.cli.train import CHECKPOINTS, train
 from scorefield.data import digits, split
 from scorefield.model import ScoreModel
 from scorefield.sampling import integrate
-from scorefield.score import Denoiser
+from scorefield.score import Score
 from scorefield.solvers import EulerMaruyama, Solver
 from scorefield.train import Optimisation
 
@@ -91,7 +91,7 @@ def _draw_paths(model: ScoreModel, x: Tensor, out: Path) -> None:
 
 
 @torch.no_grad()
-def _path(model: Denoiser, start: Tensor, times: list[float], solver: Solver, noise: Noise) -> Tensor:
+def _path(model: Score, start: Tensor, times: list[float], solver: Solver, noise: Noise) -> Tensor:
     """The states at all times."""
     path = [start]
     integrate(model, start, times, solver, noise=noise, callback=lambda _k, _knot, step: path.append(step.x))

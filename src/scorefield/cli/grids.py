@@ -13,7 +13,7 @@ from scorefield import grids
 from scorefield._files import read_json, write_text
 from scorefield.certify import optimised_grid
 from scorefield.model import ScoreModel
-from scorefield.sde import GaussianSDE
+from scorefield.sde import SDE, GaussianSDE
 from scorefield.solvers import Solver
 from scorefield.train import distributed
 
@@ -30,16 +30,20 @@ class Grid(Enum):
     quadratic = "quadratic"
     optimised = "optimised"
 
-    def times(self, solver: Solver, steps: int, sde: GaussianSDE, spectrum: Tensor) -> list[float]:
+    def times(self, solver: Solver, steps: int, sde: SDE, spectrum: Tensor) -> list[float]:
         """The times of a number of steps."""
+        if self is Grid.uniform or self is Grid.quadratic:
+            return (grids.uniform if self is Grid.uniform else grids.quadratic)(sde, steps)
+        if not isinstance(sde, GaussianSDE):
+            raise ValueError(
+                f"--grid {self.value} is for Gaussian processes; got {type(sde).__name__}: take uniform or quadratic"
+            )
         if self is Grid.optimised:
             return optimised_grid(solver, steps, sde, spectrum)
         make = {
             Grid.log_snr: grids.uniform_log_snr,
             Grid.information: grids.uniform_information,
             Grid.karras: grids.karras,
-            Grid.uniform: grids.uniform,
-            Grid.quadratic: grids.quadratic,
         }[self]
         return make(sde, steps)
 

@@ -24,6 +24,7 @@ from scorefield.cli.sources import (
 from scorefield.data import load_arrays
 from scorefield.model import ScoreModel
 from scorefield.sampling import default
+from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
 from scorefield.train import distributed
 
@@ -52,8 +53,9 @@ def sample(
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
         cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
         solver: a class of scorefield.solvers, or your own by its import path; by default one that suits the steps.
-        grid: times of the steps: log_snr (with --solver the default), information, karras, uniform, quadratic, or
-            optimised for solver, steps and the data's spectrum, which takes some seconds once and is kept in the run.
+        grid: times of the steps: log_snr (with --solver the default; uniform for a process that is not Gaussian),
+            information, karras, uniform, quadratic, or optimised for solver, steps and the data's spectrum, which takes
+            some seconds once and is kept in the run.
         tolerance: error of samples of the probability-flow ODE for data of unit size, such as 1e-3, instead of steps
             and solver: an adaptive one takes as many network calls as each sample needs.
         out: a picture of all (.png), an array (.npz), or a folder for a file each.
@@ -76,7 +78,7 @@ def sample(
         if tolerance is not None and (solver or grid):
             raise ValueError("--tolerance chooses an adaptive solver and its times: leave --solver and --grid out")
         if solver and not solver.adaptive:
-            grid = grid or Grid.log_snr
+            grid = grid or (Grid.log_snr if isinstance(model.denoiser.sde, GaussianSDE) else Grid.uniform)
         if grid:
             solver = solver or default(model.denoiser.sde, steps)[0]
             times = times_of_run(run, model, solver, steps, grid)

@@ -28,11 +28,11 @@ from scorefield.cli.sources import (
 )
 from scorefield.data import Affine, ArrayDataset, Subset, Transform, split, transformed_spectrum, transformed_std
 from scorefield.model import ScoreModel
-from scorefield.nn import MLP, Network, UNet, seeded
-from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective
+from scorefield.nn import MLP, Network, Potential, UNet, seeded
+from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, SlicedScoreMatching
 from scorefield.processes import VP
-from scorefield.score import Denoiser, EDMPrecond, Precond, Preconditioned
-from scorefield.sde import GaussianSDE
+from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
+from scorefield.sde import SDE, GaussianSDE
 from scorefield.train import Batches, Checkpoints, Optimisation, TrainState, distributed, validation_loss
 from scorefield.train import train as training
 
@@ -43,9 +43,10 @@ CHECKED = 1024  # samples in a validation loss
 def train(
     data: str,
     out: Path,
-    sde: GaussianSDE | None = None,
+    sde: SDE | None = None,
     net: Callable[[Sequence[int], int], Network] | None = None,
     precond: Precond | None = None,
+    energy: bool = False,
     objective: Objective | None = None,
     optimisation: Optimisation | None = None,
     steps: int = 10_000,
@@ -78,10 +79,13 @@ def train(
             (MNIST), CIFAR's binary version, a folder or archive of pictures or .wav files, a folder saved by Hugging
             Face datasets.
         out: directory of the run.
-        sde: the forward process, VP by default.
+        sde: the forward process, VP by default, or a class of your own by its import path. One that is not Gaussian
+            acts on the data in their own units, and is trained by sliced score matching unless `objective` says else.
         net: the network: by default a UNet for signals, images and volumes with sides of 16 and more, else an MLP.
         precond: how the network makes a denoiser, EDMPrecond with the data's standard deviation by default.
-        objective: what is minimised, EDM's by default.
+        energy: learn an energy whose gradient is the score, so that the model knows its density up to a constant.
+        objective: what is minimised: DenoisingScoreMatching (EDM's by default) with a density and a weight,
+            SlicedScoreMatching, ImplicitScoreMatching, PathTarget, or your own by its import path.
         optimisation: learning rate, averaging and the like.
         steps: of training; a finished run is lengthened by more of them and --resume true.
         batch_size: samples in a step, of all processes together.
@@ -110,8 +114,11 @@ def train(
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
         )
-    if init and (sde or net or precond):
-        raise ValueError("--init brings its network, process and preconditioner: leave --net, --sde and --precond out")
+    if init and (sde or net or precond or energy):
+        raise ValueError("--init brings its network and process: leave --net, --sde, --precond and --energy out")
+    affine = sde is None or isinstance(sde, GaussianSDE)
+    if not affine and (precond or energy):
+        raise ValueError(f"--precond and --energy are for Gaussian processes; got --sde {type(sde).__name__}")
     place = parse_device(device)
     checkpoints = Checkpoints(out / CHECKPOINTS, keep)
     newest = checkpoints.newest() if resume else None
@@ -133,12 +140,13 @@ def train(
             _check_fits(base, kept, init)
             denoiser, transform = base.denoiser, base.transform
         else:
-            transform = Affine.fitted(kept)
+            transform = Affine.fitted(kept) if affine else Affine(levels=kept.levels)
             with seeded(seed):
                 network = net(kept.event_shape, kept.classes) if net else usual_network(source)
-            std = transformed_std(kept, transform)
-            denoiser = Preconditioned(network, sde or VP(), precond or EDMPrecond(std)).to(place)
-        objective = objective or DenoisingScoreMatching.edm(transformed_std(kept, transform))
+            denoiser = _model(network, sde or VP(), precond, energy, transformed_std(kept, transform)).to(place)
+        if objective is None and isinstance(denoiser.sde, GaussianSDE):
+            objective = DenoisingScoreMatching.edm(transformed_std(kept, transform))
+        objective = objective or SlicedScoreMatching()
         if kept.classes and label_dropout and not isinstance(objective, LabelDropout):
             objective = LabelDropout(objective, label_dropout)
         state = TrainState(denoiser, optimisation, seed=seed)
@@ -309,6 +317,13 @@ def usual_network(data: ArrayDataset) -> Network:
     raise ValueError(f"no usual network takes conditions of shape {data.cond_shape}: name one of yours by --net")
 
 
+def _model(net: Network, sde: SDE, precond: Precond | None, energy: bool, std: float) -> ScoreModule:
+    if not isinstance(sde, GaussianSDE):
+        return ScoreNetwork(net, sde)
+    precond = precond or EDMPrecond(std)
+    return Energy(Potential(net), sde, precond) if energy else Preconditioned(net, sde, precond)
+
+
 def _check_fits(base: ScoreModel, kept: Subset, init: Path) -> None:
     have = kept.event_shape, kept.levels, kept.classes
     wanted = base.event_shape, base.transform.levels, base.classes
@@ -318,7 +333,7 @@ def _check_fits(base: ScoreModel, kept: Subset, init: Path) -> None:
         )
 
 
-def _say_what(data: str, kept: Subset, denoiser: Denoiser, place: torch.device) -> None:
+def _say_what(data: str, kept: Subset, denoiser: ScoreModule, place: torch.device) -> None:
     values = "real numbers" if kept.levels is None else f"integers from 0 to {kept.levels - 1}"
     net: Any = getattr(denoiser, "net", denoiser)
     count = sum(p.numel() for p in nn.Module.parameters(net))

@@ -5,6 +5,7 @@ from scorefield.nn.embedding import ConditionEmbedding as ConditionEmbedding
 from scorefield.nn.embedding import FourierFeatures as FourierFeatures
 from scorefield.nn.mlp import MLP as MLP
 from scorefield.nn.network import Network as Network
+from scorefield.nn.potential import Potential as Potential
 from scorefield.nn.seeding import seeded as seeded
 from scorefield.nn.tutorial import TutorialUNet as TutorialUNet
 from scorefield.nn.unet import UNet as UNet

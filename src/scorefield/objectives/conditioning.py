@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefield._noise import Noise
 from scorefield.objectives.denoising import DenoisingScoreMatching
 from scorefield.objectives.objective import Objective
-from scorefield.score import Denoiser
+from scorefield.score import ScoreModule
 
 NO_LABEL = -1
 
@@ -34,8 +34,13 @@ class LabelDropout(Objective):
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate must lie in [0, 1]; got {self.rate}")
 
+    @property
+    def differentiates(self) -> bool:
+        """As of the objective."""
+        return self.objective.differentiates
+
     def __call__(
-        self, model: Denoiser, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
+        self, model: ScoreModule, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
     ) -> Float[Tensor, "b"]:
         """The objective's losses under the remaining labels."""
         if "label" not in cond:

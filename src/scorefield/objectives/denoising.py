@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import Noise
 from scorefield._shapes import event_sum, expand
-from scorefield.objectives.objective import Objective
+from scorefield.objectives.adaptive import AdaptiveLogSNR
+from scorefield.objectives.objective import Objective, gaussian_process
 from scorefield.objectives.time_densities import LogNormalSigma, TimeDensity, UniformTime
 from scorefield.objectives.weights import EDMWeight, SimpleWeight, Weight
-from scorefield.score import Denoiser, Preconditioned
+from scorefield.score import Denoiser, Preconditioned, ScoreModule, as_denoiser
 
 
 @dataclass(frozen=True)
@@ -33,27 +35,39 @@ class DenoisingScoreMatching(Objective):
     density: TimeDensity = field(default_factory=UniformTime)
     weight: Weight = field(default_factory=SimpleWeight)
 
+    def __post_init__(self) -> None:
+        one = torch.ones(())
+        divides = torch.allclose(2 * self.weight(one, 2 * one), self.weight(one, one))
+        if isinstance(self.density, AdaptiveLogSNR) and not divides:
+            raise ValueError(
+                "AdaptiveLogSNR needs a weight that divides by the density, so that it changes the noise of the loss "
+                f"and not its minimum: take LikelihoodWeight; got {self.weight}"
+            )
+
     @classmethod
     def edm(cls, sigma_data: float) -> DenoisingScoreMatching:
         """EDM's weight, and its noise levels relative to the data's standard deviation (0.5 in the paper)."""
         return cls(LogNormalSigma(mean=math.log(sigma_data) - 0.5), EDMWeight(sigma_data))
 
     def __call__(
-        self, model: Denoiser, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
+        self, model: ScoreModule, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
     ) -> Float[Tensor, "b"]:
         """The loss of each sample.
 
         Args:
-            model: the denoiser to train.
+            model: what to train, of a Gaussian process.
             x0: clean samples in the model's space.
             noise: made by `Noise.per_batch`; its draw 0 gives low-discrepancy times, draw 1 the noise.
             cond: passed to the model.
         """
-        u = noise.stratified(0).to(x0.device)
-        t, p = self.density(model.sde, u)
-        weight = self.weight(model.sde.log_snr(t), p)
-        error = noise_error(model, x0, noise.normal(x0, draw=1), t, **cond)
-        return 0.5 * weight.to(x0.dtype) * event_sum(error**2)
+        sde = gaussian_process(model, "DenoisingScoreMatching")
+        t, p = self.density(sde, noise.stratified(0).to(x0.device))
+        log_snr = sde.log_snr(t)
+        error = noise_error(as_denoiser(model), x0, noise.normal(x0, draw=1), t, **cond)
+        losses = 0.5 * self.weight(log_snr, p).to(x0.dtype) * event_sum(error**2)
+        if isinstance(self.density, AdaptiveLogSNR) and torch.is_grad_enabled():
+            self.density.observe(sde, log_snr, p * losses.detach())
+        return losses
 
 
 def noise_error(

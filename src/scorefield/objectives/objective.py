@@ -8,14 +8,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import Noise
-from scorefield.score import Denoiser
+from scorefield.score import ScoreModule
+from scorefield.sde import GaussianSDE
 
 
 class Objective(ABC):
     """A loss for each sample; the caller takes the mean."""
 
+    @property
+    def differentiates(self) -> bool:
+        """Whether the loss takes derivatives of the model by x, which compiled networks cannot give in training."""
+        return False
+
     @abstractmethod
     def __call__(
-        self, model: Denoiser, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
+        self, model: ScoreModule, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
     ) -> Float[Tensor, "b"]:
         """The losses of a batch of clean samples."""
+
+
+def gaussian_process(model: ScoreModule, user: str) -> GaussianSDE:
+    """The model's process, which must have a kernel p(x_t | x_0) in closed form."""
+    if not isinstance(model.sde, GaussianSDE):
+        raise TypeError(
+            f"{user} needs a process whose p(x_t | x_0) is Gaussian; got {type(model.sde).__name__}: use "
+            "SlicedScoreMatching or PathTarget"
+        )
+    return model.sde

@@ -14,11 +14,11 @@ from scorefield.sde import GaussianSDE
 
 
 class TimeDensity(ABC):
-    """A density of the log-SNR between those of t_min and T."""
+    """A density of the log-SNR between those of t_min and T, or a law of some levels there."""
 
     @abstractmethod
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """The times of uniform numbers u in [0, 1), and the density p of the log-SNR there."""
+        """The times of uniform numbers u in [0, 1), and the density p of the log-SNR (or the level's probability)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class UniformLogSNR(TimeDensity):
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The times and p."""
-        low, high = _range(sde)
-        return _time(sde, low + (high - low) * u), torch.full_like(u, 1 / (high - low))
+        low, high = log_snr_range(sde)
+        return time_inside(sde, low + (high - low) * u), torch.full_like(u, 1 / (high - low))
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LogNormalSigma(TimeDensity):
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The times and p, by the inverse of the cut-off normal's distribution function."""
-        low, high = _range(sde)
+        low, high = log_snr_range(sde)
         mean, std = -2 * self.mean, 2 * self.std  # of the log-SNR
         below, above = ((1 + math.erf((end - mean) / (std * math.sqrt(2)))) / 2 for end in (low, high))
         mass = above - below
@@ -70,13 +70,67 @@ class LogNormalSigma(TimeDensity):
             )
         log_snr = (mean + std * torch.special.ndtri(below + mass * u)).clamp(low, high)
         z = (log_snr - mean) / std
-        return _time(sde, log_snr), (-0.5 * z**2).exp() / (math.sqrt(2 * math.pi) * std * mass)
+        return time_inside(sde, log_snr), (-0.5 * z**2).exp() / (math.sqrt(2 * math.pi) * std * mass)
 
 
-def _range(sde: GaussianSDE) -> tuple[float, float]:
+@dataclass(frozen=True)
+class OneLevel(TimeDensity):
+    """The noise-to-signal ratio sigma / alpha always the same: denoising at a single level  (Vincent 2011).
+
+    What is learnt is the score of data with that noise. The target z / sigma of denoising has a variance of
+    d / sigma^2, so that small levels take many samples: the cure is to learn all at once, by one network (Song & Ermon
+    2019).
+
+    Args:
+        sigma: the ratio, in the range of the process.
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma must be positive; got {self.sigma}")
+
+    def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """The time of the level, and its probability, 1."""
+        (low, high), log_snr = log_snr_range(sde), -2 * math.log(self.sigma)
+        if not low - 1e-9 <= log_snr <= high + 1e-9:
+            raise ValueError(
+                f"sigma / alpha of {type(sde).__name__} lies in [{math.exp(-high / 2):.3g}, {math.exp(-low / 2):.3g}]; "
+                f"got {self.sigma}"
+            )
+        return time_inside(sde, torch.full_like(u, log_snr)), torch.ones_like(u)
+
+
+@dataclass(frozen=True)
+class Levels(TimeDensity):
+    """`count` levels of sigma / alpha, geometric from the process's least to its greatest  (Song & Ermon 2019).
+
+    Each sample is given one of them at random, which estimates the mean over all.
+
+    Args:
+        count: at least 2.
+    """
+
+    count: int = 10
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"count must be at least 2; got {self.count}")
+
+    def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """The times of the levels, and their probability, 1 / count."""
+        low, high = log_snr_range(sde)
+        k = (u * self.count).floor().clamp_max(self.count - 1)
+        return time_inside(sde, low + (high - low) * k / (self.count - 1)), torch.full_like(u, 1 / self.count)
+
+
+def log_snr_range(sde: GaussianSDE) -> tuple[float, float]:
+    """The log-SNR at T and at t_min."""
     low, high = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64)).tolist()
     return low, high
 
 
-def _time(sde: GaussianSDE, log_snr: Tensor) -> Tensor:
+def time_inside(sde: GaussianSDE, log_snr: Tensor) -> Tensor:
+    """The time of a log-SNR, kept in the range against rounding."""
     return sde.time(log_snr).clamp(sde.t_min, sde.T)

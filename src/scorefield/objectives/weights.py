@@ -10,6 +10,10 @@ trained for is the product w p (Kingma & Gao 2023, "Understanding diffusion obje
 | the same, importance-sampled (ScoreFlow, VDM)    | UniformLogSNR  | LikelihoodWeight |
 | EDM                                             | LogNormalSigma | EDMWeight        |
 | min-SNR                                         | UniformTime    | MinSNRWeight     |
+| velocity of VP                                  | UniformTime    | EDMWeight(1)     |
+| NCSN of N levels                                | Levels         | SimpleWeight     |
+| denoising at one level                          | OneLevel       | SimpleWeight     |
+| maximum likelihood with the least noise         | AdaptiveLogSNR | LikelihoodWeight |
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scorefield._noise import Noise
 from scorefield.nn import seeded
-from scorefield.objectives import Objective
-from scorefield.score import Denoiser, Preconditioned, evaluating
+from scorefield.objectives import Objective, adaptive_densities
+from scorefield.score import Energy, Preconditioned, ScoreModule, ScoreNetwork, evaluating
 from scorefield.train import distributed
 from scorefield.train.batches import Batch
 from scorefield.train.state import TrainState
@@ -51,11 +51,11 @@ class Losses(nn.Module):
     """Model and objective as one module, which is what DistributedDataParallel and torch.compile take.
 
     Args:
-        model: the denoiser.
+        model: what to train.
         objective: the loss of each sample.
     """
 
-    def __init__(self, model: Denoiser, objective: Objective) -> None:
+    def __init__(self, model: ScoreModule, objective: Objective) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
@@ -99,8 +99,18 @@ def train(
     weights = [p for group in state.optimiser.param_groups for p in group["params"]]
     device = weights[0].device
     losses: Any = Losses(state.model, objective)
-    if compiled:  # objectives call the network of a `Preconditioned` model by itself
-        (state.model.net if isinstance(state.model, Preconditioned) else state.model).compile()
+    densities = list(adaptive_densities(objective))
+    for k, density in enumerate(densities):
+        if str(k) in state.learnt:
+            density.table.copy_(state.learnt[str(k)])
+        state.learnt[str(k)] = density.table
+    if compiled and (objective.differentiates or isinstance(state.model, Energy)):
+        raise ValueError(
+            f"{type(objective).__name__} of a {type(state.model).__name__} takes second derivatives, which compiled "
+            "networks do not have: train without compiling"
+        )
+    if compiled:  # objectives call the network by itself
+        (state.model.net if isinstance(state.model, Preconditioned | ScoreNetwork) else state.model).compile()
     if world > 1:
         losses = DistributedDataParallel(losses, device_ids=[device] if device.type == "cuda" else None)
     parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
@@ -128,6 +138,8 @@ def train(
         state.step += 1
         for average in state.averages:
             average.update(state.model, state.step * size, size)
+        for density in densities:
+            density.learn(distributed.total, size)
         yield StepInfo(state.step, distributed.total(loss), norm, rate)
 
 

@@ -12,21 +12,23 @@ import torch
 from torch import Tensor
 
 from scorefield._files import check_tensors, read_tensors, write_tensors
-from scorefield.score import Denoiser
+from scorefield.score import ScoreModule
 from scorefield.train.ema import EMA
 from scorefield.train.optimisation import Optimisation
+
+LEARNT = "learnt."  # begins the names of the objective's tensors in a file
 
 
 class TrainState:
     """Model, optimiser, averaged weights, seed and step number; `train` advances it.
 
     Args:
-        model: the denoiser to train, on its device.
+        model: what to train, on its device.
         optimisation: how its weights move.
         seed: of everything random in the run.
     """
 
-    def __init__(self, model: Denoiser, optimisation: Optimisation | None = None, *, seed: int) -> None:
+    def __init__(self, model: ScoreModule, optimisation: Optimisation | None = None, *, seed: int) -> None:
         self.model, self.seed, self.step = model, seed, 0
         self.optimisation = o = optimisation or Optimisation()
         trainable = [p for p in model.parameters() if p.requires_grad]
@@ -37,8 +39,9 @@ class TrainState:
             step = torch.zeros((), dtype=torch.float32, device=p.device)
             self.optimiser.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         self.averages = [EMA(model, half_life) for half_life in o.half_lives]
+        self.learnt: dict[str, Tensor] = {}  # what the objective has learnt; `train` shares it
 
-    def averaged(self, k: int = 0) -> Denoiser:
+    def averaged(self, k: int = 0) -> ScoreModule:
         """A copy of the model with the weights' k-th average, in evaluation mode: what to sample from and to save."""
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.averages[k].weights, strict=False)
@@ -51,7 +54,10 @@ class TrainState:
             path: the file; an older one is replaced when the new one is complete.
             run: plain values that say what the run is, to be compared by `load`.
         """
-        write_tensors(Path(path), self._tensors(), {"step": self.step, "seed": self.seed, "run": dict(run or {})})
+        learnt = {LEARNT + name: value for name, value in self.learnt.items()}
+        write_tensors(
+            Path(path), {**self._tensors(), **learnt}, {"step": self.step, "seed": self.seed, "run": dict(run or {})}
+        )
 
     def load(self, path: str | Path, run: Mapping[str, Any] | None = None) -> None:
         """Goes on from a file that `save` wrote for the same model, seed and run; on a misfit nothing changes."""
@@ -64,13 +70,15 @@ class TrainState:
             raise ValueError(
                 f"{path}: is of another run: {'; '.join(changes[:3])}: give the options of that run, or begin another"
             )
+        learnt = {name: tensors.pop(name) for name in list(tensors) if name.startswith(LEARNT)}
         check_tensors(tensors, own, str(path))
         for name, value in own.items():
             value.copy_(tensors[name])
         self.step = step
+        self.learnt = {name.removeprefix(LEARNT): value for name, value in learnt.items()}
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All tensors of the state by name; they share its memory."""
+        """All tensors that a new state has as well, by name; they share its memory."""
         moments = self.optimiser.state_dict()["state"]
         return {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},

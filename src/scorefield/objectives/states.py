@@ -1,0 +1,149 @@
+"""Where score matching looks: draws of noisy states, their times, and the weight of the error there.
+
+Score matching minimises E 1/2 (s - grad log p_t)^T Lambda (s - grad log p_t) at states x_t ~ p_t, with Lambda a number
+lambda for each sample, or a diagonal matrix that depends on the state.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import Noise
+from scorefield._shapes import expand
+from scorefield.objectives.adaptive import AdaptiveLogSNR
+from scorefield.objectives.objective import gaussian_process
+from scorefield.objectives.time_densities import TimeDensity, UniformTime
+from scorefield.objectives.weights import SimpleWeight, Weight
+from scorefield.score import ScoreModule
+from scorefield.sde import SDE, GaussianSDE, Knot
+
+
+class Drawn(NamedTuple):
+    """Noisy states.
+
+    Attributes:
+        x: (b, *event); requires gradients.
+        t: (b,), float64.
+        weight: Lambda at each state, of a shape that broadcasts against `x`.
+    """
+
+    x: Tensor
+    t: Tensor
+    weight: Tensor
+
+
+class States(ABC):
+    """A law of noisy states; draws 0 and 1 of the noise are its own."""
+
+    @abstractmethod
+    def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
+        """One state for each clean sample."""
+
+
+@dataclass(frozen=True)
+class Clean(States):
+    """The data themselves, lambda = 1: for a `PlainScore`."""
+
+    def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
+        """x_0 at t = 0."""
+        if isinstance(model.sde, GaussianSDE):
+            raise ValueError(
+                f"Clean states are for a PlainScore; got a score of {type(model.sde).__name__}'s noisy data: leave "
+                "`states` out"
+            )
+        t = x0.new_zeros(len(x0), dtype=torch.float64)
+        return Drawn(x0.detach().requires_grad_(), t, x0.new_ones(()))
+
+
+@dataclass(frozen=True)
+class Perturbed(States):
+    """x_t = alpha x_0 + sigma eps of a Gaussian process, with lambda = w sigma^2.
+
+    Args:
+        density: where the log-SNR is drawn.
+        weight: w, as of `DenoisingScoreMatching`.
+    """
+
+    density: TimeDensity = field(default_factory=UniformTime)
+    weight: Weight = field(default_factory=SimpleWeight)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.density, AdaptiveLogSNR):
+            raise ValueError("AdaptiveLogSNR learns from squared errors, which DenoisingScoreMatching alone has")
+
+    def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
+        """A draw from the kernel."""
+        sde = gaussian_process(model, "Perturbed")
+        t, p = self.density(sde, noise.stratified(0).to(x0.device))
+        weight = self.weight(sde.log_snr(t), p) * sde.sigma(t) ** 2
+        x = sde.perturb(x0, t, noise.normal(x0, draw=1))
+        return Drawn(x.detach().requires_grad_(), t, expand(weight, x0).to(x0.dtype))
+
+
+@dataclass(frozen=True)
+class Simulated(States):
+    """States of any process by Euler-Maruyama from the data, with Lambda = g g^T.
+
+    With this weight the objective bounds the Kullback-Leibler divergence of the generated law from the data's (Song et
+    al. 2021, "ScoreFlow"), and what integration by parts leaves at the boundary of a bounded domain vanishes where g
+    does  (generalised score matching, Hyvarinen 2007).
+
+    Args:
+        steps: from 0 to T, in equal steps of sqrt(t); a sample's state is that after a random number of them.
+    """
+
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+
+    def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
+        """The state at a random point of a path."""
+        sde, times = model.sde, path_times(model.sde, self.steps)
+        stop = random_stop(noise, self.steps).to(x0.device)
+        z, x, found = path_normals(noise, x0, self.steps), x0, x0
+        for k, (now, next) in enumerate(pairwise(times)):
+            t, h = Knot(now).time, next - now
+            x = x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k]
+            found = torch.where(expand(stop == k + 1, x), x, found)
+        found, t = found.detach().requires_grad_(), stopping_times(times, stop)
+        return Drawn(found, t, sde.diffusion(found, t) ** 2)
+
+
+def usual_states(sde: SDE) -> States:
+    """`Perturbed` for a process with a kernel, `Simulated` for any other."""
+    return Perturbed() if isinstance(sde, GaussianSDE) else Simulated()
+
+
+def check_steps(steps: int) -> None:
+    """Refuses a path without steps."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+
+
+def path_times(sde: SDE, steps: int) -> list[float]:
+    """`steps + 1` times from 0 to T, equal steps of sqrt(t): as short as T / steps^2 near the data."""
+    return [sde.T * (k / steps) ** 2 for k in range(steps + 1)]
+
+
+def path_normals(noise: Noise, x0: Tensor, steps: int) -> Float[Tensor, "b steps *event"]:
+    """The normals of all steps in one draw, which is what makes short paths of small states cheap."""
+    return noise.normal(x0.new_empty(len(x0), steps, *x0.shape[1:]), draw=1)
+
+
+def random_stop(noise: Noise, steps: int) -> Tensor:
+    """A number of steps in 1 .. steps for each sample, evenly spread over the batch."""
+    return 1 + (noise.stratified(0) * steps).long().clamp_max(steps - 1)
+
+
+def stopping_times(times: list[float], stop: Tensor) -> Float[Tensor, "b"]:
+    """The time after `stop` steps."""
+    return torch.tensor(times, dtype=torch.float64, device=stop.device)[stop]

@@ -1,0 +1,187 @@
+"""Scores that are torch modules, and `Denoiser`, which networks and guidance of Gaussian processes build on.
+
+For x_t = alpha x_0 + sigma eps, four views of one function (Tweedie's formula):
+
+    denoiser   D = E[x_0 | x_t]                 noise      ehat = E[eps | x_t] = (x_t - alpha D) / sigma
+    score      grad log p_t = -ehat / sigma     velocity   v = alpha ehat - sigma D
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from scorefield._shapes import expand
+from scorefield.score.protocols import LogDensity, Score
+from scorefield.sde import SDE, GaussianSDE
+
+
+class ScoreModule(nn.Module, ABC):
+    """A score that is a torch module, so that it can be trained, conditioned, saved and moved.
+
+    `t` is a float64 tensor, () or (b,). Conditioning tensors have one row a sample, or none for the whole batch.
+    """
+
+    sde: SDE
+
+    @abstractmethod
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """grad_x log p_t(x | cond)."""
+
+    def given(self, **cond: Tensor | int) -> ScoreModule:
+        """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
+        return ConditionedScore(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> ScoreModule:
+        """The model for some rows of a batch of n; a wrapper that holds one value a sample keeps those of the rows."""
+        del rows, n
+        return self
+
+
+class Denoiser(ScoreModule):
+    """D(x, t) = E[x_0 | x_t = x] for a Gaussian process; a subclass gives `forward`."""
+
+    def __init__(self, sde: GaussianSDE) -> None:
+        super().__init__()
+        self.sde: GaussianSDE = sde  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The posterior mean of the clean sample."""
+
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """(alpha D - x) / sigma^2."""
+        alpha, sigma = self._scales(x, t)
+        return (alpha * self(x, t, **cond) - x) / sigma**2
+
+    def noise(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """(x - alpha D) / sigma."""
+        alpha, sigma = self._scales(x, t)
+        return (x - alpha * self(x, t, **cond)) / sigma
+
+    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """alpha ehat - sigma D  (Salimans & Ho 2022)."""
+        alpha, sigma = self._scales(x, t)
+        denoised = self(x, t, **cond)
+        return alpha * (x - alpha * denoised) / sigma - sigma * denoised
+
+    def given(self, **cond: Tensor | int) -> Denoiser:
+        """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
+        kind = ConditionedDensity if isinstance(self, LogDensity) else Conditioned
+        return kind(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
+        """The model for some rows of a batch of n; a wrapper that holds one value a sample keeps those of the rows."""
+        del rows, n
+        return self
+
+    def _scales(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
+        return expand(self.sde.alpha(t), x).to(x.dtype), expand(self.sde.sigma(t), x).to(x.dtype)
+
+
+class _Conditions:
+    """Conditions by name: tensors with one row a sample, or () for all samples."""
+
+    cond: dict[str, Tensor]
+
+    def _bound(self, x: Tensor, cond: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._check(len(x))
+        bound = {name: value.to(x.device) for name, value in self.cond.items()}
+        if twice := bound.keys() & cond.keys():
+            raise ValueError(f"the model is under a condition already; got {', '.join(sorted(twice))} twice")
+        return bound | cond
+
+    def _selected(self, rows: Tensor, n: int) -> dict[str, Tensor]:
+        self._check(n)
+        return {name: value[rows.to(value.device)] if value.ndim else value for name, value in self.cond.items()}
+
+    def _check(self, n: int) -> None:
+        for name, value in self.cond.items():
+            if value.ndim and len(value) != n:
+                raise ValueError(
+                    f"the condition {name!r} has {len(value)} rows for {n} samples: give one row a sample, or a scalar"
+                )
+
+
+class ConditionedScore(_Conditions, ScoreModule):
+    """A score with its conditioning filled in.
+
+    Args:
+        model: takes the conditions as keywords.
+        cond: tensors with one row a sample, or () for all samples.
+    """
+
+    def __init__(self, model: ScoreModule, cond: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.sde, self.model, self.cond = model.sde, model, cond
+
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The inner score under the condition."""
+        return self.model.score(x, t, **self._bound(x, cond))
+
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> ScoreModule:
+        """Keeps the rows of each condition."""
+        return ConditionedScore(self.model.select(rows, n), self._selected(rows, n))
+
+
+class Conditioned(_Conditions, Denoiser):
+    """A denoiser with its conditioning filled in.
+
+    Args:
+        denoiser: takes the conditions as keywords.
+        cond: tensors with one row a sample, or () for all samples.
+    """
+
+    def __init__(self, denoiser: Denoiser, cond: dict[str, Tensor]) -> None:
+        super().__init__(denoiser.sde)
+        self.denoiser = denoiser
+        self.cond = cond
+
+    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The inner denoiser under the condition."""
+        return self.denoiser(x, t, **self._bound(x, cond))
+
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
+        """Keeps the rows of each condition."""
+        return type(self)(self.denoiser.select(rows, n), self._selected(rows, n))
+
+
+class ConditionedDensity(Conditioned):
+    """The same of a model that knows its log-density."""
+
+    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
+        """log p_t(x | cond) up to a constant."""
+        inner: Any = self.denoiser
+        return inner.log_density(x, t, **self._bound(x, cond))
+
+
+class FromScore(Denoiser):
+    """The denoiser (x + sigma^2 s) / alpha of a plain score function.
+
+    Args:
+        model: a score for a Gaussian process.
+    """
+
+    def __init__(self, model: Score) -> None:
+        if not isinstance(model.sde, GaussianSDE):
+            raise TypeError(
+                f"a denoiser exists only for a Gaussian process; got {type(model.sde).__name__}: "
+                "use a solver that needs the score alone, such as EulerMaruyama, on a grid that does not end at 0"
+            )
+        super().__init__(model.sde)
+        self.model = model
+
+    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """(x + sigma^2 s) / alpha."""
+        alpha, sigma = self._scales(x, t)
+        return (x + sigma**2 * self.model.score(x, t, **cond)) / alpha
+
+
+def as_denoiser(model: Score) -> Denoiser:
+    """The model itself if it is a `Denoiser`, else the one that its score gives."""
+    return model if isinstance(model, Denoiser) else FromScore(model)

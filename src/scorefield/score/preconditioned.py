@@ -1,0 +1,147 @@
+"""Denoisers made of a network that never sees the process."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield._shapes import expand
+from scorefield.score.denoiser import Denoiser
+from scorefield.sde import GaussianSDE
+
+
+class Coefs(NamedTuple):
+    """Coefficients of a preconditioned network, D = skip x + out F(inp x, noise), each of t's shape."""
+
+    skip: Tensor
+    out: Tensor
+    inp: Tensor
+    noise: Tensor
+
+
+class Precond(ABC):
+    """Coefficients for any Gaussian process and time."""
+
+    @abstractmethod
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+
+
+class Preconditioned(Denoiser):
+    """D(x, t) = skip x + out F(inp x, noise): a network F that never sees the process.
+
+    Args:
+        net: F(x, noise, **cond) -> a tensor of x's shape; the noise level `noise` is () or (b,).
+        sde: the process.
+        precond: one of the preconditioners below, or your own.
+    """
+
+    def __init__(self, net: nn.Module, sde: GaussianSDE, precond: Precond) -> None:
+        super().__init__(sde)
+        self.net = net
+        self.precond = precond
+
+    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """skip x + out F."""
+        coefs = self.precond(self.sde, t.double())
+        skip, out = (expand(c, x).to(x.dtype) for c in (coefs.skip, coefs.out))
+        return skip * x + out * self.raw(x, coefs, **cond)
+
+    def raw(self, x: Float[Tensor, "b *event"], coefs: Coefs, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """F(inp x, noise), in x's dtype."""
+        f = self.net(expand(coefs.inp, x).to(x.dtype) * x, coefs.noise.to(x), **cond)
+        if f.shape != x.shape:
+            raise ValueError(
+                f"the network {type(self.net).__name__} returned shape {tuple(f.shape)} for an input of shape "
+                f"{tuple(x.shape)}: give it the event shape {tuple(x.shape[1:])}"
+            )
+        return f.to(x.dtype)
+
+
+@dataclass(frozen=True)
+class EDMPrecond(Precond):
+    """Unit variance for the network's input and its target at every noise level  (Karras et al. 2022, table 1).
+
+    With s = sigma / alpha, d = sigma_data:  D = d^2 / (s^2 + d^2) x/alpha + s d / sqrt(s^2 + d^2) F(x / (alpha
+    sqrt(s^2 + d^2))). For any Gaussian process: it is the paper's form in x / alpha.
+
+    Args:
+        sigma_data: standard deviation of the data, > 0.
+    """
+
+    sigma_data: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be positive; got {self.sigma_data}")
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma, d = sde.alpha(t), sde.sigma(t), self.sigma_data
+        total = sigma**2 + (alpha * d) ** 2
+        return Coefs(alpha * d**2 / total, sigma * d / total.sqrt(), total.rsqrt(), noise_level(sde, t))
+
+
+@dataclass(frozen=True)
+class NoisePrecond(Precond):
+    """F = ehat: the network predicts the noise  (Ho et al. 2020). D = (x - sigma F) / alpha.
+
+    The input is scaled by 1 / sqrt(alpha^2 + sigma^2), which is 1 for VP.
+    """
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return Coefs(1 / alpha, -sigma / alpha, torch.hypot(alpha, sigma).reciprocal(), noise_level(sde, t))
+
+
+@dataclass(frozen=True)
+class ScorePrecond(Precond):
+    """score = F / sigma: the network predicts the score over the kernel's standard deviation  (Song et al. 2021).
+
+    D = (x + sigma F) / alpha; the input is scaled by 1 / sqrt(alpha^2 + sigma^2).
+    """
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return Coefs(1 / alpha, sigma / alpha, torch.hypot(alpha, sigma).reciprocal(), noise_level(sde, t))
+
+
+@dataclass(frozen=True)
+class TimePrecond(Precond):
+    """score = F(x, t) / sigma: the network gets the state and the time as they are  (Song et al. 2021, their tutorial).
+
+    D = (x + sigma F) / alpha. For networks that look at t with fixed frequencies, such as `TutorialUNet`.
+    """
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return Coefs(1 / alpha, sigma / alpha, torch.ones_like(t), t)
+
+
+@dataclass(frozen=True)
+class VelocityPrecond(Precond):
+    """F = v, the velocity of the process scaled to unit variance  (Salimans & Ho 2022).
+
+    With c = sqrt(alpha^2 + sigma^2):  v = (alpha eps - sigma x_0) / c and D = (alpha x / c - sigma F) / c. It is
+    `EDMPrecond(1)` with the sign of F turned.
+    """
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        c = torch.hypot(alpha, sigma)
+        return Coefs(alpha / c**2, -sigma / c, c.reciprocal(), noise_level(sde, t))
+
+
+def noise_level(sde: GaussianSDE, t: Tensor) -> Tensor:
+    """log(sigma / alpha) / 4, the noise level as a network sees it  (Karras et al. 2022)."""
+    return -0.125 * sde.log_snr(t)
