@@ -69,7 +69,7 @@ def integrate(
         if now.t == next.t:
             raise ValueError(f"times must differ from one to the next; got {now.t} twice")
         step = advance(solver, model, x, now, next, state, noise=noise.at(k))
-        x, state = step.x, step.state
+        x, state = model.sde.confine(step.x), step.state
         if callback is not None:
             callback(k, next, step)
     return x

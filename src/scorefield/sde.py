@@ -115,6 +115,10 @@ class SDE(ABC):
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
         """g(x, t), of a shape that broadcasts against `x`; `t` is () or (b,)."""
 
+    def confine(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
+        """Puts states that a step of finite length has thrown out of the process's domain back into it."""
+        return x
+
     def knots(self, times: Sequence[float]) -> list[Knot]:
         """The points of a time grid."""
         return [Knot(t) for t in self._check(times)]
@@ -130,16 +134,16 @@ class SDE(ABC):
             noise: step k takes one normal draw from `noise.at(k)`.
 
         Returns:
-            The states at all n times; the first is `x0`.
+            The states at all n times; the first is `x0`, inside the domain.
         """
         values = self._check(times)
-        path = [x0]
+        path = [self.confine(x0)]
         for k in range(len(values) - 1):
             x, t, h = path[-1], Knot(values[k]).time, values[k + 1] - values[k]
             if h <= 0:
                 raise ValueError(f"a forward simulation needs increasing times; got {values[k]} before {values[k + 1]}")
             z = noise.at(k).normal(x)
-            path.append(x + h * self.drift(x, t) + math.sqrt(h) * self.diffusion(x, t) * z)
+            path.append(self.confine(x + h * self.drift(x, t) + math.sqrt(h) * self.diffusion(x, t) * z))
         return torch.stack(path)
 
     def _check(self, times: Sequence[float]) -> list[float]:
@@ -159,11 +163,27 @@ class ItoSDE(SDE):
         g: diffusion, likewise, of a shape that broadcasts against x; its component i may depend on component i of x
             alone.
         terminal: the law at time T, needed to sample and for likelihoods, not to simulate.
+        domain: where each component lives, (low, high); steps beyond it are reflected. Where the noise ends at a
+            boundary, as sqrt(x (1 - x)) does, a little less than the whole, since its slope is infinite there.
     """
 
     f: Callable[[Tensor, Tensor], Tensor]
     g: Callable[[Tensor, Tensor], Tensor]
     terminal: Prior | None = None
+    domain: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.domain[0] < self.domain[1]:
+            raise ValueError(f"a domain is (low, high) with low < high; got {self.domain}")
+
+    def confine(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
+        """Reflects at the ends of the domain."""
+        low, high = self.domain
+        if math.isinf(low) and math.isinf(high):
+            return x
+        x = torch.where(x < low, 2 * low - x, x)
+        return torch.where(x > high, 2 * high - x, x).clamp(low, high)
 
     @property
     def prior(self) -> Prior:
@@ -265,6 +285,22 @@ class GaussianSDE(SDE):
     def knot_at(self, log_snr: float) -> Knot:
         """The point of a given log-SNR, evaluated in float64."""
         return self.knots([float(self.time(torch.scalar_tensor(log_snr, dtype=torch.float64)))])[0]
+
+
+def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | float]:
+    """g(x, t) and the derivative of each component by its own component of x."""
+    if isinstance(sde, GaussianSDE):
+        return sde.diffusion(x, t), 0.0
+    with torch.enable_grad():
+        inner = x if x.requires_grad else x.detach().requires_grad_()
+        g = sde.diffusion(inner, t)
+        if not g.requires_grad:
+            return g, 0.0
+        total = g.expand_as(inner).sum()
+        (slope,) = torch.autograd.grad(
+            total, inner, create_graph=x.requires_grad, allow_unused=True, materialize_grads=True
+        )
+    return (g, slope) if x.requires_grad else (g.detach(), slope)
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

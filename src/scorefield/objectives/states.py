@@ -90,11 +90,10 @@ class Perturbed(States):
 
 @dataclass(frozen=True)
 class Simulated(States):
-    """States of any process by Euler-Maruyama from the data, with Lambda = g g^T.
+    """States of any process by Euler-Maruyama from the data, with Lambda = t g^2, about the variance of their noise.
 
-    With this weight the objective bounds the Kullback-Leibler divergence of the generated law from the data's (Song et
-    al. 2021, "ScoreFlow"), and what integration by parts leaves at the boundary of a bounded domain vanishes where g
-    does  (generalised score matching, Hyvarinen 2007).
+    What integration by parts leaves at the boundary of a bounded domain vanishes with g there  (generalised score
+    matching, Hyvarinen 2007).
 
     Args:
         steps: from 0 to T, in equal steps of sqrt(t); a sample's state is that after a random number of them.
@@ -109,13 +108,14 @@ class Simulated(States):
         """The state at a random point of a path."""
         sde, times = model.sde, path_times(model.sde, self.steps)
         stop = random_stop(noise, self.steps).to(x0.device)
-        z, x, found = path_normals(noise, x0, self.steps), x0, x0
+        z, x = path_normals(noise, x0, self.steps), sde.confine(x0)
+        found = x
         for k, (now, next) in enumerate(pairwise(times)):
             t, h = Knot(now).time, next - now
-            x = x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k]
+            x = sde.confine(x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k])
             found = torch.where(expand(stop == k + 1, x), x, found)
         found, t = found.detach().requires_grad_(), stopping_times(times, stop)
-        return Drawn(found, t, sde.diffusion(found, t) ** 2)
+        return Drawn(found, t, expand(t, x).to(x.dtype) * sde.diffusion(found, t) ** 2)
 
 
 def usual_states(sde: SDE) -> States:

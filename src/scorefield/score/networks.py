@@ -10,32 +10,39 @@ from torch import Tensor, nn
 
 from scorefield._shapes import expand
 from scorefield.score.denoiser import ScoreModule
-from scorefield.sde import SDE, ItoSDE
+from scorefield.sde import SDE, ItoSDE, diffusion_and_slope
+
+TINY = 1e-12  # of g^2, where the noise ends at the boundary of a domain
 
 
 class ScoreNetwork(ScoreModule):
-    """score(x, t) = F(x, log(t / T) / 8) / (g sqrt(t)): for any process, Gaussian or not.
+    """score(x, t) = (2 f - d(g^2)/dx) / g^2 + F(x, log(t / T) / 8) / (noise sqrt(t)): for any process.
 
-    By a time t the noise has grown to a standard deviation of about g sqrt(t), and the score is of the size of its
-    inverse. A network of an ordinary output follows the rest. Data and process should be of about unit size.
+    The first term is the score of the law in which drift and diffusion at time t would come to rest: it holds the
+    states together where the network has seen none, and is what remains for large T. For early times the noise has
+    grown to a standard deviation of about noise sqrt(t), and the score is of the size of its inverse. Data and process
+    should be of about unit size.
 
     Args:
         net: F(x, noise, **cond) -> a tensor of x's shape; the time goes in as the noise level.
         sde: the process.
-        g: typical size of the diffusion, > 0.
+        noise: typical size of the diffusion g, > 0.
     """
 
-    def __init__(self, net: nn.Module, sde: SDE, g: float = 1.0) -> None:
+    def __init__(self, net: nn.Module, sde: SDE, noise: float = 1.0) -> None:
         super().__init__()
-        if not 0 < g < math.inf:
-            raise ValueError(f"g must be positive; got {g}")
-        self.net, self.sde, self.g = net, sde, g
+        if not 0 < noise < math.inf:
+            raise ValueError(f"noise must be positive; got {noise}")
+        self.net, self.sde, self.noise = net, sde, noise
 
     def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """F / (g sqrt(t))."""
+        """The score at rest and the network's."""
         t = t.double()
+        g, slope = diffusion_and_slope(self.sde, x, t)
+        rest = (2 * self.sde.drift(x, t) - 2 * g * slope) / (g**2).clamp_min(TINY)
         f = self.net(x, (0.125 * (t / self.sde.T).log()).to(x), **cond)
-        return f.to(x.dtype) / expand(self.g * t.sqrt(), x).to(x.dtype)
+        grown = expand(self.noise * t.sqrt(), x).to(x.dtype)
+        return rest - x / (1 + grown**2) + f.to(x.dtype) / grown
 
 
 def _nothing(x: Tensor, t: Tensor) -> Tensor:

@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
 from scorefield.score import Denoiser, Score
-from scorefield.sde import SDE, GaussianSDE, Knot
+from scorefield.sde import Knot, diffusion_and_slope
 from scorefield.solvers.solver import Solver, Step, check_eta
 
 
@@ -69,19 +68,3 @@ def without_noise(model: Score, x: Tensor, now: Knot, next: Knot, eta: float) ->
     if share:  # not for the forward process itself
         y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
     return y, g, slope
-
-
-def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | float]:
-    """g(x, t) and the derivative of each component by its own component of x."""
-    if isinstance(sde, GaussianSDE):
-        return sde.diffusion(x, t), 0.0
-    with torch.enable_grad():
-        inner = x if x.requires_grad else x.detach().requires_grad_()
-        g = sde.diffusion(inner, t)
-        if not g.requires_grad:
-            return g, 0.0
-        total = g.expand_as(inner).sum()
-        (slope,) = torch.autograd.grad(
-            total, inner, create_graph=x.requires_grad, allow_unused=True, materialize_grads=True
-        )
-    return (g, slope) if x.requires_grad else (g.detach(), slope)

@@ -1,0 +1,284 @@
+"""Implicit and sliced score matching against closed forms, against each other, and against the true score.
+
+Statistical checks run at fixed seeds; at other seeds each fails correct code with probability 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from networks import awake
+from scipy import stats
+from torch import Tensor
+
+from scorefield import (
+    VE,
+    VP,
+    EDMPrecond,
+    ItoSDE,
+    Noise,
+    PlainScore,
+    Preconditioned,
+    ScoreModule,
+    ScoreNetwork,
+    gaussian,
+)
+from scorefield.nn import MLP, seeded
+from scorefield.objectives import (
+    AdaptiveLogSNR,
+    Clean,
+    DenoisingScoreMatching,
+    ImplicitScoreMatching,
+    Levels,
+    LikelihoodWeight,
+    Objective,
+    OneLevel,
+    Perturbed,
+    Simulated,
+    SlicedScoreMatching,
+    States,
+)
+
+SIGMAS = stats.norm.isf(1e-6 / 2)
+EVENTS = [(), (2,), (2, 3)]
+OBJECTIVES = [
+    ImplicitScoreMatching,
+    SlicedScoreMatching,
+    lambda states: SlicedScoreMatching(states, projections=3, gaussian=True),
+    lambda states: SlicedScoreMatching(states, projections=2, reduced=False),
+]
+every_objective = pytest.mark.parametrize("make", OBJECTIVES, ids=["exact", "sliced", "normal", "not reduced"])
+
+
+class Linear(ScoreModule):
+    """s = -k x, with a slope that depends on the component."""
+
+    def __init__(self, sde, k: Tensor) -> None:
+        super().__init__()
+        self.sde, self.k = sde, k
+
+    def score(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        return -self.k * x
+
+
+def normals(n: int, *event: int, seed: int = 0) -> Tensor:
+    return Noise.per_sample(range(seed, seed + n)).normal(torch.empty(n, *event, dtype=torch.float64))
+
+
+def within(values: Tensor, mean: float | Tensor) -> bool:
+    """Whether the mean of independent values is what it should be, but for chance."""
+    values = values.detach()
+    return bool(abs(float((values - mean).mean())) <= SIGMAS * float(values.std()) / math.sqrt(len(values)))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+def test_the_exact_loss_of_a_linear_score_is_its_closed_form(event):
+    """-lambda tr K + lambda/2 |K x|^2 at x_t = alpha x_0 + sigma eps, lambda = sigma^2. Kills a missing 1/2."""
+    sde, n = VP(), 5
+    k = torch.rand(event, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x0, noise = normals(n, *event), Noise.per_batch(1, n)
+    losses = ImplicitScoreMatching()(Linear(sde, k), x0, noise=noise)
+    t = sde.t_min + (sde.T - sde.t_min) * noise.stratified(0)
+    xt = sde.perturb(x0, t, noise.normal(x0, draw=1))
+    expected = sde.sigma(t) ** 2 * (0.5 * ((k * xt) ** 2).reshape(n, -1).sum(1) - k.sum())
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_weight_that_depends_on_the_state_is_differentiated():
+    """With Lambda = t x^2 and s = -k x the loss is -3 k t x^2 + t k^2 x^4 / 2. Kills Lambda div s."""
+    sde, k = ItoSDE(f=lambda x, t: -x, g=lambda x, t: x), 0.7
+    x0, noise = 1 + 0.1 * normals(6, 1), Noise.per_batch(2, 6)
+    states = Simulated(10)
+    model = Linear(sde, torch.tensor([k], dtype=torch.float64))
+    drawn = states(model, x0, noise)
+    x, t = drawn.x.detach()[:, 0], drawn.t
+    losses = ImplicitScoreMatching(states)(model, x0, noise=noise)
+    torch.testing.assert_close(losses, t * (-3 * k * x**2 + 0.5 * k**2 * x**4), rtol=1e-10, atol=1e-12)
+
+
+@every_objective
+@pytest.mark.parametrize("states", [Perturbed(), Clean()], ids=["noisy", "clean"])
+def test_integration_by_parts(make, states):
+    """E[loss] = E 1/2 lambda |s - grad log p|^2 - E 1/2 lambda |grad log p|^2 for x_0 ~ N(0, v), the paper's theorem.
+
+    Kills v^T grad(s) v with a factor of 1/2 or 2, v of another variance, and the square's 1/2.
+    """
+    n, v, k = 40_000, 0.6, torch.tensor([0.4, 1.5], dtype=torch.float64)
+    sde = VP() if isinstance(states, Perturbed) else ItoSDE(f=lambda x, t: 0 * x, g=lambda x, t: 0 * x)
+    noise, x0 = Noise.per_batch(3, n), math.sqrt(v) * normals(n, 2)
+    losses = make(states)(Linear(sde, k), x0, noise=noise)
+    if isinstance(states, Perturbed):
+        t = sde.t_min + (sde.T - sde.t_min) * noise.child(0).stratified(0)
+        if make is ImplicitScoreMatching:
+            t = sde.t_min + (sde.T - sde.t_min) * noise.stratified(0)
+        variance, weight = sde.alpha(t) ** 2 * v + sde.sigma(t) ** 2, sde.sigma(t) ** 2
+    else:
+        variance, weight = torch.full((n,), v, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
+    # E 1/2 (k - 1/V)^2 V - 1/2 / V = k^2 V / 2 - k in each component
+    expected = weight * (0.5 * variance[:, None] * k**2 - k).sum(1)
+    assert within(losses, expected)
+    assert float(losses.detach().std()) / math.sqrt(n) < 0.03
+
+
+def small(sde) -> Preconditioned:
+    with seeded(0):
+        return Preconditioned(awake(MLP((2,), features=8, blocks=1).double()), sde, EDMPrecond(1.0))
+
+
+def gradient(objective: Objective, model: ScoreModule, x0: Tensor, noise: Noise) -> Tensor:
+    loss = objective(model, x0, noise=noise).mean()
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in gradients])
+
+
+class Held(States):
+    """The same states whatever the noise."""
+
+    def __call__(self, model, x0, noise):
+        return Perturbed()(model, x0, Noise.per_batch(0, len(x0)))
+
+
+def gradients_agree(make) -> bool:
+    """Whether the mean gradient over projections is that of the exact loss, at level 1e-6 over all weights."""
+    model, n, repeats = small(VP()), 32, 300
+    x0 = normals(n, 2)
+    exact = gradient(ImplicitScoreMatching(Held()), model, x0, Noise.per_batch(9, n))
+    drawn = torch.stack([gradient(make(Held()), model, x0, Noise.per_batch(9, n).at(k)) for k in range(repeats)])
+    z = (drawn.mean(0) - exact) / (drawn.std(0) / math.sqrt(repeats)).clamp_min(1e-12)
+    return float(z.abs().max()) < stats.norm.isf(1e-6 / (2 * len(z)))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("make", OBJECTIVES[1:], ids=["sliced", "normal", "not reduced"])
+def test_gradients_of_sliced_score_matching_are_those_of_the_exact_in_expectation(make):
+    assert gradients_agree(make)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_projections_of_length_one_are_caught(monkeypatch):
+    original = Noise.rademacher
+    monkeypatch.setattr(Noise, "rademacher", lambda self, x, draw=0: original(self, x, draw) / math.sqrt(x[0].numel()))
+    assert not gradients_agree(SlicedScoreMatching)
+
+
+@every_objective
+def test_a_loss_does_not_depend_on_batch_mates_or_processes(make):
+    model, x0 = small(VP()), normals(7, 2)
+    objective = make(None)
+    whole = objective(model, x0, noise=Noise.per_batch(5, 7).at(2)).detach()
+    for positions in ([0, 2, 4, 6], [3]):
+        part = objective(model, x0[positions], noise=Noise.per_batch(5, 7, positions).at(2)).detach()
+        torch.testing.assert_close(part, whole[positions], rtol=1e-10, atol=1e-12)
+
+
+@every_objective
+def test_losses_without_gradients_are_the_same(make):
+    """As validation has them: the derivatives by x are taken nevertheless."""
+    model, x0 = small(VP()), normals(4, 2)
+    recorded = make(None)(model, x0, noise=Noise.per_batch(0, 4))
+    with torch.no_grad():
+        plain = make(None)(model, x0, noise=Noise.per_batch(0, 4))
+    assert recorded.requires_grad and not plain.requires_grad
+    assert torch.equal(recorded.detach(), plain)
+
+
+def test_levels_are_geometric_and_equally_likely():
+    sde, n = VE(0.1, 10.0), 1000
+    t, p = Levels(5)(sde, Noise.per_batch(0, n).stratified(0))
+    sigma, count = sde.sigma(t).unique(return_counts=True)
+    low = float(sde.sigma(torch.tensor(sde.t_min, dtype=torch.float64)))
+    expected = torch.logspace(math.log10(low), 1, 5, dtype=torch.float64)
+    unique = sorted({round(float(s), 9) for s in sigma})
+    assert unique == pytest.approx(expected.tolist(), rel=1e-6)
+    assert bool((p == 0.2).all()) and int(count.sum()) == n
+    for level in expected:
+        assert int(((sde.sigma(t) / level - 1).abs() < 1e-6).sum()) == pytest.approx(n / 5, abs=1)
+
+
+def test_one_level_is_that_level():
+    t, p = OneLevel(0.5)(VP(), torch.linspace(0, 0.9, 4, dtype=torch.float64))
+    torch.testing.assert_close(VP().sigma(t) / VP().alpha(t), torch.full((4,), 0.5, dtype=torch.float64))
+    assert bool((p == 1).all())
+
+
+def test_the_variance_of_one_small_level_blows_up_and_many_levels_cure_it():
+    """A level's target z / sigma has variance 1 / sigma^2 about the score; many, weighted by sigma^2, order 1."""
+    n, sde = 4000, VE(0.001, 10.0)
+    truth = gaussian(sde, torch.zeros(1), torch.ones(1))
+    x0 = normals(n, 1)
+
+    def target_variance(density, noise: Noise) -> float:
+        """Of lambda |s - target|^2 in units in which the score is of order 1."""
+        t, _ = density(sde, noise.stratified(0))
+        eps = noise.normal(x0, 1)
+        xt, sigma = sde.perturb(x0, t, eps), sde.sigma(t)[:, None]
+        return float(((truth.score(xt, t) + eps / sigma) ** 2).mean())
+
+    noise = Noise.per_batch(0, n)
+    excess = [target_variance(OneLevel(s), noise) for s in (0.1, 0.01)]
+    assert excess[1] / excess[0] == pytest.approx(100, rel=0.02)
+    assert excess[1] == pytest.approx(1e4, rel=0.1)
+    losses = DenoisingScoreMatching(Levels(10))(truth, x0, noise=noise)
+    assert float(losses.std()) < 1.0
+
+
+def test_an_adaptive_density_becomes_proportional_to_the_loss_and_leaves_the_objective_as_it_is():
+    """The optimal denoiser of N(0, v) has the integrand v SNR / (1 + v SNR): p follows it, but for its even tenth."""
+    sde, n, density = VP(), 20_000, AdaptiveLogSNR(20)
+    model, x0 = gaussian(sde, torch.zeros(1), torch.full((1,), 0.5)), math.sqrt(0.5) * normals(n, 1)
+    objective = DenoisingScoreMatching(density, LikelihoodWeight())
+    first = objective(model, x0, noise=Noise.per_batch(0, n))
+    density.learn(lambda seen: seen, n)
+    second = objective(model, x0, noise=Noise.per_batch(1, n))
+    low, high = (float(sde.log_snr(torch.tensor(t, dtype=torch.float64))) for t in (sde.T, sde.t_min))
+    exact = 0.5 * (math.log1p(0.5 * math.exp(high)) - math.log1p(0.5 * math.exp(low)))
+    assert within(first, exact) and within(second, exact)
+    assert float(second.var()) < 0.8 * float(first.var())
+    middle = low + (high - low) * (torch.arange(20) + 0.5) / 20
+    wanted = torch.sigmoid(middle + math.log(0.5)).double()
+    wanted = 0.9 * wanted / wanted.sum() + 0.1 / 20
+    torch.testing.assert_close(density.shares(), wanted, rtol=0.1, atol=0.003)
+
+
+def test_nothing_is_learnt_without_gradients():
+    density = AdaptiveLogSNR()
+    objective = DenoisingScoreMatching(density, LikelihoodWeight())
+    with torch.no_grad():
+        objective(small(VP()), normals(4, 2), noise=Noise.per_batch(0, 4))
+    assert not bool(density.seen.any())
+
+
+def plain() -> PlainScore:
+    with seeded(0):
+        return PlainScore(MLP((2,), features=8, blocks=1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        (lambda: SlicedScoreMatching(projections=0), ValueError, "got 0"),
+        (lambda: Levels(1), ValueError, "got 1"),
+        (lambda: OneLevel(-1.0), ValueError, "got -1"),
+        (lambda: OneLevel(1e9)(VP(), torch.zeros(1)), ValueError, "lies in"),
+        (lambda: Simulated(0), ValueError, "got 0"),
+        (lambda: AdaptiveLogSNR(0), ValueError, "got 0"),
+        (lambda: DenoisingScoreMatching(AdaptiveLogSNR()), ValueError, "take LikelihoodWeight"),
+        (lambda: Perturbed(AdaptiveLogSNR()), ValueError, "DenoisingScoreMatching alone"),
+        (lambda: ScoreNetwork(MLP((2,)), VP(), noise=0.0), ValueError, "got 0"),
+        (
+            lambda: DenoisingScoreMatching()(plain(), torch.zeros(2, 2), noise=Noise.per_batch(0, 2)),
+            TypeError,
+            "SlicedScoreMatching or PathTarget",
+        ),
+        (
+            lambda: SlicedScoreMatching(Clean())(small(VP()), normals(2, 2), noise=Noise.per_batch(0, 2)),
+            ValueError,
+            "PlainScore",
+        ),
+    ],
+)
+def test_errors_say_what_was_got_and_what_was_wanted(wrong, kind, message):
+    with seeded(0), pytest.raises(kind, match=message):
+        wrong()
