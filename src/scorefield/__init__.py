@@ -46,6 +46,7 @@ from scorefield.sde import GaussianSDE as GaussianSDE
 from scorefield.sde import ItoSDE as ItoSDE
 from scorefield.sde import Knot as Knot
 from scorefield.sde import NormalPrior as NormalPrior
+from scorefield.stationary import StationaryPrior as StationaryPrior
 from scorefield.train import EMA as EMA
 from scorefield.train import Batches as Batches
 from scorefield.train import Optimisation as Optimisation
