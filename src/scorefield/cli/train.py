@@ -29,7 +29,7 @@ from scorefield.cli.sources import (
 from scorefield.data import Affine, ArrayDataset, Subset, Transform, split, transformed_spectrum, transformed_std
 from scorefield.model import ScoreModel
 from scorefield.nn import MLP, Network, Potential, UNet, seeded
-from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, SlicedScoreMatching
+from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, PathTarget
 from scorefield.processes import VP
 from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
 from scorefield.sde import SDE, GaussianSDE
@@ -80,7 +80,7 @@ def train(
             Face datasets.
         out: directory of the run.
         sde: the forward process, VP by default, or a class of your own by its import path. One that is not Gaussian
-            acts on the data in their own units, and is trained by sliced score matching unless `objective` says else.
+            acts on the data in their own units, and is trained by PathTarget unless `objective` says else.
         net: the network: by default a UNet for signals, images and volumes with sides of 16 and more, else an MLP.
         precond: how the network makes a denoiser, EDMPrecond with the data's standard deviation by default.
         energy: learn an energy whose gradient is the score, so that the model knows its density up to a constant.
@@ -146,7 +146,7 @@ def train(
             denoiser = _model(network, sde or VP(), precond, energy, transformed_std(kept, transform)).to(place)
         if objective is None and isinstance(denoiser.sde, GaussianSDE):
             objective = DenoisingScoreMatching.edm(transformed_std(kept, transform))
-        objective = objective or SlicedScoreMatching()
+        objective = objective or PathTarget()
         if kept.classes and label_dropout and not isinstance(objective, LabelDropout):
             objective = LabelDropout(objective, label_dropout)
         state = TrainState(denoiser, optimisation, seed=seed)

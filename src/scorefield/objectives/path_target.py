@@ -1,4 +1,4 @@
-"""Denoising score matching for any process with additive noise: a regression target from a whole simulated path."""
+"""Denoising score matching for any process: a regression target from the whole of a simulated path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scorefield._shapes import event_sum, expand
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.states import check_steps, path_normals, path_times, random_stop, stopping_times
 from scorefield.score import ScoreModule
-from scorefield.sde import SDE, GaussianSDE, Knot
+from scorefield.sde import SDE, GaussianSDE, Knot, diffusion_and_slope
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class PathTarget(Objective):
     the process's own for a Gaussian one, and the objective is `DenoisingScoreMatching` of its chain; else 0, and
     phi = int c^2 dt. The weight is lambda = V_n.
 
+    Noise g(x) that depends on the state, each component on its own, is constant in the variable z with dz = dx / g
+    (Lamperti's transform): the chain is simulated there, with the drift f/g - g'/2, and its target y becomes
+    (y - g') / g in x, with the weight lambda = V_n g^2. Where paths reach a boundary at which g ends, the target has
+    no finite variance: use `SlicedScoreMatching` there.
+
     Args:
         steps: from 0 to T, in equal steps of sqrt(t).
     """
@@ -46,60 +51,75 @@ class PathTarget(Objective):
     ) -> Float[Tensor, "b"]:
         """The loss of each sample."""
         times, stop = path_times(model.sde, self.steps), random_stop(noise, self.steps).to(x0.device)
-        x, y, variance = path_target(model.sde, x0, times, path_normals(noise, x0, self.steps), stop)
+        x, y, weight = path_target(model.sde, x0, times, path_normals(noise, x0, self.steps), stop)
         score = model.score(x, stopping_times(times, stop), **cond)
-        return 0.5 * event_sum(variance * (score - y) ** 2)
+        return 0.5 * event_sum(weight * (score - y) ** 2)
 
 
 @torch.no_grad()
 def path_target(
     sde: SDE, x0: Float[Tensor, "b *event"], times: list[float], z: Float[Tensor, "b steps *event"], stop: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The states after `stop` steps of the chain, (b,), their targets, and V there.
+    """The states after `stop` steps of the chain, (b,), their targets, and the weights there.
 
     Raises:
-        ValueError: the diffusion depends on the state.
+        ValueError: the diffusion depends on the state and on time.
     """
-    x, total = x0, torch.zeros_like(x0)
-    found, target, variance_found = x0, total, total
-    one = torch.ones((), dtype=torch.float64, device=x0.device)
-    mean, variance = one, 0 * one
+    x = sde.confine(x0)
+    bent = _depends_on_state(sde, x, times)
+    found, target, weight = x, torch.zeros_like(x), torch.zeros_like(x)
+    total, variance = torch.zeros_like(x), torch.zeros((), dtype=torch.float64, device=x.device)
+    mean = torch.ones_like(variance)
     for k, (now, next) in enumerate(pairwise(times)):
         t, h, xi = Knot(now).time, next - now, z[:, k]
-        c = _additive(sde, x, t).double()
-        pulled, f = _pullback(sde, x, t, xi)
+        c = torch.ones_like(mean) if bent else sde.diffusion(x, t).double()
+        drift, pulled = _drift_and_pullback(sde, x, t, xi, bent)
         factor = 1 + h * (sde.a(t).double() if isinstance(sde, GaussianSDE) else 0.0)
         phi, mean, variance = variance / mean, mean * factor, variance * factor**2 + h * c**2
         rise = variance / mean - phi
         total = total + (rise.to(x) * xi - h * phi.to(x) * pulled) / (c * math.sqrt(h)).to(x)
-        x = x + h * f + c.to(x) * math.sqrt(h) * xi
+        step = h * drift + c.to(x) * math.sqrt(h) * xi
+        x = sde.confine(_along(sde, x, t, step) if bent else x + step)
         here = expand(stop == k + 1, x)
         found = torch.where(here, x, found)
         target = torch.where(here, -total / (variance / mean).to(x), target)
-        variance_found = torch.where(here, variance.to(x), variance_found)
-    return found, target, variance_found
+        weight = torch.where(here, variance.to(x), weight)
+    if bent:
+        g, slope = diffusion_and_slope(sde, found, Knot(times[-1]).time)
+        target, weight = (target - slope) / g, weight * g**2
+    return found, target, weight
 
 
-def _additive(sde: SDE, x: Tensor, t: Tensor) -> Tensor:
-    """c(t), refused if it depends on x."""
-    with torch.enable_grad():
-        inner = x.detach().requires_grad_()
-        c = sde.diffusion(inner, t)
-        slope = torch.autograd.grad(c.sum(), inner, allow_unused=True)[0] if c.requires_grad else None
-    if slope is not None and bool((slope != 0).any()):
+def _depends_on_state(sde: SDE, x: Tensor, times: list[float]) -> bool:
+    first, last = Knot(times[0]).time, Knot(times[-1]).time
+    _, slope = diffusion_and_slope(sde, x, first)
+    depends = bool(torch.as_tensor(slope != 0).any())
+    if depends and not torch.equal(sde.diffusion(x, first), sde.diffusion(x, last)):
         raise ValueError(
-            f"PathTarget needs noise that does not depend on the state; that of {type(sde).__name__} does: use "
-            "SlicedScoreMatching, or a variable in which the noise is constant (Lamperti's transform)"
+            f"PathTarget takes noise that depends on the state or on time; that of {type(sde).__name__} depends on "
+            "both: use SlicedScoreMatching"
         )
-    return c.detach()
+    return depends
 
 
-def _pullback(sde: SDE, x: Tensor, t: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """(df/dx)^T v and f."""
+def _drift_and_pullback(sde: SDE, x: Tensor, t: Tensor, v: Tensor, bent: bool) -> tuple[Tensor, Tensor]:
+    """The drift b of the chain's variable z, and (db/dz)^T v."""
     with torch.enable_grad():
         inner = x.detach().requires_grad_()
-        f = sde.drift(inner, t)
-        if not f.requires_grad:
-            return torch.zeros_like(x), f
-        (pulled,) = torch.autograd.grad((f * v).sum(), inner, allow_unused=True, materialize_grads=True)
-    return pulled, f.detach()
+        drift, unit = sde.drift(inner, t), torch.ones((), dtype=x.dtype, device=x.device)
+        if bent:
+            unit, slope = diffusion_and_slope(sde, inner, t)
+            drift = drift / unit - 0.5 * slope
+        if not drift.requires_grad:
+            return drift, torch.zeros_like(x)
+        (pulled,) = torch.autograd.grad((drift * v).sum(), inner, allow_unused=True, materialize_grads=True)
+    return drift.detach(), unit.detach() * pulled
+
+
+def _along(sde: SDE, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """x moved by s in z: the solution of dx/dz = g(x), by a step of RK4."""
+    k1 = sde.diffusion(x, t)
+    k2 = sde.diffusion(sde.confine(x + 0.5 * s * k1), t)
+    k3 = sde.diffusion(sde.confine(x + 0.5 * s * k2), t)
+    k4 = sde.diffusion(sde.confine(x + s * k3), t)
+    return x + s / 6 * (k1 + 2 * (k2 + k3) + k4)
