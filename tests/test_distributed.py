@@ -90,7 +90,8 @@ from pathlib import Path
 from scorefield import EDMPrecond, Preconditioned, VP
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, seeded
-from scorefield.objectives import DenoisingScoreMatching, LabelDropout
+from scorefield.objectives import AdaptiveLogSNR, DenoisingScoreMatching, LabelDropout
+from scorefield.objectives import LikelihoodWeight, SlicedScoreMatching
 from scorefield.train import Batches, Optimisation, TrainState, distributed, train
 
 accumulate = int(sys.argv[1])
@@ -101,7 +102,12 @@ with distributed.joined():
         model = Preconditioned(MLP((3,), 2, features=16, blocks=1), VP(), EDMPrecond(1.0)).double()
     state = TrainState(model, Optimisation(warmup=2), seed=3)
     batches = Batches(data, Affine(), 12, seed=3, dtype=torch.float64)
-    objective = LabelDropout(DenoisingScoreMatching.edm(1.0), 0.3)
+    kind = {
+        "denoising": DenoisingScoreMatching.edm(1.0),
+        "sliced": SlicedScoreMatching(projections=2),
+        "adaptive": DenoisingScoreMatching(AdaptiveLogSNR(10), LikelihoodWeight()),
+    }
+    objective = LabelDropout(kind[sys.argv[2]], 0.3)
     losses = [float(i.loss) for i in train(state, batches, objective, steps=5, accumulate=accumulate)]
     gradients = [p.grad.flatten().tolist() for p in model.parameters()]
     if distributed.rank() == 0:
@@ -112,12 +118,22 @@ assert not any("gloo" in name for name in threads), threads
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (3, 1), (1, 4), (2, 3)])
-def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_cut(processes, accumulate, tmp_path):
+@pytest.mark.parametrize(
+    ("processes", "accumulate", "objective"),
+    [
+        (2, 1, "denoising"),
+        (3, 1, "denoising"),
+        (1, 4, "denoising"),
+        (2, 3, "denoising"),
+        (2, 3, "adaptive"),
+        (2, 2, "sliced"),
+    ],
+)
+def test_losses_and_gradients_do_not_depend_on_how_a_batch_is_cut(processes, accumulate, objective, tmp_path):
     (tmp_path / "gradients.py").write_text(GRADIENTS)
     results = []
     for n, a in ((1, 1), (processes, accumulate)):
-        status, out, err = run(n, [tmp_path / "gradients.py", a])
+        status, out, err = run(n, [tmp_path / "gradients.py", a, objective])
         assert status == 0, err[-2000:]
         results.append([torch.tensor(part, dtype=torch.float64) for part in json.loads(out)])
     for one, other in zip(*results, strict=True):

@@ -15,7 +15,15 @@ from torch import nn
 from scorefield import VP, Denoiser, EDMPrecond, Preconditioned, gaussian
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, UNet, seeded
-from scorefield.objectives import DenoisingScoreMatching, EDMWeight, LabelDropout, LogNormalSigma, Objective
+from scorefield.objectives import (
+    AdaptiveLogSNR,
+    DenoisingScoreMatching,
+    EDMWeight,
+    LabelDropout,
+    LikelihoodWeight,
+    LogNormalSigma,
+    Objective,
+)
 from scorefield.train import EMA, Batches, Optimisation, TrainState, train, validation_loss
 
 OBJECTIVE = DenoisingScoreMatching(LogNormalSigma(-0.5), EDMWeight(1.0))
@@ -156,6 +164,23 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(kind, tmp_path):
     assert before + advance(second, 20) == losses
     equal(contents(second[0]), contents(whole[0]))
     assert second[0].step == whole[0].step == 20
+
+
+def test_an_adaptive_density_is_a_part_of_the_state(tmp_path):
+    """A resumed run goes on with what was learnt, and a second run with the same objective begins without it."""
+
+    def begun():
+        state, source, _ = run_of("MLP")
+        return state, source, DenoisingScoreMatching(AdaptiveLogSNR(8), LikelihoodWeight())
+
+    whole, first, second = begun(), begun(), begun()
+    losses = advance(whole, 12)
+    before = advance(first, 6)
+    first[0].save(tmp_path / "state.safetensors")
+    second[0].load(tmp_path / "state.safetensors")
+    assert before + advance(second, 12) == losses
+    assert torch.equal(second[0].learnt["0"], whole[0].learnt["0"]) and bool(whole[0].learnt["0"].any())
+    assert advance((run_of("MLP")[0], first[1], whole[2]), 6) == before
 
 
 def test_a_run_repeats_to_the_bit_and_another_seed_gives_another():

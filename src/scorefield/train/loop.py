@@ -101,9 +101,7 @@ def train(
     losses: Any = Losses(state.model, objective)
     densities = list(adaptive_densities(objective))
     for k, density in enumerate(densities):
-        if str(k) in state.learnt:
-            density.table.copy_(state.learnt[str(k)])
-        state.learnt[str(k)] = density.table
+        density.table = state.learnt.setdefault(str(k), torch.zeros_like(density.table))
     if compiled and (objective.differentiates or isinstance(state.model, Energy)):
         raise ValueError(
             f"{type(objective).__name__} of a {type(state.model).__name__} takes second derivatives, which compiled "
