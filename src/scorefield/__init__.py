@@ -44,6 +44,8 @@ from scorefield.sde import NormalPrior as NormalPrior
 from scorefield.train import EMA as EMA
 from scorefield.train import Batches as Batches
 from scorefield.train import Optimisation as Optimisation
+from scorefield.train import PowerEMA as PowerEMA
+from scorefield.train import Snapshots as Snapshots
 from scorefield.train import TrainState as TrainState
 from scorefield.train import train as train
 
