@@ -8,6 +8,7 @@ from scorefield import solvers as solvers
 from scorefield._noise import Noise as Noise
 from scorefield.analytic import GaussianMixture as GaussianMixture
 from scorefield.analytic import gaussian as gaussian
+from scorefield.latents import slerp as slerp
 from scorefield.likelihood import ExactTrace as ExactTrace
 from scorefield.likelihood import Hutchinson as Hutchinson
 from scorefield.likelihood import LogProb as LogProb
