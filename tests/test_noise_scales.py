@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scorefield import VE, grids
-from scorefield.data import Affine, ArrayDataset, digits, noise_scales
+from scorefield.data import Affine, ArrayDataset, NoiseScales, digits, noise_scales
 from scorefield.data.noise_scales import largest_ratio, scale_overlap
 from scorefield.solvers import AnnealedLangevin
 
@@ -174,7 +174,15 @@ def test_the_scales_are_those_of_the_process_and_the_solver_that_they_are_for():
     assert float(sigmas[0]) == pytest.approx(scales.sigma_max)
     ratios = sigmas[:-2] / sigmas[1:-1]
     torch.testing.assert_close(ratios, torch.full_like(ratios, scales.ratio))
-    assert AnnealedLangevin.ncsnv2(scales.ratio, 5).steps == 5
+
+
+def test_the_published_scales_lead_to_the_published_step_size():
+    scales = NoiseScales(0.01, 50.0, 232, "published")
+    corrector = AnnealedLangevin.ncsnv2(scales.ratio, 5).corrector
+    r = 2 * corrector.snr**2
+    assert r * scales.sigma_min**2 == pytest.approx(6.2e-6, rel=0.01)
+    q = 2 / (2 - r)
+    assert (1 - r) ** 10 * (scales.ratio**2 - q) + q == pytest.approx(1.056, abs=1e-3)  # technique 4's ratio
 
 
 @pytest.mark.parametrize(
