@@ -185,19 +185,20 @@ def test_several_averages_are_saved_as_models_each(tmp_path):
 
 
 def test_a_model_of_another_width_is_made_from_a_run(tmp_path, capsys):
-    options = ["--optimisation.widths", "[0.05,0.1]", "--save_every", 15, "--steps", 50]
+    """Mutant: no snapshot at the last step, which 49 is no multiple for."""
+    options = ["--optimisation.widths", "[0.05,0.1]", "--save_every", 15, "--steps", 49]
     run = trained(tmp_path / "run", "two_moons", *options)
     tracked = trained(tmp_path / "tracked", "two_moons", *options, "--optimisation.widths", "[0.07]")
     scorefield("average", run, "--width", 0.07, "--out", tmp_path / "new")
-    assert "wrote the average of width 0.07 at step 50" in capsys.readouterr().out
-    state, _ = read_tensors(tracked / state_after(50))
+    assert "wrote the average of width 0.07 at step 49" in capsys.readouterr().out
+    state, _ = read_tensors(tracked / state_after(49))
     model = ScoreModel.load(tmp_path / "new")
-    assert model.about == {**ScoreModel.load(run).about, "step": 50, "width": 0.07}
+    assert model.about == {**ScoreModel.load(run).about, "step": 49, "width": 0.07}
     for name, value in model.denoiser.state_dict().items():
         moved = (state[f"model.{name}"] - state[f"average.1.{name}"]).abs().max()
         assert float((value - state[f"average.1.{name}"]).abs().max()) <= 0.01 * float(moved), name
-    scorefield("average", run, "--width", 0.1, "--step", 45, "--out", tmp_path / "earlier")
-    assert ScoreModel.load(tmp_path / "earlier").about["step"] == 45
+    scorefield("average", run, "--width", 0.1, "--step", 44, "--out", tmp_path / "earlier")
+    assert ScoreModel.load(tmp_path / "earlier").about["step"] == 44
     for arguments, message in (
         (["--width", 0.1, "--out", run], "holds a model already"),
         (["--width", 0.001, "--out", tmp_path / "x"], "out of reach"),

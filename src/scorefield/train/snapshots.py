@@ -96,11 +96,11 @@ class Snapshots:
         _, widths = self._read(steps[-1])
         x, residual = coefficients(steps, widths, step, width)
         if residual > WORST:
-            nearest = min(steps, key=lambda s: abs(s - step))
+            remedy = "" if step in steps else f", or the step {min(steps, key=lambda s: abs(s - step))}"
             raise ValueError(
                 f"the width {width:g} at step {step} is out of reach of {len(steps)} snapshots of the widths "
                 f"{', '.join(f'{w:g}' for w in widths)}: {100 * residual:.0f} % of its profile are missed, more than "
-                f"{100 * WORST:.0f} %: take a width nearer to those, or the step {nearest}"
+                f"{100 * WORST:.0f} %: take a width nearer to those{remedy}"
             )
         total: dict[str, Tensor] = {}
         kinds: dict[str, torch.dtype] = {}
