@@ -16,6 +16,7 @@ from networks import awake
 from PIL import Image
 
 from scorefield import VE, Hutchinson, NoisePrecond, ScoreModel, __version__, decode, encode, plot, solvers
+from scorefield._files import read_tensors
 from scorefield.cli import main
 from scorefield.cli.losses import LossLog
 from scorefield.cli.signals import Signals
@@ -181,6 +182,30 @@ def test_several_averages_are_saved_as_models_each(tmp_path):
     models = [ScoreModel.load(tmp_path / "run" / name) for name in ("", "half_life_5", "half_life_1")]
     weights = [model.denoiser.net.inp.weight.detach() for model in models]
     assert len({tuple(w.flatten().tolist()) for w in weights}) == 3
+
+
+def test_a_model_of_another_width_is_made_from_a_run(tmp_path, capsys):
+    """Mutant: no snapshot at the last step, which 49 is no multiple for."""
+    options = ["--optimisation.widths", "[0.05,0.1]", "--save_every", 15, "--steps", 49]
+    run = trained(tmp_path / "run", "two_moons", *options)
+    tracked = trained(tmp_path / "tracked", "two_moons", *options, "--optimisation.widths", "[0.07]")
+    scorefield("average", run, "--width", 0.07, "--out", tmp_path / "new")
+    assert "wrote the average of width 0.07 at step 49" in capsys.readouterr().out
+    state, _ = read_tensors(tracked / state_after(49))
+    model = ScoreModel.load(tmp_path / "new")
+    assert model.about == {**ScoreModel.load(run).about, "step": 49, "width": 0.07}
+    for name, value in model.denoiser.state_dict().items():
+        moved = (state[f"model.{name}"] - state[f"average.1.{name}"]).abs().max()
+        assert float((value - state[f"average.1.{name}"]).abs().max()) <= 0.01 * float(moved), name
+    scorefield("average", run, "--width", 0.1, "--step", 44, "--out", tmp_path / "earlier")
+    assert ScoreModel.load(tmp_path / "earlier").about["step"] == 44
+    for arguments, message in (
+        (["--width", 0.1, "--out", run], "holds a model already"),
+        (["--width", 0.001, "--out", tmp_path / "x"], "out of reach"),
+    ):
+        assert main([str(word) for word in ("average", run, *arguments)]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_run_can_start_from_a_model(run, tmp_path):

@@ -34,6 +34,8 @@ TRAIN = [
     "cpu",
     "--optimisation.half_lives",
     "[5000,500]",
+    "--optimisation.widths",
+    "[0.05,0.1]",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -80,6 +82,7 @@ def files(folder):
     (last,) = sorted((folder / "checkpoints").iterdir())[-1:]
     return {
         **{name: (folder / name).read_bytes() for name in names},
+        **{file.name: file.read_bytes() for file in (folder / "averages").iterdir()},
         "state": (last / "state.safetensors").read_bytes(),
     }
 

@@ -14,6 +14,7 @@ ARROWS: dict[str, set[str]] = {
     # leaves
     "_noise": {"_shapes"},
     "_shapes": set(),
+    "latents": {"_shapes"},
     "_files": set(),
     "_describe": set(),
     "nn": set(),

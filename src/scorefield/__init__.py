@@ -8,6 +8,7 @@ from scorefield import solvers as solvers
 from scorefield._noise import Noise as Noise
 from scorefield.analytic import GaussianMixture as GaussianMixture
 from scorefield.analytic import gaussian as gaussian
+from scorefield.latents import slerp as slerp
 from scorefield.likelihood import ExactTrace as ExactTrace
 from scorefield.likelihood import Hutchinson as Hutchinson
 from scorefield.likelihood import LogProb as LogProb
@@ -50,6 +51,8 @@ from scorefield.stationary import StationaryPrior as StationaryPrior
 from scorefield.train import EMA as EMA
 from scorefield.train import Batches as Batches
 from scorefield.train import Optimisation as Optimisation
+from scorefield.train import PowerEMA as PowerEMA
+from scorefield.train import Snapshots as Snapshots
 from scorefield.train import TrainState as TrainState
 from scorefield.train import train as train
 

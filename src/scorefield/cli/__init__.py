@@ -12,6 +12,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from scorefield import __version__
+from scorefield.cli.average import average
 from scorefield.cli.certify import certify
 from scorefield.cli.demo import demo
 from scorefield.cli.encode import encode
@@ -27,6 +28,7 @@ COMMANDS = {
     "sample": sample,
     "likelihood": likelihood,
     "encode": encode,
+    "average": average,
     "info": info,
     "certify": certify,
 }

@@ -33,10 +33,11 @@ from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objectiv
 from scorefield.processes import VP
 from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
 from scorefield.sde import SDE, GaussianSDE
-from scorefield.train import Batches, Checkpoints, Optimisation, TrainState, distributed, validation_loss
+from scorefield.train import Batches, Checkpoints, Optimisation, Snapshots, TrainState, distributed, validation_loss
 from scorefield.train import train as training
 
 CHECKPOINTS, STATE, LOSSES, PICTURES = "checkpoints", "state.safetensors", "loss.csv", "samples"
+SNAPSHOTS = "averages"
 CHECKED = 1024  # samples in a validation loss
 
 
@@ -71,8 +72,9 @@ def train(
     """Trains a score model on your data and writes it into a directory.
 
     The directory gets the model with averaged weights (config.json, model.safetensors), that of each further half-life
-    (half_life_*), the losses (loss.csv, loss.png), samples (samples.png) and the newest checkpoints. With
-    `torchrun --nproc-per-node N -m scorefield train ...` N processes share each batch.
+    (half_life_*), the losses (loss.csv, loss.png), samples (samples.png), the newest checkpoints, and with
+    --optimisation.widths the averages that `scorefield average` needs. With `torchrun --nproc-per-node N -m scorefield
+    train ...` N processes share each batch.
 
     Args:
         data: a name (digits, two_moons, checkerboard, rings, mixture) or a path: .npy, .npz, .csv, .tsv, .parquet, IDX
@@ -160,6 +162,7 @@ def train(
             checks=Batches(held, transform, min(micro, len(held)), seed=seed + 1, device=place),
             log=log,
             checkpoints=checkpoints,
+            snapshots=Snapshots(out / SNAPSHOTS),
             fingerprint={
                 "data": source.digest(),
                 "rows": len(source),
@@ -213,7 +216,10 @@ def train(
                     bar.set_postfix(loss=f"{log.recent():.4g}")
                     run.check()
                 stop = signals.arrived()
-                if info.step % save_every == 0 or info.step == steps or stop:
+                saves = info.step % save_every == 0 or info.step == steps or stop
+                if first:
+                    run.snapshots.update(state, newest=saves)  # before the checkpoint: those beyond it are replaced
+                if saves:
                     if first:
                         run.save()
                     distributed.wait()
@@ -238,6 +244,7 @@ class _Run:
     checks: Batches
     log: LossLog
     checkpoints: Checkpoints
+    snapshots: Snapshots
     fingerprint: dict[str, Any]  # what a resumed run must have in common with this one
     kept: Subset
     transform: Transform

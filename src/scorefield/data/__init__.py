@@ -12,6 +12,8 @@ from scorefield.data.images import Colour as Colour
 from scorefield.data.images import Fit as Fit
 from scorefield.data.images import Images as Images
 from scorefield.data.members import Broken as Broken
+from scorefield.data.noise_scales import NoiseScales as NoiseScales
+from scorefield.data.noise_scales import noise_scales as noise_scales
 from scorefield.data.read import read as read
 from scorefield.data.stored import Stored as Stored
 from scorefield.data.tables import Table as Table

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefield._files import check_tensors, read_tensors, write_tensors
 from scorefield.score import ScoreModule
-from scorefield.train.ema import EMA
+from scorefield.train.ema import EMA, Average, PowerEMA
 from scorefield.train.optimisation import Optimisation
 
 LEARNT = "learnt."  # begins the names of the objective's tensors in a file
@@ -38,11 +38,17 @@ class TrainState:
         for p in trainable:  # now rather than at the first step, so that a state is of one form at every step
             step = torch.zeros((), dtype=torch.float32, device=p.device)
             self.optimiser.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        self.averages = [EMA(model, half_life) for half_life in o.half_lives]
+        self.averages: list[Average] = [
+            *(EMA(model, half_life) for half_life in o.half_lives),
+            *(PowerEMA(model, width) for width in o.widths),
+        ]
         self.learnt: dict[str, Tensor] = {}  # what the objective has learnt; `train` shares it
 
     def averaged(self, k: int = 0) -> ScoreModule:
-        """A copy of the model with the weights' k-th average, in evaluation mode: what to sample from and to save."""
+        """A copy of the model with the weights' k-th average, in evaluation mode: what to sample from and to save.
+
+        The averages of the half-lives come first, then those of the widths.
+        """
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.averages[k].weights, strict=False)
         return model.eval()

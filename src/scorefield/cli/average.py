@@ -1,0 +1,38 @@
+"""`scorefield average`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scorefield._files import check_tensors
+from scorefield.cli.sources import directory
+from scorefield.cli.train import SNAPSHOTS
+from scorefield.model import ScoreModel
+from scorefield.train import Snapshots, averaged
+
+
+def average(run: Path, width: float, out: Path, step: int | None = None, types: Sequence[type] = ()) -> None:
+    """Makes a model of another average of the weights from the snapshots of a run.
+
+    They are there if the run was trained with --optimisation.widths, such as [0.05,0.1].
+
+    Args:
+        run: directory of a trained model.
+        width: standard deviation of the average's profile in time, as a share of the training up to the step, from
+            about 0.02 (little averaging) to 0.25; the best one is found by trying several.
+        out: directory of the new model.
+        step: of the training whose average it is, the last one by default.
+        types: your own classes that the model is made of, by their import paths.
+    """
+    model = ScoreModel.load(run, types=types)
+    if (out / "config.json").exists():
+        raise ValueError(f"--out {out}: holds a model already: name another directory")
+    made = Snapshots(run / SNAPSHOTS).average(width, step)
+    weights = averaged(model.denoiser)
+    check_tensors(made.weights, weights, str(run / SNAPSHOTS))
+    model.denoiser.load_state_dict(made.weights, strict=False)
+    model.about = {**model.about, "step": made.step, "width": width}
+    with directory(out):
+        model.save(out)
+    print(f"wrote the average of width {width:g} at step {made.step} to {out}; {made.residual:.2g} of it is missed")
