@@ -15,7 +15,7 @@ from scorefield.metrics import sliced_wasserstein
 
 # dx = (x - x^3) dt + sqrt(2) dw: f and g are all that a process needs, and the law in which it comes to rest
 prior = sf.StationaryPrior(lambda x: x - x**3, lambda x: 2**0.5 + 0 * x, domain=(-4.0, 4.0))
-sde = sf.ItoSDE(lambda x, t: x - x**3, lambda x, t: 2**0.5 + 0 * x, prior, (-4.0, 4.0), T=3.0, t_min=1e-4)
+sde = sf.ItoSDE(lambda x, t: x - x**3, lambda x, t: 2**0.5 + 0 * x, prior, (-4.0, 4.0), T=2.0, t_min=1e-4)
 
 data = sf.data.two_moons(20_000)
 train, held = data.x[:16_000], data.x[16_000:]
@@ -23,7 +23,7 @@ with sf.nn.seeded(0):
     model = sf.ScoreNetwork(sf.nn.MLP((2,)), sde, noise=math.sqrt(2))
 state = sf.TrainState(model, sf.Optimisation(lr=2e-3), seed=0)
 batches = sf.Batches(sf.data.ArrayDataset(train), sf.data.Affine(), 1024, seed=0)
-for info in sf.train(state, batches, sf.objectives.PathTarget(steps=200), steps=1000):
+for info in sf.train(state, batches, sf.objectives.PathTarget(steps=200), steps=800):
     if info.step % 200 == 0:
         print(f"step {info.step}: loss {float(info.loss):.3f}")
 

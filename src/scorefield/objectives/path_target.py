@@ -15,7 +15,7 @@ from scorefield._shapes import event_sum, expand
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.states import check_steps, path_normals, path_times, random_stop, stopping_times
 from scorefield.score import ScoreModule
-from scorefield.sde import SDE, GaussianSDE, Knot, diffusion_and_slope
+from scorefield.sde import SDE, GaussianSDE, ItoSDE, Knot, diffusion_and_slope
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class PathTarget(Objective):
         y_n = -1/phi_n sum_{k<n} [(phi_{k+1} - phi_k) I - h phi_k (df/dx)^T(x_k, t_k)] xi_k / (c_k sqrt(h))
 
     exactly for the chain. Taking the last step's noise alone, phi = (0, ..., 0, 1), is unbiased too, but its variance
-    grows like 1 / h. Here phi_k = V_k / m_k of the chain dx = a x dt + c dw, which has variance V and mean m x_0: a is
-    the process's own for a Gaussian one, and the objective is `DenoisingScoreMatching` of its chain; else 0, and
-    phi = int c^2 dt. The weight is lambda = V_n.
+    grows like 1 / h. Here phi_k = V_k / m_k of the chain dx = a x dt + c dw, which has variance V and mean m x_0. For a
+    Gaussian process a is its own, and the objective is `DenoisingScoreMatching` of its chain. For another it is the
+    mean slope of the drift under the prior, so that what is left of the bracket is how the slope varies about it; 0 if
+    there is no prior. The weight is lambda = V_n. The model learns the chain's law, which is off by O(h): above all in
+    the tails of a steep drift, which the reverse SDE forgives and the ODE does not.
 
     Noise g(x) that depends on the state, each component on its own, is constant in the variable z with dz = dx / g
     (Lamperti's transform): the chain is simulated there, with the drift f/g - g'/2, and its target y becomes
@@ -69,12 +71,12 @@ def path_target(
     bent = _depends_on_state(sde, x, times)
     found, target, weight = x, torch.zeros_like(x), torch.zeros_like(x)
     total, variance = torch.zeros_like(x), torch.zeros((), dtype=torch.float64, device=x.device)
-    mean = torch.ones_like(variance)
+    mean, slope = torch.ones_like(variance), _mean_slope(sde, x, times, bent)
     for k, (now, next) in enumerate(pairwise(times)):
         t, h, xi = Knot(now).time, next - now, z[:, k]
         c = torch.ones_like(mean) if bent else sde.diffusion(x, t).double()
         drift, pulled = _drift_and_pullback(sde, x, t, xi, bent)
-        factor = 1 + h * (sde.a(t).double() if isinstance(sde, GaussianSDE) else 0.0)
+        factor = 1 + h * (sde.a(t).double() if isinstance(sde, GaussianSDE) else slope)
         phi, mean, variance = variance / mean, mean * factor, variance * factor**2 + h * c**2
         rise = variance / mean - phi
         total = total + (rise.to(x) * xi - h * phi.to(x) * pulled) / (c * math.sqrt(h)).to(x)
@@ -100,6 +102,18 @@ def _depends_on_state(sde: SDE, x: Tensor, times: list[float]) -> bool:
             "both: use SlicedScoreMatching"
         )
     return depends
+
+
+def _mean_slope(sde: SDE, like: Tensor, times: list[float], bent: bool) -> Tensor | float:
+    """Mean of tr(db/dz) / d over 256 draws from the prior: always the same ones, since phi must not be random."""
+    if isinstance(sde, GaussianSDE) or (isinstance(sde, ItoSDE) and sde.terminal is None):
+        return 0.0
+    noise = Noise.per_sample(range(256), like.device)
+    x = sde.confine(sde.prior.sample(like.new_empty((256, *like.shape[1:])), noise.child(0)))
+    v = noise.child(1).rademacher(x)
+    _, pulled = _drift_and_pullback(sde, x, Knot(0.5 * times[-1]).time, v, bent)
+    longest = max(b - a for a, b in pairwise(times))
+    return (pulled * v).double().mean().clamp_min(-0.5 / longest)  # with which the chain is stable
 
 
 def _drift_and_pullback(sde: SDE, x: Tensor, t: Tensor, v: Tensor, bent: bool) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ class ScoreNetwork(ScoreModule):
         rest = (2 * self.sde.drift(x, t) - 2 * g * slope) / (g**2).clamp_min(TINY)
         f = self.net(x, (0.125 * (t / self.sde.T).log()).to(x), **cond)
         grown = expand(self.noise * t.sqrt(), x).to(x.dtype)
-        return rest - x / (1 + grown**2) + f.to(x.dtype) / grown
+        return rest + f.to(x.dtype) / grown
 
 
 def _nothing(x: Tensor, t: Tensor) -> Tensor:
