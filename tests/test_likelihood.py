@@ -158,7 +158,7 @@ def mixed(sde: GaussianSDE, variances: Tensor) -> GaussianMixture:
 
 def test_hutch_plus_plus_is_unbiased_with_less_variance_and_a_calibrated_error(unchecked: None) -> None:
     # Of 4000 runs. Means within 4.9 standard errors and coverage of 95 +- 1.7 % fail with probability 1e-6. Probes that
-    # are not projected count the spanned directions twice; beta from a probe's own form is biased.
+    # are not projected count the spanned directions twice.
     sde, n = VP(), 4000
     model = mixed(sde, 16 / torch.arange(1, 17, dtype=torch.float64) ** 2)
     x = data(model, 16, 1).expand(n, 16).contiguous()
@@ -193,6 +193,15 @@ def test_hutch_plus_plus_with_every_direction_is_exact() -> None:
     assert float(all_.stderr.max()) < 1e-12
     with pytest.raises(ValueError, match=r"sketch of 5 directions .* got 4"):
         log_prob(model, x, divergence=HutchPlusPlus(2, 5))
+
+
+def test_the_integrand_is_smooth_since_the_probes_are_kept(unchecked: None) -> None:
+    """Twice the steps change nothing; probes redrawn at each call would differ by their standard error."""
+    model = mixed(VP(), torch.linspace(0.1, 2, 16, dtype=torch.float64) ** 2)
+    x = data(model, 16, 5)
+    for rule in (Hutchinson(2), HutchPlusPlus(2, 2)):
+        one, other = (log_prob(model, x, steps=n, divergence=rule) for n in (20, 40))
+        assert float((one.nats - other.nats).abs().max()) < 1e-3 < 0.01 * float(one.stderr.mean())
 
 
 def test_a_result_depends_on_its_sample_and_seed_alone() -> None:
