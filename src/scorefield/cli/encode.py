@@ -20,7 +20,7 @@ def encode(
     out: Path = Path("latents.npz"),
     use_labels: bool = False,
     limit: int | None = None,
-    steps: int = 40,
+    steps: int = 80,
     tolerance: float | None = None,
     batch_size: int = 64,
     device: str = "auto",
