@@ -26,6 +26,7 @@ benchmarks: .venv-peers/ready
 	.venv-peers/bin/python benchmarks/quality_vs_nfe.py
 	.venv-peers/bin/python benchmarks/train_step.py
 	.venv-peers/bin/python benchmarks/adaptive.py
+	.venv-peers/bin/python benchmarks/likelihood.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "scorefield needs Python 3.11 or later")'

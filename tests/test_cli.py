@@ -15,7 +15,19 @@ import torch
 from networks import awake
 from PIL import Image
 
-from scorefield import VE, Hutchinson, NoisePrecond, ScoreModel, __version__, decode, encode, plot, solvers
+from scorefield import (
+    VE,
+    Hutchinson,
+    HutchPlusPlus,
+    NoisePrecond,
+    ScoreModel,
+    TruncatedNormal,
+    __version__,
+    decode,
+    encode,
+    plot,
+    solvers,
+)
 from scorefield._files import read_tensors
 from scorefield.cli import main
 from scorefield.cli.losses import LossLog
@@ -624,7 +636,8 @@ def test_likelihoods_are_those_of_the_api(run, digits_run, tmp_path, capsys):
     )
     rows, source = table(out), two_moons().rows(torch.arange(5))
     wanted = ScoreModel.load(run).log_prob(source.x, label=source.cond["label"], steps=3, batch_size=64)
-    assert list(rows[0]) == ["index", "nats", "stderr"] and [row["index"] for row in rows] == list("01234")
+    names = ["index", "nats", "stderr", "truncation", "prior", "divergence", "transform", "nfe"]
+    assert list(rows[0]) == names and [row["index"] for row in rows] == list("01234")
     assert [float(row["nats"]) for row in rows] == wanted.nats.tolist()
     assert f"nats {float(wanted.nats.mean()):.4f}" in capsys.readouterr().out
 
@@ -634,6 +647,27 @@ def test_likelihoods_are_those_of_the_api(run, digits_run, tmp_path, capsys):
     for column in ("nats", "stderr", "bits_per_dim"):
         assert [float(row[column]) for row in rows] == getattr(wanted, column).tolist()
     assert f"bits/dim {float(wanted.bits_per_dim.mean()):.4f}" in capsys.readouterr().out
+
+
+def test_each_way_to_a_likelihood_is_that_of_the_api(digits_run, tmp_path, capsys):
+    model, x, out = ScoreModel.load(digits_run), digits().x[:4], tmp_path / "l.csv"
+    profiles = [model.noise_profile(x, centred=centred, batch_size=64) for centred in (False, True)]
+    ways = {
+        "--tolerance 0.01": model.log_prob(x, tolerance=0.01, batch_size=64),
+        "--steps 2 --draws 3 --dequantisation truncated_normal": model.log_prob(
+            x, steps=2, draws=3, dequantisation=TruncatedNormal(), batch_size=64
+        ),
+        "--steps 2 --probes 2 --sketch 3": model.log_prob(x, steps=2, divergence=HutchPlusPlus(2, 3), batch_size=64),
+        "--method bound --draws 8": model.elbo(x, draws=8, profile=profiles[0], batch_size=64),
+        "--method bound --dequantisation centre": model.elbo(x, profile=profiles[1], centred=True, batch_size=64),
+    }
+    for options, wanted in ways.items():
+        scorefield("likelihood", digits_run, "--data", "digits", "--limit", 4, *options.split(), "--out", out)
+        rows = table(out)
+        for name, column in {"nats": wanted.nats, "stderr": wanted.stderr, "nfe": wanted.nfe, **wanted.terms}.items():
+            assert [float(row[name]) for row in rows] == column.tolist(), (options, name)
+        printed = capsys.readouterr().out
+        assert ("prior mismatch at most" in printed) == ("bound" in options) == ("truncation" not in rows[0])
 
 
 def test_latents_are_those_of_the_api_for_any_batch_size(run, tmp_path):

@@ -226,7 +226,6 @@ def test_log_prob_is_the_density_of_the_data():
     torch.testing.assert_close(sum(result.terms.values()), result.nats)
     torch.testing.assert_close(result.terms["transform"], torch.zeros(20).double() - math.log(0.25 * 3.0))
     torch.testing.assert_close(result.probes.mean(1), result.nats)
-    assert result.bits_per_dim is None
 
 
 def test_the_score_is_the_gradient_of_the_noisy_density_in_the_datas_units():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from operator import index
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +21,15 @@ from scorefield._files import check_tensors, read_json, read_tensors, write_tens
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, transforms
 from scorefield.grids import uniform, uniform_log_snr
-from scorefield.likelihood import Divergence, LogProb
+from scorefield.likelihood import (
+    Cells,
+    Dequantisation,
+    Divergence,
+    LogProb,
+    NoiseProfile,
+    Uniform,
+    importance_weighted,
+)
 from scorefield.sampling import adaptive, default, sample
 from scorefield.score import ScoreModule, evaluating, placement
 from scorefield.sde import GaussianSDE
@@ -138,37 +146,102 @@ class ScoreModel:
         *,
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
-        steps: int = 50,
+        steps: int = 10,
+        tolerance: float | None = None,
         divergence: Divergence | None = None,
+        dequantisation: Dequantisation | None = None,
+        draws: int = 1,
         batch_size: int | None = None,
         progress: bool = False,
         **cond: Tensor | None,
     ) -> LogProb:
         """Log-likelihoods in the data's units: densities of continuous data, a lower bound for discrete ones.
 
-        Discrete data are dequantised by uniform noise of their seed, and log P(k) >= E_u log p(k + u); one draw of u
-        has that expectation. Their result has bits/dim. See `scorefield.log_prob` for the other arguments.
+        Discrete data are dequantised by noise of their seed: log P(k) >= E_u[log p(k + u) - log q(u)]. One draw of u
+        has that expectation; the mean of K of p / q, in the logarithm, bounds more tightly (Burda et al. 2016), with an
+        error bar from their spread. The trace should then be exact or have many probes: the exponential of an estimate
+        with an error is on average too large. See `scorefield.log_prob` for the other arguments.
+
+        Args:
+            dequantisation: the law q of u, `Uniform()` by default.
+            draws: K, at least 1; it multiplies the network calls.
         """
+        if draws < 1 or (self.transform.levels is None and (draws > 1 or dequantisation is not None)):
+            raise ValueError(
+                f"draws must be at least 1; draws and dequantisation are for discrete data alone; got {draws} and "
+                f"{dequantisation}"
+            )
         keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
-        z = self._to_model(x, keys)
-        result = likelihood.log_prob(
+        given, found = self._given(label, len(x), cond), list[LogProb]()
+        for draw in range(draws):
+            z, log_q = self._to_model(x, keys, dequantisation or Uniform(), draw)
+            result = likelihood.log_prob(
+                given,
+                z,
+                seeds=keys,
+                steps=steps,
+                tolerance=tolerance,
+                divergence=divergence,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            found.append(self._in_data_units(result, x, log_q))
+        return found[0] if draws == 1 else importance_weighted(found)
+
+    def elbo(
+        self,
+        x: Tensor,
+        *,
+        label: int | Tensor | None = None,
+        seeds: Iterable[int] | Tensor | None = None,
+        draws: int = 48,
+        profile: NoiseProfile | None = None,
+        centred: bool = False,
+        batch_size: int | None = None,
+        progress: bool = False,
+        **cond: Tensor | None,
+    ) -> LogProb:
+        """The stochastic lower bound in the data's units; see `scorefield.elbo` for the other arguments.
+
+        Args:
+            profile: by `noise_profile` on data such as these.
+            centred: discrete data are put at the centres of their cells and a decoder gives P(k | z), for a model that
+                was trained so; by default they are dequantised by uniform noise of their seed, as in training.
+        """
+        levels = self.transform.levels
+        if centred and levels is None:
+            raise ValueError("only discrete data have cells with centres: leave out `centred`")
+        keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
+        z, log_q = self._to_model(x, keys, None if centred else Uniform())
+        cells = Cells(x.to(z.device), levels, self._cell_width(z.device)) if centred and levels is not None else None
+        result = likelihood.elbo(
             self._given(label, len(x), cond),
             z,
             seeds=keys,
-            steps=steps,
-            divergence=divergence,
+            draws=draws,
+            profile=profile,
+            cells=cells,
             batch_size=batch_size,
             progress=progress,
         )
-        log_det = self.transform.log_det(x).to(z)
-        nats = result.nats + log_det
-        bits = transforms.bits_per_dim(nats, z[0].numel()) if self.transform.levels is not None else None
-        return result._replace(
-            nats=nats,
-            terms={**result.terms, "transform": log_det},
-            probes=result.probes + log_det[:, None],
-            bits_per_dim=bits,
-        )
+        return result if centred else self._in_data_units(result, x, log_q)
+
+    def noise_profile(
+        self,
+        x: Tensor,
+        *,
+        label: int | Tensor | None = None,
+        seeds: Iterable[int] | Tensor | None = None,
+        centred: bool = False,
+        batch_size: int | None = None,
+        progress: bool = False,
+        **cond: Tensor | None,
+    ) -> NoiseProfile:
+        """Where this model errs on data such as x, for `elbo`; see `scorefield.noise_profile`."""
+        keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
+        z, _ = self._to_model(x, keys, None if centred else Uniform())
+        given = self._given(label, len(x), cond)
+        return likelihood.noise_profile(given, z, seeds=keys, batch_size=batch_size, progress=progress)
 
     def encode(
         self,
@@ -176,7 +249,8 @@ class ScoreModel:
         *,
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
-        steps: int = 100,
+        steps: int = 80,
+        tolerance: float | None = None,
         batch_size: int | None = None,
         progress: bool = False,
         **cond: Tensor | None,
@@ -187,15 +261,16 @@ class ScoreModel:
         """
         keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
         given = self._given(label, len(x), cond)
-        z = self._to_model(x, keys)
-        return likelihood.encode(given, z, steps=steps, batch_size=batch_size, progress=progress)
+        z, _ = self._to_model(x, keys, Uniform())
+        return likelihood.encode(given, z, steps=steps, tolerance=tolerance, batch_size=batch_size, progress=progress)
 
     def decode(
         self,
         latent: Float[Tensor, "n *event"],
         *,
         label: int | Tensor | None = None,
-        steps: int = 100,
+        steps: int = 80,
+        tolerance: float | None = None,
         batch_size: int | None = None,
         progress: bool = False,
         **cond: Tensor | None,
@@ -204,7 +279,7 @@ class ScoreModel:
         self._check_shape(latent)
         z, given = latent.to(**placement(self.denoiser)), self._given(label, len(latent), cond)
         return self.transform.inverse(
-            likelihood.decode(given, z, steps=steps, batch_size=batch_size, progress=progress)
+            likelihood.decode(given, z, steps=steps, tolerance=tolerance, batch_size=batch_size, progress=progress)
         )
 
     def score(
@@ -299,7 +374,10 @@ class ScoreModel:
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"this model is of events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
 
-    def _to_model(self, x: Tensor, keys: Tensor) -> Tensor:
+    def _to_model(
+        self, x: Tensor, keys: Tensor, dequantisation: Dequantisation | None, draw: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """The data in the model's space, and log q of their dequantisation; without one at the centres of the cells."""
         self._check_shape(x)
         if len(x) == 0 or len(keys) != len(x):
             raise ValueError(
@@ -307,14 +385,41 @@ class ScoreModel:
             )
         levels, place = self.transform.levels, placement(self.denoiser)
         x = x.to(place["device"])
+        nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         if levels is None:
-            return self.transform.forward(x).to(**place)
+            return self.transform.forward(x).to(**place), nothing
         if x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= levels:
             raise ValueError(
                 f"this model is of integers from 0 to {levels - 1}; got {x.dtype}, {float(x.min())} to {float(x.max())}"
             )
-        u = Noise.per_sample(keys, x.device).child(255).uniform(x.new_empty(x.shape, dtype=torch.float32))
-        return self.transform.forward(x, u).to(**place)
+        like = torch.empty(x.shape, dtype=torch.float64, device=x.device)
+        if dequantisation is None:
+            return self.transform.forward(x, torch.full_like(like, 0.5)).to(**place), nothing
+        knot, noise = self.denoiser.sde.knots([self.denoiser.sde.t_min])[0], Noise.per_sample(keys, x.device)
+        drawn = dequantisation.draw(
+            like, self._cell_width(x.device), knot.sigma / knot.alpha, noise.child(255).at(draw)
+        )
+        return self.transform.forward(x, drawn.u).to(**place), drawn.log_density
+
+    def _cell_width(self, device: torch.device) -> Tensor:
+        """Of each component of discrete data in the model's space."""
+        x = torch.zeros((1, *self.event_shape), dtype=torch.float64, device=device)
+        return (self.transform.forward(x, torch.ones_like(x)) - self.transform.forward(x, torch.zeros_like(x)))[0]
+
+    def _in_data_units(self, result: LogProb, x: Tensor, log_q: Tensor) -> LogProb:
+        """A density of the transformed data as one of the data, or as a bound for the probability of integers."""
+        discrete = self.transform.levels is not None
+        extra = {"transform": self.transform.log_det(x).to(result.nats)}
+        if discrete:
+            extra["dequantisation"] = -log_q.to(result.nats)
+        shift = torch.stack(list(extra.values())).sum(0)
+        return replace(
+            result,
+            nats=result.nats + shift,
+            terms={**result.terms, **extra},
+            probes=result.probes + shift[:, None],
+            discrete=discrete,
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:

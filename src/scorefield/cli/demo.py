@@ -57,7 +57,6 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
     agreement = judge.score(drawn.flatten(1).numpy(), label.numpy())
 
     result = model.log_prob(truth.x, label=truth.cond["label"])
-    assert result.bits_per_dim is not None  # digits are integers
     _draw_paths(model, known.x[:16], out)
     print(
         f"held-out bits/dim {mean_and_error(result.bits_per_dim)} ({len(held)} digits given their class, exact trace)"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from scorefield.sde import Knot
 from scorefield.solvers.solver import Solver, Step
 
 LONGEST = 10_000  # steps of one sample
+Field = Callable[[Tensor, Tensor], Tensor]
 
 
 class Tableau(NamedTuple):
@@ -69,44 +72,83 @@ class AdaptiveRungeKutta(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """All steps from one time to the other."""
-        denoiser, tableau, n = as_denoiser(model), self.tableau, len(x)
+        denoiser, n = as_denoiser(model), len(x)
         start, end = (math.atan2(knot.sigma, knot.alpha) for knot in (now, next))
-        result, calls = torch.empty_like(x), torch.ones(n, dtype=torch.int64, device=x.device)
-        rows, part = torch.arange(n, device=x.device), denoiser
-        theta = torch.full((n,), start, dtype=torch.float64, device=x.device)
-        step = torch.full_like(theta, math.copysign(min(0.3, abs(end - start)), end - start))
-        u = (math.cos(start) / now.alpha) * x
-        slope = angle_field(part, theta, u)
-        for _ in range(LONGEST):
-            last = (theta + step - end) * (end - start) >= -1e-12
-            step = torch.where(last, end - theta, step)
-            h, slopes, v = expand(step, u).to(u.dtype), [slope], u
-            for node, row in zip(tableau.nodes, tableau.stages, strict=True):
-                v = u + h * _combined(row, slopes)
-                slopes.append(angle_field(part, theta + node * step, v))
-            calls[rows] += len(tableau.nodes)
-            scaled = h * _combined(tableau.error, slopes) / (self.tolerance * (1 + torch.maximum(u.abs(), v.abs())))
-            error = (event_sum(scaled.double() ** 2) / event_size(x)).sqrt()
-            good = error <= 1  # false for NaN
-            mask = expand(good, u)
-            u, slope = torch.where(mask, v, u), torch.where(mask, slopes[-1], slope)
-            theta = torch.where(good, theta + step, theta)
-            done = good & last
-            if bool(done.any()):
-                result[rows[done]] = (next.alpha / math.cos(end)) * u[done]
-                left = ~done
-                rows, theta, step, u, slope, error = (v[left] for v in (rows, theta, step, u, slope, error))
-                part = denoiser.select(rows, n)
-            if not len(rows):
-                return Step(result, info={"calls": calls})
-            growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 2.0)
-            step = step * growth.nan_to_num(0.2)
-            if float(step.abs().min()) < 1e-13:
-                break
-        raise ValueError(
-            f"{type(self).__name__} cannot meet the tolerance {self.tolerance}: raise it, or use float64; is the score "
-            "finite everywhere?"
+
+        u, calls = adapted(
+            self.tableau,
+            self.tolerance,
+            lambda rows: functools.partial(angle_field, denoiser.select(rows, n)),
+            relative_error,
+            (math.cos(start) / now.alpha) * x,
+            start,
+            end,
         )
+        return Step((next.alpha / math.cos(end)) * u, info={"calls": calls})
+
+
+def adapted(
+    tableau: Tableau,
+    tolerance: float,
+    fields: Callable[[Tensor], Field],
+    size: Callable[[Tensor, Tensor, Tensor], Tensor],
+    y: Float[Tensor, "b *event"],
+    start: float,
+    end: float,
+    first: Float[Tensor, "b *event"] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The solution of dy/ds = field at `end` by steps of each sample's own size, and the calls that each has made.
+
+    Args:
+        tableau: the method.
+        tolerance: largest size of a step's estimated error.
+        fields: the field of some rows, (place of each sample, states) -> slopes; asked for again when samples arrive.
+        size: (estimated error of a step, states before, states after) -> its size for each sample.
+        y: states at `start`.
+        start: where the way begins.
+        end: where it ends, above or below.
+        first: the field at the start, if it is known; it counts as a call.
+    """
+    result, calls = torch.empty_like(y), torch.ones(len(y), dtype=torch.int64, device=y.device)
+    rows = torch.arange(len(y), device=y.device)
+    field = fields(rows)
+    place = torch.full((len(y),), start, dtype=torch.float64, device=y.device)
+    step = torch.full_like(place, math.copysign(min(0.3, abs(end - start)), end - start))
+    slope = field(place, y) if first is None else first
+    for _ in range(LONGEST):
+        last = (place + step - end) * (end - start) >= -1e-12
+        step = torch.where(last, end - place, step)
+        h, slopes, z = expand(step, y).to(y.dtype), [slope], y
+        for node, row in zip(tableau.nodes, tableau.stages, strict=True):
+            z = y + h * combined(row, slopes)
+            slopes.append(field(place + node * step, z))
+        calls[rows] += len(tableau.nodes)
+        error = size(h * combined(tableau.error, slopes), y, z) / tolerance
+        good = error <= 1  # false for NaN
+        mask = expand(good, y)
+        y, slope = torch.where(mask, z, y), torch.where(mask, slopes[-1], slope)
+        place = torch.where(good, place + step, place)
+        done = good & last
+        if bool(done.any()):
+            result[rows[done]] = y[done]
+            left = ~done
+            rows, place, step, y, slope, error = (v[left] for v in (rows, place, step, y, slope, error))
+            field = fields(rows)
+        if not len(rows):
+            return result, calls
+        growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 2.0)
+        step = step * growth.nan_to_num(0.2)
+        if float(step.abs().min()) < 1e-13:
+            break
+    raise ValueError(
+        f"the steps cannot meet the tolerance {tolerance}: raise it, or use float64; is the score finite everywhere?"
+    )
+
+
+def relative_error(change: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Root mean square over the components of change / (1 + |state|)."""
+    relative = change / (1 + torch.maximum(before.abs(), after.abs()))
+    return (event_sum(relative.double() ** 2) / event_size(change)).sqrt()
 
 
 def angle_field(denoiser: Denoiser, theta: Float[Tensor, "b"], u: Float[Tensor, "b *event"]) -> Tensor:
@@ -117,7 +159,8 @@ def angle_field(denoiser: Denoiser, theta: Float[Tensor, "b"], u: Float[Tensor, 
     return (u * cos - denoiser(factor * u, time)) / sin
 
 
-def _combined(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+def combined(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    """The weighted sum of the slopes known so far."""
     total = weights[0] * slopes[0]
     for weight, slope in zip(weights[1:], slopes[1:], strict=False):
         total = torch.add(total, slope, alpha=weight)

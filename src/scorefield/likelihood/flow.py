@@ -1,0 +1,211 @@
+"""The probability-flow ODE and the log-density along it, in variables in which both are smooth.
+
+With s = sigma / alpha, the state u = x / (alpha sqrt(1 + s^2)), of unit variance for unit data, and the place
+
+    v = log((s + a) / (s + b))        a < b
+
+which goes by log(s) between a and b, by s below them and by 1/s above:
+
+    du/dv = rate (w u - D)            d log p(u)/dv = -rate (w d - tr dD/du)
+    w = (1 + s^2)^(-1/2)              rate = w (s + a) (s + b) / (s (b - a))
+
+(Song et al. 2021, appendix D.2, in other variables). The exact D hardly depends on s far below the data's finest
+structure and vanishes beyond the data's size, where log(s) would put most of its steps; the angle arctan(s), which is
+best for sampling, has too few of them for the divergence of narrow data. docs/measurements.md compares the three. A
+network learns s by its logarithm and is rough in it, which the log-density hardly feels but the inverse of an encoding
+does: that takes its steps nearly by log(s).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._shapes import event_size, event_sum, expand
+from scorefield.likelihood.divergence import Directions
+from scorefield.score import Denoiser
+from scorefield.sde import GaussianSDE
+from scorefield.solvers import DormandPrince
+from scorefield.solvers.adaptive_runge_kutta import adapted, combined, relative_error
+
+SKETCHED = 2.0  # sigma / alpha at which a divergence may look at the Jacobian
+CALLS = 6  # of a step
+TABLEAU = DormandPrince().tableau
+
+
+class Point(NamedTuple):
+    """A place on the way, as float64 tensors, () or (b,): x = scale u at this time."""
+
+    time: Tensor
+    scale: Tensor
+    shrink: Tensor  # w
+    rate: Tensor
+
+
+Field = Callable[[Point, Tensor], Tensor]
+
+
+class Variable(NamedTuple):
+    """v = log((s + low) / (s + high))."""
+
+    low: float
+    high: float
+
+    def place(self, s: float) -> float:
+        """v at s."""
+        return math.log1p((self.low - self.high) / (s + self.high))
+
+    def point(self, sde: GaussianSDE, v: Tensor) -> Point:
+        """The point at v."""
+        low, high = self
+        s = (high * v.exp() - low) / -torch.expm1(v)
+        time = sde.time(-2 * s.log()).clamp(sde.t_min, sde.T)
+        shrink = (1 + s**2).rsqrt()
+        return Point(time, sde.alpha(time) / shrink, shrink, shrink * (s + low) * (s + high) / (s * (high - low)))
+
+
+DENSITY = Variable(0.015, 2.0)
+ENCODING = Variable(1e-3, 1e3)
+
+
+class Ends(NamedTuple):
+    """The way from t_min to T."""
+
+    first: float  # s at t_min
+    last: float  # s at T
+    near: float  # u = near x / alpha at t_min
+    far: float  # x = far u at T
+
+
+def ends_of(sde: GaussianSDE) -> Ends:
+    """The ends of a process."""
+    one, other = sde.knots([sde.t_min, sde.T])
+    first, last = one.sigma / one.alpha, other.sigma / other.alpha
+    return Ends(first, last, 1 / math.sqrt(1 + first**2), other.alpha * math.sqrt(1 + last**2))
+
+
+def check(steps: int, tolerance: float | None) -> None:
+    """Refuses impossible steps and tolerances."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must lie in (0, 1); got {tolerance}")
+
+
+def carry(
+    sde: GaussianSDE,
+    variable: Variable,
+    fields: Callable[[Tensor], Field],
+    y: Float[Tensor, "b m"],
+    d: int,
+    start: float,
+    end: float,
+    steps: int,
+    tolerance: float | None,
+    slope: Float[Tensor, "b m"] | None = None,
+) -> tuple[Float[Tensor, "b m"], Tensor]:
+    """The states at the end of the way, and the network calls of each sample.
+
+    The method is that of Dormand and Prince, of order 5: in equal steps of v, 6 calls each, or with a tolerance in
+    steps of each sample's own size. The error of the last m - d components counts by itself and in units of d, that is
+    in nats per dimension, so that it is not lost among the state's.
+
+    Args:
+        sde: the process.
+        variable: in which the steps are equal.
+        fields: the field of some rows.
+        y: the state, and the integrals along its path.
+        d: the components of the state.
+        start: s where the way begins.
+        end: s where it ends, above or below.
+        steps: number of equal steps.
+        tolerance: instead of steps.
+        slope: the field at the start, if it is known.
+    """
+    n, first, last = len(y), variable.place(start), variable.place(end)
+    if tolerance is not None:
+
+        def size(change: Tensor, before: Tensor, after: Tensor) -> Tensor:
+            error = relative_error(change[:, :d], before[:, :d], after[:, :d])
+            nats = change[:, d:].double()
+            return torch.maximum(error, nats.square().mean(1).sqrt() / d) if nats.shape[1] else error
+
+        def adaptive(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+            field = fields(rows)
+            return lambda v, state: field(variable.point(sde, v), state)
+
+        return adapted(TABLEAU, tolerance, adaptive, size, y, first, last, slope)
+    field = fields(torch.arange(n, device=y.device))
+    h = (last - first) / steps
+    nodes = torch.tensor((0.0, *TABLEAU.nodes[:-1]), dtype=torch.float64)
+    points = variable.point(sde, first + h * (torch.arange(steps)[:, None] + nodes).ravel())
+    for k in range(steps):
+        slopes: list[Tensor] = []
+        for stage in range(CALLS):
+            state = y + h * combined(TABLEAU.stages[stage - 1], slopes) if stage else y
+            if slope is not None and k == stage == 0:
+                slopes.append(slope)
+            else:
+                slopes.append(field(Point(*(column[CALLS * k + stage] for column in points)), state))
+        y = y + h * combined(TABLEAU.stages[-1], slopes)
+    return y, torch.full((n,), CALLS * steps, device=y.device)
+
+
+def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """du/dv."""
+    rate, shrink, scale = (expand(c, y).to(y.dtype) for c in (at.rate, at.shrink, at.scale))
+    return rate * (shrink * y - denoiser((scale * y).reshape(-1, *shape), at.time).reshape(y.shape))
+
+
+def products(denoiser: Denoiser, at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """D and v^T dD/du for each of the vectors (m, b, *event)."""
+    scale = expand(at.scale, u).to(u.dtype)
+    with torch.enable_grad():
+        x = (scale * u).detach().requires_grad_()
+        denoised = denoiser(x, at.time)
+        if denoised.requires_grad:
+            (found,) = torch.autograd.grad(denoised, x, vectors, is_grads_batched=True)
+        else:  # D does not depend on x
+            found = torch.zeros_like(vectors)
+    return denoised.detach(), scale * found
+
+
+def traces(denoiser: Denoiser, at: Point, u: Tensor, directions: Directions) -> tuple[Tensor, Float[Tensor, "b K"]]:
+    """D and the estimates of tr dD/du."""
+    vectors = torch.cat(directions)
+    denoised, found = products(denoiser, at, u, vectors)
+    return denoised, directions.traces((vectors * found).reshape(*vectors.shape[:2], -1).sum(2))
+
+
+def flow(denoiser: Denoiser, directions: Directions, at: Point, y: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+    """The slopes of u and of the integrals of its divergence, which is -d log p(u)/dv."""
+    shape = directions.exact.shape[2:]
+    u = y[:, : shape.numel()].reshape(-1, *shape)
+    return _slopes(at, u, *traces(denoiser, at, u, directions))
+
+
+def beginning(
+    denoiser: Denoiser, directions: Directions, s: float, u: Float[Tensor, "b *event"]
+) -> tuple[Float[Tensor, "b m"], Float[Tensor, "b"]]:
+    """The slopes at s, and from the same call the first-order change of the log-density from there to s = 0.
+
+    By the heat equation log p_0 - log p_s = -s^2/2 (div score + |score|^2) + O(s^4) in x / alpha, where s^2 score is
+    D - x / alpha.
+    """
+    at = DENSITY.point(denoiser.sde, torch.tensor(DENSITY.place(s), dtype=torch.float64))
+    denoised, trace = traces(denoiser, at, u, directions)
+    shrink = float(at.shrink)
+    moved = (denoised - u / shrink).double() / s
+    divergence = shrink * trace.double().mean(1) - event_size(u)
+    return _slopes(at, u, denoised, trace), -0.5 * (divergence + event_sum(moved**2))
+
+
+def _slopes(at: Point, u: Tensor, denoised: Tensor, trace: Tensor) -> Tensor:
+    rate, shrink = (expand(c, trace).to(u.dtype) for c in (at.rate, at.shrink))
+    moved = shrink * u.reshape(len(u), -1) - denoised.reshape(len(u), -1)
+    return torch.cat((rate * moved, rate * (event_size(u) * shrink - trace)), 1)
