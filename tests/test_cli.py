@@ -30,9 +30,9 @@ from scorefield import (
 )
 from scorefield._files import read_tensors
 from scorefield.cli import main
+from scorefield.cli.building import usual_network
 from scorefield.cli.losses import LossLog
 from scorefield.cli.signals import Signals
-from scorefield.cli.train import usual_network
 from scorefield.data import Affine, ArrayDataset, Table, digits, read, split, two_moons
 from scorefield.nn import MLP, UNet, seeded
 from scorefield.solvers import EulerMaruyama, Heun

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SLOW = {"two_moons", "latent_codes"}  # they train, as the README's code does
+SLOW = {"two_moons", "double_well", "jacobi", "latent_codes"}  # they train, as the README's code does
 pytestmark = pytest.mark.usefixtures("unchecked")
 README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from scorefield import plot
 from scorefield._describe import describe
+from scorefield.cli.building import model_of, process_of_scales, usual_network
 from scorefield.cli.losses import LossLog
 from scorefield.cli.signals import Signals
 from scorefield.cli.sources import (
@@ -26,12 +27,13 @@ from scorefield.cli.sources import (
     save_figure,
     save_samples,
 )
-from scorefield.data import Affine, ArrayDataset, Subset, Transform, split, transformed_spectrum, transformed_std
+from scorefield.data import Affine, Subset, Transform, split, transformed_spectrum, transformed_std
+from scorefield.likelihood import prior_mismatch
 from scorefield.model import ScoreModel
-from scorefield.nn import MLP, Network, Potential, UNet, seeded
+from scorefield.nn import Network, seeded
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, PathTarget
 from scorefield.processes import VP
-from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
+from scorefield.score import Precond, ScoreModule
 from scorefield.sde import SDE, GaussianSDE
 from scorefield.train import Batches, Checkpoints, Optimisation, Snapshots, TrainState, distributed, validation_loss
 from scorefield.train import train as training
@@ -45,6 +47,7 @@ def train(
     data: str,
     out: Path,
     sde: SDE | None = None,
+    noise_scales: bool = False,
     net: Callable[[Sequence[int], int], Network] | None = None,
     precond: Precond | None = None,
     energy: bool = False,
@@ -83,6 +86,7 @@ def train(
         out: directory of the run.
         sde: the forward process, VP by default, or a class of your own by its import path. One that is not Gaussian
             acts on the data in their own units, and is trained by PathTarget unless `objective` says else.
+        noise_scales: take VE between the noise scales that the data ask for by the rules of NCSNv2, and say which.
         net: the network: by default a UNet for signals, images and volumes with sides of 16 and more, else an MLP.
         precond: how the network makes a denoiser, EDMPrecond with the data's standard deviation by default.
         energy: learn an energy whose gradient is the score, so that the model knows its density up to a constant.
@@ -116,8 +120,12 @@ def train(
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
         )
-    if init and (sde or net or precond or energy):
-        raise ValueError("--init brings its network and process: leave --net, --sde, --precond and --energy out")
+    if init and (sde or net or precond or energy or noise_scales):
+        raise ValueError(
+            "--init brings its network and process: leave --net, --sde, --noise_scales, --precond and --energy out"
+        )
+    if sde and noise_scales:
+        raise ValueError("--noise_scales true chooses the process: leave --sde out")
     affine = sde is None or isinstance(sde, GaussianSDE)
     if not affine and (precond or energy):
         raise ValueError(f"--precond and --energy are for Gaussian processes; got --sde {type(sde).__name__}")
@@ -143,9 +151,13 @@ def train(
             denoiser, transform = base.denoiser, base.transform
         else:
             transform = Affine.fitted(kept) if affine else Affine(levels=kept.levels)
+            if noise_scales:
+                sde, why = process_of_scales(kept, transform)
+                if first:
+                    print(why)
             with seeded(seed):
                 network = net(kept.event_shape, kept.classes) if net else usual_network(source)
-            denoiser = _model(network, sde or VP(), precond, energy, transformed_std(kept, transform)).to(place)
+            denoiser = model_of(network, sde or VP(), precond, energy, transformed_std(kept, transform)).to(place)
         if objective is None and isinstance(denoiser.sde, GaussianSDE):
             objective = DenoisingScoreMatching.edm(transformed_std(kept, transform))
         objective = objective or PathTarget()
@@ -195,6 +207,9 @@ def train(
                 run.publish()  # which the end of the earlier part may have prevented
         if first:
             _say_what(data, kept, denoiser, place)
+            if isinstance(denoiser.sde, GaussianSDE):
+                mismatch = prior_mismatch(denoiser.sde, run.checks[0].x0)
+                print(f"the data's law at T is within {mismatch:.3g} nats of the prior")
         small = source.x.numel() * source.x.element_size() if isinstance(source.x, Tensor) else math.inf
         if place.type == "cuda" and small < torch.cuda.get_device_properties(place).total_memory / 4:
             source.to(place)
@@ -304,31 +319,6 @@ class _Run:
         out.parent.mkdir(exist_ok=True)
         drawn = plot.is_image(shape) or shape == (2,)
         save_samples(x, model.transform.levels, out if drawn else out.with_suffix(".npz"))
-
-
-def usual_network(data: ArrayDataset) -> Network:
-    """MLP for vectors and small events; UNet for signals, images and volumes with sides of 16 and more."""
-    shape = data.event_shape
-    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
-        raise ValueError(
-            f"events of shape {tuple(shape)} look like images with their channels last: transpose them to "
-            "(n, channels, height, width), or name the network by --net"
-        )
-    kind = UNet if 2 <= len(shape) <= 4 and min(shape[1:]) >= 16 else MLP
-    if data.cond_shape is None:
-        return kind(shape, data.classes)
-    if len(data.cond_shape) == 1:
-        return kind(shape, data.classes, cond_features=data.cond_shape[0])
-    if kind is UNet and data.cond_shape[1:] == shape[1:]:
-        return UNet(shape, data.classes, cond_channels=data.cond_shape[0])
-    raise ValueError(f"no usual network takes conditions of shape {data.cond_shape}: name one of yours by --net")
-
-
-def _model(net: Network, sde: SDE, precond: Precond | None, energy: bool, std: float) -> ScoreModule:
-    if not isinstance(sde, GaussianSDE):
-        return ScoreNetwork(net, sde)
-    precond = precond or EDMPrecond(std)
-    return Energy(Potential(net), sde, precond) if energy else Preconditioned(net, sde, precond)
 
 
 def _check_fits(base: ScoreModel, kept: Subset, init: Path) -> None:

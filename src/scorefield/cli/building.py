@@ -1,0 +1,43 @@
+"""The model that a training command builds from its options and its data."""
+
+from __future__ import annotations
+
+from scorefield.data import ArrayDataset, Dataset, Transform, noise_scales
+from scorefield.nn import MLP, Network, Potential, UNet
+from scorefield.processes import VE
+from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
+from scorefield.sde import SDE, GaussianSDE
+from scorefield.solvers import AnnealedLangevin
+
+
+def usual_network(data: ArrayDataset) -> Network:
+    """MLP for vectors and small events; UNet for signals, images and volumes with sides of 16 and more."""
+    shape = data.event_shape
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4:
+        raise ValueError(
+            f"events of shape {tuple(shape)} look like images with their channels last: transpose them to "
+            "(n, channels, height, width), or name the network by --net"
+        )
+    kind = UNet if 2 <= len(shape) <= 4 and min(shape[1:]) >= 16 else MLP
+    if data.cond_shape is None:
+        return kind(shape, data.classes)
+    if len(data.cond_shape) == 1:
+        return kind(shape, data.classes, cond_features=data.cond_shape[0])
+    if kind is UNet and data.cond_shape[1:] == shape[1:]:
+        return UNet(shape, data.classes, cond_channels=data.cond_shape[0])
+    raise ValueError(f"no usual network takes conditions of shape {data.cond_shape}: name one of yours by --net")
+
+
+def model_of(net: Network, sde: SDE, precond: Precond | None, energy: bool, std: float) -> ScoreModule:
+    """The network as a score of the process: by default preconditioned for data of the standard deviation `std`."""
+    if not isinstance(sde, GaussianSDE):
+        return ScoreNetwork(net, sde)
+    precond = precond or EDMPrecond(std)
+    return Energy(Potential(net), sde, precond) if energy else Preconditioned(net, sde, precond)
+
+
+def process_of_scales(data: Dataset, transform: Transform) -> tuple[VE, str]:
+    """VE between the noise scales that the data ask for, and why it is these."""
+    scales = noise_scales(data, transform)
+    langevin = AnnealedLangevin.ncsnv2(scales.ratio)
+    return VE(scales.sigma_min, scales.sigma_max), f"{scales}; the Langevin dynamics that suits them is {langevin}"
