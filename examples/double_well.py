@@ -20,7 +20,7 @@ sde = sf.ItoSDE(lambda x, t: x - x**3, lambda x, t: 2**0.5 + 0 * x, prior, (-4.0
 data = sf.data.two_moons(20_000)
 train, held = data.x[:16_000], data.x[16_000:]
 with sf.nn.seeded(0):
-    model = sf.ScoreNetwork(sf.nn.MLP((2,)), sde, noise=math.sqrt(2))
+    model = sf.ScoreNetwork(sf.nn.MLP((2,)), sde, diffusion=math.sqrt(2))
 state = sf.TrainState(model, sf.Optimisation(lr=2e-3), seed=0)
 batches = sf.Batches(sf.data.ArrayDataset(train), sf.data.Affine(), 1024, seed=0)
 for info in sf.train(state, batches, sf.objectives.PathTarget(steps=200), steps=800):

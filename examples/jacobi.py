@@ -44,7 +44,7 @@ if __name__ == "__main__":
     x = 0.5 + 0.1 * sf.data.mixture(20_000, components=5, std=0.5).x
     train, held = x[:16_000], x[16_000:]
     with sf.nn.seeded(0):
-        model = sf.ScoreNetwork(sf.nn.MLP((2,)), sde, noise=0.5)
+        model = sf.ScoreNetwork(sf.nn.MLP((2,)), sde, diffusion=0.5)
     state = sf.TrainState(model, sf.Optimisation(lr=2e-3), seed=0)
     batches = sf.Batches(sf.data.ArrayDataset(train), sf.data.Affine(), 1024, seed=0)
     for info in sf.train(state, batches, sf.objectives.PathTarget(steps=100), steps=1000):

@@ -266,7 +266,7 @@ def plain() -> PlainScore:
         (lambda: AdaptiveLogSNR(0), ValueError, "got 0"),
         (lambda: DenoisingScoreMatching(AdaptiveLogSNR()), ValueError, "take LikelihoodWeight"),
         (lambda: Perturbed(AdaptiveLogSNR()), ValueError, "DenoisingScoreMatching alone"),
-        (lambda: ScoreNetwork(MLP((2,)), VP(), noise=0.0), ValueError, "got 0"),
+        (lambda: ScoreNetwork(MLP((2,)), VP(), diffusion=0.0), ValueError, "got 0"),
         (
             lambda: DenoisingScoreMatching()(plain(), torch.zeros(2, 2), noise=Noise.per_batch(0, 2)),
             TypeError,

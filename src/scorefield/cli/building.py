@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from scorefield._noise import Noise
 from scorefield.data import ArrayDataset, Dataset, Transform, noise_scales
 from scorefield.nn import MLP, Network, Potential, UNet
 from scorefield.processes import VE
@@ -31,7 +34,8 @@ def usual_network(data: ArrayDataset) -> Network:
 def model_of(net: Network, sde: SDE, precond: Precond | None, energy: bool, std: float) -> ScoreModule:
     """The network as a score of the process: by default preconditioned for data of the standard deviation `std`."""
     if not isinstance(sde, GaussianSDE):
-        return ScoreNetwork(net, sde)
+        x = sde.prior.sample(torch.empty(256, *net.event_shape), Noise.per_sample(range(256)))
+        return ScoreNetwork(net, sde, float(sde.diffusion(x, torch.tensor(0.5 * sde.T)).square().mean().sqrt()))
     precond = precond or EDMPrecond(std)
     return Energy(Potential(net), sde, precond) if energy else Preconditioned(net, sde, precond)
 

@@ -16,24 +16,24 @@ TINY = 1e-12  # of g^2, where the noise ends at the boundary of a domain
 
 
 class ScoreNetwork(ScoreModule):
-    """score(x, t) = (2 f - d(g^2)/dx) / g^2 + F(x, log(t / T) / 8) / (noise sqrt(t)): for any process.
+    """score(x, t) = (2 f - d(g^2)/dx) / g^2 + F(x, log(t / T) / 8) / (c sqrt(t)): for any process.
 
     The first term is the score of the law in which drift and diffusion at time t would come to rest: it holds the
-    states together where the network has seen none, and is what remains for large T. For early times the noise has
-    grown to a standard deviation of about noise sqrt(t), and the score is of the size of its inverse. Data and process
+    states together where the network has seen none, and is what remains for large T. At early times the noise has
+    grown to a standard deviation of about c sqrt(t), and the score is of the size of its inverse. Data and process
     should be of about unit size.
 
     Args:
         net: F(x, noise, **cond) -> a tensor of x's shape; the time goes in as the noise level.
         sde: the process.
-        noise: typical size of the diffusion g, > 0.
+        diffusion: c, a typical size of g, > 0.
     """
 
-    def __init__(self, net: nn.Module, sde: SDE, noise: float = 1.0) -> None:
+    def __init__(self, net: nn.Module, sde: SDE, diffusion: float = 1.0) -> None:
         super().__init__()
-        if not 0 < noise < math.inf:
-            raise ValueError(f"noise must be positive; got {noise}")
-        self.net, self.sde, self.noise = net, sde, noise
+        if not 0 < diffusion < math.inf:
+            raise ValueError(f"diffusion must be positive; got {diffusion}")
+        self.net, self.sde, self.diffusion = net, sde, diffusion
 
     def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The score at rest and the network's."""
@@ -41,7 +41,7 @@ class ScoreNetwork(ScoreModule):
         g, slope = diffusion_and_slope(self.sde, x, t)
         rest = (2 * self.sde.drift(x, t) - 2 * g * slope) / (g**2).clamp_min(TINY)
         f = self.net(x, (0.125 * (t / self.sde.T).log()).to(x), **cond)
-        grown = expand(self.noise * t.sqrt(), x).to(x.dtype)
+        grown = expand(self.diffusion * t.sqrt(), x).to(x.dtype)
         return rest + f.to(x.dtype) / grown
 
 
