@@ -654,12 +654,12 @@ def test_each_way_to_a_likelihood_is_that_of_the_api(digits_run, tmp_path, capsy
     profiles = [model.noise_profile(x, centred=centred, batch_size=64) for centred in (False, True)]
     ways = {
         "--tolerance 0.01": model.log_prob(x, tolerance=0.01, batch_size=64),
-        "--steps 2 --draws 3 --dequantisation truncated_normal": model.log_prob(
+        "--steps 2 --draws 3 --centred true": model.log_prob(
             x, steps=2, draws=3, dequantisation=TruncatedNormal(), batch_size=64
         ),
         "--steps 2 --probes 2 --sketch 3": model.log_prob(x, steps=2, divergence=HutchPlusPlus(2, 3), batch_size=64),
         "--method bound --draws 8": model.elbo(x, draws=8, profile=profiles[0], batch_size=64),
-        "--method bound --dequantisation centre": model.elbo(x, profile=profiles[1], centred=True, batch_size=64),
+        "--method bound --centred true": model.elbo(x, profile=profiles[1], centred=True, batch_size=64),
     }
     for options, wanted in ways.items():
         scorefield("likelihood", digits_run, "--data", "digits", "--limit", 4, *options.split(), "--out", out)

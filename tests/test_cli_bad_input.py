@@ -142,7 +142,7 @@ BAD = [
     (L + "--data two_moons --out x.csv --sketch 2", "--sketch.*--probes"),
     (L + "--data two_moons --out x.csv --draws 2", "draws and dequantisation are for discrete data"),
     (L + "--data two_moons --out x.csv --method bound --draws 5", "multiple of 4"),
-    (L + "--data two_moons --out x.csv --dequantisation centre", "--dequantisation centre: is for integers"),
+    (L + "--data two_moons --out x.csv --centred true", "--centred true: is for integers"),
     (L + "--data two_moons --out x.csv --steps 0", "steps.*0"),
     (L + "--data two_moons --out x.csv --probes 0", "probes.*0"),
     (L + "--data two_moons --out x.csv --batch_size 0", "batch_size.*0"),

@@ -28,14 +28,6 @@ class Method(Enum):
     bound = "bound"
 
 
-class Cell(Enum):
-    """Where integers are put within their cells."""
-
-    uniform = "uniform"
-    truncated_normal = "truncated_normal"
-    centre = "centre"
-
-
 def likelihood(
     run: Path,
     data: str,
@@ -47,7 +39,7 @@ def likelihood(
     tolerance: float | None = None,
     probes: int | None = None,
     sketch: int = 0,
-    dequantisation: Cell = Cell.uniform,
+    centred: bool | None = None,
     draws: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
@@ -69,8 +61,8 @@ def likelihood(
         tolerance: of an adaptive ODE solver in nats per dimension, instead of steps.
         probes: random probes of the divergence; by default the exact trace up to 64 dimensions, else 8.
         sketch: directions besides the probes in which the divergence is exact (Hutch++).
-        dequantisation: uniform noise in the cells of integers, as in training; truncated_normal noise (ode) or none,
-            centre (bound), for models that were trained on the cells' centres.
+        centred: look at integers at the centres of their cells, by truncated-normal noise with ode and by a decoder
+            with bound, instead of all over them by uniform noise; by default as the model was trained.
         draws: of the noise in the cells with ode, 1 by default, more of them bound more tightly; of the noise level
             with bound, 48 by default, each a network call.
         batch_size: samples in one network call.
@@ -82,8 +74,9 @@ def likelihood(
     rows = load_rows(model, data, reading, use_labels, limit)
     check_target(out, ".csv")
     discrete = model.transform.levels is not None
-    if not discrete and dequantisation is not Cell.uniform:
-        raise ValueError(f"--dequantisation {dequantisation.name}: is for integers, the model is of real numbers")
+    if centred and not discrete:
+        raise ValueError("--centred true: is for integers, the model is of real numbers")
+    centred = discrete and bool(model.about.get("centred", False) if centred is None else centred)
     if sketch and probes is None:
         raise ValueError("--sketch: goes with --probes, which gives the error bar; give both")
     show = distributed.rank() == 0
@@ -91,10 +84,8 @@ def likelihood(
     cond = {name: distributed.mine(value) for name, value in rows.cond.items()}
     with directory(out.parent):
         if method is Method.ode:
-            if dequantisation is Cell.centre:
-                raise ValueError("--dequantisation centre: goes with --method bound, an ODE needs a density")
             divergence = None if probes is None else HutchPlusPlus(probes, sketch) if sketch else Hutchinson(probes)
-            cell = TruncatedNormal() if dequantisation is Cell.truncated_normal else Uniform()
+            cell = TruncatedNormal() if centred else Uniform()
             result = model.log_prob(
                 x,
                 seeds=seeds,
@@ -108,9 +99,7 @@ def likelihood(
                 **cond,
             )
         else:
-            if dequantisation is Cell.truncated_normal:
-                raise ValueError("--dequantisation truncated_normal: goes with --method ode; take uniform or centre")
-            centred, first = dequantisation is Cell.centre, slice(PROFILED)
+            first = slice(PROFILED)
             profile = model.noise_profile(
                 rows.x[first],
                 centred=centred,

@@ -58,6 +58,7 @@ def train(
     accumulate: int = 1,
     use_labels: bool = True,
     label_dropout: float = 0.1,
+    centred: bool = False,
     held_out: float = 0.1,
     seed: int = 0,
     device: str = "auto",
@@ -98,6 +99,7 @@ def train(
         accumulate: number of micro-batches of a batch, whose gradients are accumulated, for want of memory.
         use_labels: give the network the data's labels, if there are any.
         label_dropout: share of the labels hidden, so that the model also knows the data without labels.
+        centred: train on integers at the centres of their cells, without dequantisation noise.
         held_out: share of the data kept for the validation loss.
         seed: of the split, the initial weights and the training noise.
         device: auto, cpu, cuda, cuda:1, ...
@@ -144,6 +146,8 @@ def train(
     with directory(out), locked(out):
         source = load_data(data, reading, folder=out)
         source = source if use_labels else source.unlabelled()
+        if centred and source.levels is None:
+            raise ValueError(f"--centred true: is for integers; {data} holds real numbers")
         kept, held = split(source, held_out, seed)
         if init:
             base = ScoreModel.load(init, types=types, device=place)
@@ -171,7 +175,7 @@ def train(
             state=state,
             objective=objective,
             precision=precision.value,
-            checks=Batches(held, transform, min(micro, len(held)), seed=seed + 1, device=place),
+            checks=Batches(held, transform, min(micro, len(held)), seed=seed + 1, device=place, centred=centred),
             log=log,
             checkpoints=checkpoints,
             snapshots=Snapshots(out / SNAPSHOTS),
@@ -180,6 +184,7 @@ def train(
                 "rows": len(source),
                 "classes": source.classes,
                 "held_out": held_out,
+                "centred": centred,
                 "transform": describe(transform),
                 "batch_size": batch_size,
                 "denoiser": describe(denoiser),
@@ -196,6 +201,7 @@ def train(
                 "steps": steps,
                 "batch_size": batch_size,
                 "seed": seed,
+                "centred": centred,
                 "spectrum": transformed_spectrum(kept, transform),
             },
         )
@@ -215,7 +221,7 @@ def train(
             source.to(place)
         trained = training(
             state,
-            Batches(kept, transform, batch_size, seed=seed, device=place),
+            Batches(kept, transform, batch_size, seed=seed, device=place, centred=centred),
             objective,
             steps=steps,
             precision=precision.value,

@@ -29,6 +29,8 @@ class Batches:
         seed: of the permutations, the dequantisation and the training noise.
         device: where the batches are made.
         dtype: of the samples in the model's space: that of the model's weights.
+        centred: put discrete data at the centres of their cells instead of dequantising them by uniform noise: for
+            likelihoods by `TruncatedNormal` or by the decoder of `elbo`.
     """
 
     def __init__(
@@ -40,11 +42,12 @@ class Batches:
         seed: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        centred: bool = False,
     ) -> None:
         if size < 1:
             raise ValueError(f"the batch size must be at least 1; got {size}")
         self.data, self.transform, self.size, self.seed = data, transform, size, seed
-        self.device, self.dtype = torch.device(device), dtype
+        self.device, self.dtype, self.centred = torch.device(device), dtype, centred
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Batch:
@@ -62,7 +65,10 @@ class Batches:
         rows = self.data.rows(index)
         noise = Noise.per_batch(self.seed, self.size, range(first, last), device=self.device).at(step)
         x = rows.x.to(self.device, non_blocking=True)
-        u = None if self.transform.levels is None else noise.child(1).uniform(x.new_empty(x.shape, dtype=torch.float32))
+        u = None
+        if self.transform.levels is not None:
+            like = x.new_empty(x.shape, dtype=torch.float32)
+            u = torch.full_like(like, 0.5) if self.centred else noise.child(1).uniform(like)
         cond = {name: value.to(self.device, non_blocking=True) for name, value in rows.cond.items()}
         return Batch(self.transform.forward(x, u).to(self.dtype), cond, noise.child(0))
 
