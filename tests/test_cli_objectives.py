@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield import VE, Energy, ScoreModel, ScoreNetwork
+from scorefield import VE, Energy, ScoreModel, ScoreNetwork, TruncatedNormal
 from scorefield.cli import main
-from scorefield.data import Affine, noise_scales, two_moons
+from scorefield.data import Affine, ArrayDataset, digits, noise_scales, two_moons
+from scorefield.train import Batches
 
 OBJECTIVES = {
     "exact": "--objective ImplicitScoreMatching",
@@ -121,3 +122,31 @@ def test_labels_reach_a_score_network(bounded):
     torch.testing.assert_close(each[1::2], other[1::2])
     split = model.sample(seeds=range(4), steps=5, label=torch.tensor([0, 1, 0, 1]), batch_size=2)
     torch.testing.assert_close(split, each, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_centres_has_its_likelihoods(tmp_path, capsys):
+    """Trained without dequantisation noise, it is asked by truncated-normal noise and a decoder unless told not to."""
+    run = tmp_path / "run"
+    train = "train --data digits --centred true --steps 3 --net MLP --net.features 8 --batch_size 16 --device cpu"
+    assert scorefield(train, "--out", run) == 0
+    model = ScoreModel.load(run)
+    knot = model.denoiser.sde.knots([model.denoiser.sde.t_min])[0]
+    assert knot.sigma / knot.alpha == pytest.approx(0.4 * 2 / 17, rel=1e-6)
+    x, common = digits().rows(torch.arange(3)).x, f"--data digits --limit 3 --out {tmp_path / 'l.csv'}"
+    profile = model.noise_profile(x, centred=True, batch_size=64)
+    for options, wanted in {
+        "--steps 2": model.log_prob(x, steps=2, dequantisation=TruncatedNormal(), batch_size=64),
+        "--steps 2 --centred false": model.log_prob(x, steps=2, batch_size=64),
+        "--method bound": model.elbo(x, profile=profile, centred=True, batch_size=64),
+    }.items():
+        assert scorefield(f"likelihood {run} {common} {options}") == 0
+        table = np.genfromtxt(tmp_path / "l.csv", delimiter=",", names=True)
+        assert table["bits_per_dim"] == pytest.approx(wanted.bits_per_dim.numpy(), rel=1e-6)
+    assert scorefield("train --data two_moons --centred true", "--out", tmp_path / "new") == 2
+    assert "two_moons holds real numbers" in capsys.readouterr().err
+
+
+def test_centred_batches_are_the_centres():
+    data = ArrayDataset(torch.arange(8).reshape(8, 1).to(torch.uint8), levels=8)
+    batch = Batches(data, Affine.of_levels(8), 8, seed=0, centred=True)[3]
+    assert sorted(batch.x0[:, 0].tolist()) == pytest.approx([(k + 0.5) / 4 - 1 for k in range(8)], abs=1e-6)

@@ -7,7 +7,7 @@ import torch
 from scorefield._noise import Noise
 from scorefield.data import ArrayDataset, Dataset, Transform, noise_scales
 from scorefield.nn import MLP, Network, Potential, UNet
-from scorefield.processes import VE
+from scorefield.processes import VE, VP
 from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
 from scorefield.sde import SDE, GaussianSDE
 from scorefield.solvers import AnnealedLangevin
@@ -38,6 +38,15 @@ def model_of(net: Network, sde: SDE, precond: Precond | None, energy: bool, std:
         return ScoreNetwork(net, sde, float(sde.diffusion(x, torch.tensor(0.5 * sde.T)).square().mean().sqrt()))
     precond = precond or EDMPrecond(std)
     return Energy(Potential(net), sde, precond) if energy else Preconditioned(net, sde, precond)
+
+
+def process_of_cells(data: Dataset, transform: Transform) -> VP:
+    """VP from noise of 0.4 cells on, with which integers at their centres can just be told apart."""
+    x = torch.zeros(1, *data.event_shape)
+    cell = transform.forward(x + 1, 0 * x).double() - transform.forward(x, 0 * x).double()
+    log_snr = -2 * (0.4 * cell.min()).log()
+    t_min = float(VP().time(log_snr))
+    return VP(t_min=t_min, t_end=max(t_min, VP().t_end))
 
 
 def process_of_scales(data: Dataset, transform: Transform) -> tuple[VE, str]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from scorefield import plot
 from scorefield._describe import describe
-from scorefield.cli.building import model_of, process_of_scales, usual_network
+from scorefield.cli.building import model_of, process_of_cells, process_of_scales, usual_network
 from scorefield.cli.losses import LossLog
 from scorefield.cli.signals import Signals
 from scorefield.cli.sources import (
@@ -99,7 +99,8 @@ def train(
         accumulate: number of micro-batches of a batch, whose gradients are accumulated, for want of memory.
         use_labels: give the network the data's labels, if there are any.
         label_dropout: share of the labels hidden, so that the model also knows the data without labels.
-        centred: train on integers at the centres of their cells, without dequantisation noise.
+        centred: train on integers at the centres of their cells, without dequantisation noise, by default with a VP
+            that ends at noise of 0.4 cells, beyond which there is nothing but the cells to learn.
         held_out: share of the data kept for the validation loss.
         seed: of the split, the initial weights and the training noise.
         device: auto, cpu, cuda, cuda:1, ...
@@ -155,6 +156,8 @@ def train(
             denoiser, transform = base.denoiser, base.transform
         else:
             transform = Affine.fitted(kept) if affine else Affine(levels=kept.levels)
+            if centred and sde is None and not noise_scales:
+                sde = process_of_cells(kept, transform)
             if noise_scales:
                 sde, why = process_of_scales(kept, transform)
                 if first:
