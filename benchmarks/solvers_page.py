@@ -75,7 +75,7 @@ ODE: list[Method] = [
 STAGES: list[Method] = [
     ("Heun", Heun(), "trapezoidal rule in sigma / alpha, 2 calls", "to compare with EDM; 35 calls and more"),
     ("ExponentialTwoStage", ExponentialTwoStage(), "DPM-Solver++(2S), 2 calls", "when no past may be kept"),
-    ("RK4", RK4(), "classical Runge-Kutta in the log-SNR, 4 calls", "encoding, likelihood, references"),
+    ("RK4", RK4(), "classical Runge-Kutta in the log-SNR, 4 calls", "references"),
 ]
 STOCHASTIC: list[Method] = [
     ("EulerMaruyama", EulerMaruyama(), "in time; any SDE", "processes that are not Gaussian; as a reference"),

@@ -21,11 +21,13 @@ from scorefield import (
     Noise,
     NoiseProfile,
     NormalPrior,
+    ScoreModel,
     elbo,
     gaussian,
     noise_profile,
     prior_mismatch,
 )
+from scorefield.data import Affine
 from scorefield.likelihood.decoder import cell_decoder, normal_decoder
 from scorefield.likelihood.profile import squared_error
 
@@ -236,3 +238,13 @@ def test_bad_requests_are_refused() -> None:
         NoiseProfile((0.0, 0.0), (1.0, 1.0))
     with pytest.raises(ValueError, match="2 values that are not finite"):
         elbo(model, x + math.nan)
+
+
+def test_levels_are_as_far_apart_as_the_transform_puts_them() -> None:
+    """The centres of 65,536 levels lie 1 / scale apart, their cells are narrower. Kills the cells' width."""
+    levels, k = 65536, torch.tensor([[30_000, 1], [7, 65_535]], dtype=torch.int32)
+    sde = VP(t_min=0.001)
+    model = ScoreModel(gaussian(sde, torch.zeros(2), torch.tensor(0.3)), (2,), Affine.of_levels(levels))
+    knot = sde.knots([sde.t_min])[0]
+    exact = cell_decoder(Cells(k, levels, torch.tensor(2 / levels)), knot.sigma / knot.alpha)
+    torch.testing.assert_close(model.elbo(k, centred=True).terms["decoder"], exact, rtol=1e-9, atol=0)

@@ -25,7 +25,7 @@ OBJECTIVES = {
     "adaptive": "--objective DenoisingScoreMatching --objective.density AdaptiveLogSNR "
     "--objective.weight LikelihoodWeight",
     "min-SNR": "--objective DenoisingScoreMatching --objective.weight MinSNRWeight",
-    "path": "--objective PathTarget --objective.steps 10",
+    "path": "--objective PathTarget --objective.steps 40",
     "energy": "--energy true",
 }
 SHORT = "--data two_moons --steps 4 --batch_size 16 --device cpu --save_every 2"
@@ -97,7 +97,8 @@ def test_a_process_of_your_own_that_is_not_gaussian(bounded, capsys):
         f"sample run {OWN} --tolerance 1e-3": "tolerance is for Gaussian processes",
         f"sample run {OWN} --grid karras": "take uniform or quadratic",
         f"sample run {OWN} --solver UniPC": "a denoiser exists only for a Gaussian process",
-        f"likelihood run {OWN} --data x.npy": "a denoiser exists only for a Gaussian process",
+        f"likelihood run {OWN} --data x.npy": "likelihoods and encodings need a Gaussian process; got Jacobi",
+        f"encode run {OWN} --data x.npy": "likelihoods and encodings need a Gaussian process; got Jacobi",
         "train --data x.npy --sde bounded.Jacobi --energy true --out new": "are for Gaussian processes",
         "train --data x.npy --sde bounded.Jacobi --objective DenoisingScoreMatching --out new": "whose p(x_t | x_0)",
         "train --data two_moons --sde VP --noise_scales true --out new": "leave --sde out",

@@ -149,6 +149,6 @@ def test_paths_differ_from_step_to_step_of_training():
     from test_score_matching import small
 
     model, x0 = small(VP()), normals(4, 2)
-    for objective in (PathTarget(10), SlicedScoreMatching()):
+    for objective in (PathTarget(40), SlicedScoreMatching()):
         one, other = (objective(model, x0, noise=Noise.per_batch(0, 4).at(k)).detach() for k in (0, 1))
         assert not bool((one == other).any())

@@ -192,7 +192,7 @@ def test_levels_are_geometric_and_equally_likely():
     expected = torch.logspace(math.log10(low), 1, 5, dtype=torch.float64)
     unique = sorted({round(float(s), 9) for s in sigma})
     assert unique == pytest.approx(expected.tolist(), rel=1e-6)
-    assert bool((p == 0.2).all()) and int(count.sum()) == n
+    assert p.tolist() == pytest.approx([0.8 / (2 * math.log(10.0 / low))] * n, rel=1e-9) and int(count.sum()) == n
     for level in expected:
         assert int(((sde.sigma(t) / level - 1).abs() < 1e-6).sum()) == pytest.approx(n / 5, abs=1)
 

@@ -9,7 +9,7 @@ import torch
 
 from scorefield import Noise
 from scorefield.data import Affine, ArrayDataset
-from scorefield.data.transforms import bits_per_dim, transformed_std
+from scorefield.data.transforms import transformed_std
 
 EVENTS = [(), (2,), (3, 8, 8), (1, 64), (16, 3)]
 
@@ -118,12 +118,6 @@ def test_fitted_real_numbers_are_standardised():
     assert Affine.fitted(ArrayDataset(x)) == Affine.standardising(x)
     steps = torch.arange(6).reshape(3, 2)
     assert Affine().forward(steps).tolist() == steps.tolist() and Affine().forward(steps).dtype == torch.float32
-
-
-@pytest.mark.parametrize("levels", [2, 17, 256])
-def test_bits_per_dim_of_a_uniform_law_are_log2_of_its_levels(levels):
-    nats = torch.tensor([-12 * math.log(levels)], dtype=torch.float64)
-    assert float(bits_per_dim(nats, 12)) == pytest.approx(math.log2(levels), rel=1e-12)
 
 
 @pytest.mark.parametrize(

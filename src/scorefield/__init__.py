@@ -2,6 +2,7 @@
 
 from scorefield import data as data
 from scorefield import grids as grids
+from scorefield import metrics as metrics
 from scorefield import nn as nn
 from scorefield import objectives as objectives
 from scorefield import solvers as solvers

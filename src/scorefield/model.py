@@ -20,7 +20,7 @@ from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, transforms
-from scorefield.grids import uniform, uniform_log_snr
+from scorefield.grids import quadratic, uniform_log_snr
 from scorefield.likelihood import (
     Cells,
     Dequantisation,
@@ -30,6 +30,7 @@ from scorefield.likelihood import (
     Uniform,
     importance_weighted,
 )
+from scorefield.likelihood.batches import keys_of
 from scorefield.sampling import adaptive, default, sample
 from scorefield.score import ScoreModule, evaluating, placement
 from scorefield.sde import GaussianSDE
@@ -103,8 +104,8 @@ class ScoreModel:
             steps: network calls for each sample with the default solver and grid.
             label: one class for all, or one for each sample; any class by default, unless the model needs one.
             solver: instead of the default one.
-            times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another (adaptive
-                ones make their own steps).
+            times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another (of
+                sqrt(t) for a process that is not Gaussian; adaptive solvers make their own steps).
             tolerance: error of an adaptive solver of the probability-flow ODE, in the place of steps, solver and times.
             batch_size: samples in one network call; all by default.
             progress: show a progress bar.
@@ -127,7 +128,7 @@ class ScoreModel:
             solver, usual = default(sde, steps if times is None else len(times) - 1)
             times = usual if times is None else times
         elif times is None:
-            equal = uniform_log_snr(sde, steps) if isinstance(sde, GaussianSDE) else uniform(sde, steps)
+            equal = uniform_log_snr(sde, steps) if isinstance(sde, GaussianSDE) else quadratic(sde, steps)
             times = [sde.T, sde.t_end, 0.0] if solver.adaptive else equal
         z = sample(
             self._given(label, len(keys), cond),
@@ -171,7 +172,7 @@ class ScoreModel:
                 f"draws must be at least 1; draws and dequantisation are for discrete data alone; got {draws} and "
                 f"{dequantisation}"
             )
-        keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
+        keys = keys_of(seeds, len(x))
         given, found = self._given(label, len(x), cond), list[LogProb]()
         for draw in range(draws):
             z, log_q = self._to_model(x, keys, dequantisation or Uniform(), draw)
@@ -211,9 +212,11 @@ class ScoreModel:
         levels = self.transform.levels
         if centred and levels is None:
             raise ValueError("only discrete data have cells with centres: leave out `centred`")
-        keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
+        keys = keys_of(seeds, len(x))
         z, log_q = self._to_model(x, keys, None if centred else Uniform())
-        cells = Cells(x.to(z.device), levels, self._cell_width(z.device)) if centred and levels is not None else None
+        cells = None
+        if centred and levels is not None:
+            cells = Cells(x.to(z.device), levels, self._level_distance(z.device))
         result = likelihood.elbo(
             self._given(label, len(x), cond),
             z,
@@ -238,7 +241,7 @@ class ScoreModel:
         **cond: Tensor | None,
     ) -> NoiseProfile:
         """Where this model errs on data such as x, for `elbo`; see `scorefield.noise_profile`."""
-        keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
+        keys = keys_of(seeds, len(x))
         z, _ = self._to_model(x, keys, None if centred else Uniform())
         given = self._given(label, len(x), cond)
         return likelihood.noise_profile(given, z, seeds=keys, batch_size=batch_size, progress=progress)
@@ -259,7 +262,7 @@ class ScoreModel:
 
         See `scorefield.encode` for the arguments.
         """
-        keys = torch.arange(len(x)) if seeds is None else as_seeds(seeds)
+        keys = keys_of(seeds, len(x))
         given = self._given(label, len(x), cond)
         z, _ = self._to_model(x, keys, Uniform())
         return likelihood.encode(given, z, steps=steps, tolerance=tolerance, batch_size=batch_size, progress=progress)
@@ -276,6 +279,7 @@ class ScoreModel:
         **cond: Tensor | None,
     ) -> Tensor:
         """The sample of each latent; see `scorefield.encode` for the arguments."""
+        self._check_gaussian()
         self._check_shape(latent)
         z, given = latent.to(**placement(self.denoiser)), self._given(label, len(latent), cond)
         return self.transform.inverse(
@@ -370,6 +374,12 @@ class ScoreModel:
                 raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")
         return self.denoiser.given(**bound) if bound else self.denoiser
 
+    def _check_gaussian(self) -> None:
+        if not isinstance(self.denoiser.sde, GaussianSDE):
+            raise ValueError(
+                f"likelihoods and encodings need a Gaussian process; got {type(self.denoiser.sde).__name__}"
+            )
+
     def _check_shape(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"this model is of events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
@@ -378,11 +388,10 @@ class ScoreModel:
         self, x: Tensor, keys: Tensor, dequantisation: Dequantisation | None, draw: int = 0
     ) -> tuple[Tensor, Tensor]:
         """The data in the model's space, and log q of their dequantisation; without one at the centres of the cells."""
+        self._check_gaussian()
         self._check_shape(x)
-        if len(x) == 0 or len(keys) != len(x):
-            raise ValueError(
-                f"wanted at least one sample and one seed for each; got {len(x)} samples, {len(keys)} seeds"
-            )
+        if len(x) == 0:
+            raise ValueError("wanted at least one sample; got none")
         levels, place = self.transform.levels, placement(self.denoiser)
         x = x.to(place["device"])
         nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -402,9 +411,14 @@ class ScoreModel:
         return self.transform.forward(x, drawn.u).to(**place), drawn.log_density
 
     def _cell_width(self, device: torch.device) -> Tensor:
-        """Of each component of discrete data in the model's space."""
+        """Of each component's cells in the model's space, between u = 0 and u = 1."""
         x = torch.zeros((1, *self.event_shape), dtype=torch.float64, device=device)
         return (self.transform.forward(x, torch.ones_like(x)) - self.transform.forward(x, torch.zeros_like(x)))[0]
+
+    def _level_distance(self, device: torch.device) -> Tensor:
+        """Of neighbouring levels of each component there: a hair more than the width of a cell, see `Affine`."""
+        x = torch.zeros((1, *self.event_shape), dtype=torch.float64, device=device)
+        return (self.transform.forward(x + 1, x) - self.transform.forward(x, x))[0]
 
     def _in_data_units(self, result: LogProb, x: Tensor, log_q: Tensor) -> LogProb:
         """A density of the transformed data as one of the data, or as a bound for the probability of integers."""

@@ -198,7 +198,7 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
     order does harm where the steps are long. Below 4 calls only DDIM keeps the variance in bounds.
     """
     if not isinstance(sde, GaussianSDE):
-        return EulerMaruyama(), grids.uniform(sde, nfe)
+        return EulerMaruyama(), grids.quadratic(sde, nfe)
     if nfe < 4:
         return DDIM(), grids.uniform_log_snr(sde, nfe)
     first, last = (-0.5 * sde.log_snr(torch.tensor([sde.T, sde.t_end], dtype=torch.float64))).exp().tolist()

@@ -109,15 +109,19 @@ class SDE(ABC):
 
     @abstractmethod
     def drift(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b *event"]:
-        """f(x, t); `t` is () or (b,)."""
+        """f(x, t); `t` is () or broadcasts against `x`: a process of yours may write -x * (1 + t)."""
 
     @abstractmethod
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
-        """g(x, t), of a shape that broadcasts against `x`; `t` is () or (b,)."""
+        """g(x, t) > 0, of a shape that broadcasts against `x`; `t` is () or broadcasts against `x`."""
 
     def confine(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
         """Puts states that a step of finite length has thrown out of the process's domain back into it."""
         return x
+
+    def inside(self, x: Float[Tensor, "b *event"]) -> Tensor:
+        """A factor of 0 at the boundary of the process's domain, with its slope, and up to 1 inside of it."""
+        return torch.ones((), dtype=x.dtype, device=x.device)
 
     def knots(self, times: Sequence[float]) -> list[Knot]:
         """The points of a time grid."""
@@ -160,11 +164,14 @@ class ItoSDE(SDE):
 
     Args:
         f: drift, (x, t) -> a tensor of x's shape; t comes as () or of a shape that broadcasts against x.
-        g: diffusion, likewise, of a shape that broadcasts against x; its component i may depend on component i of x
+        g: diffusion > 0, likewise, of a shape that broadcasts against x; its component i may depend on component i of x
             alone.
-        terminal: the law at time T, needed to sample and for likelihoods, not to simulate.
+        terminal: the law at time T, needed to sample, not to simulate.
         domain: where each component lives, (low, high); steps beyond it are reflected. Where the noise ends at a
             boundary, as sqrt(x (1 - x)) does, a little less than the whole, since its slope is infinite there.
+
+    It holds functions, which cannot be saved: for `ScoreModel.save` and the command line write a class, as in
+    examples/jacobi.py.
     """
 
     f: Callable[[Tensor, Tensor], Tensor]
@@ -185,6 +192,15 @@ class ItoSDE(SDE):
         x = torch.where(x < low, 2 * low - x, x)
         return torch.where(x > high, 2 * high - x, x).clamp(low, high)
 
+    def inside(self, x: Float[Tensor, "b *event"]) -> Tensor:
+        """4 (x - low) (high - x) / (high - low)^2 squared, or the square of the distance to a single end up to 1."""
+        low, high = self.domain
+        if math.isinf(low) and math.isinf(high):
+            return super().inside(x)
+        if math.isinf(low) or math.isinf(high):
+            return (x - low if math.isinf(high) else high - x).clamp_max(1) ** 2
+        return (4 * (x - low) * (high - x) / (high - low) ** 2) ** 2
+
     @property
     def prior(self) -> Prior:
         """`terminal`, if it was given."""
@@ -196,7 +212,7 @@ class ItoSDE(SDE):
 
     def drift(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b *event"]:
         """f(x, t)."""
-        return self.f(x, expand(t, x).to(x.dtype))
+        return torch.as_tensor(self.f(x, expand(t, x).to(x.dtype)), dtype=x.dtype, device=x.device).expand_as(x)
 
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
         """g(x, t)."""

@@ -9,7 +9,7 @@ from scorefield._files import check_tensors
 from scorefield.cli.sources import directory
 from scorefield.cli.train import SNAPSHOTS
 from scorefield.model import ScoreModel
-from scorefield.train import Snapshots, averaged
+from scorefield.train import Snapshots, floating
 
 
 def average(run: Path, width: float, out: Path, step: int | None = None, types: Sequence[type] = ()) -> None:
@@ -29,10 +29,10 @@ def average(run: Path, width: float, out: Path, step: int | None = None, types: 
     if (out / "config.json").exists():
         raise ValueError(f"--out {out}: holds a model already: name another directory")
     made = Snapshots(run / SNAPSHOTS).average(width, step)
-    weights = averaged(model.denoiser)
+    weights = floating(model.denoiser)
     check_tensors(made.weights, weights, str(run / SNAPSHOTS))
     model.denoiser.load_state_dict(made.weights, strict=False)
-    model.about = {**model.about, "step": made.step, "width": width}
+    model.about = {**model.about, "step": made.step, "average_width": width}
     with directory(out):
         model.save(out)
     print(f"wrote the average of width {width:g} at step {made.step} to {out}; {made.residual:.2g} of it is missed")

@@ -53,7 +53,7 @@ def sample(
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
         cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
         solver: a class of scorefield.solvers, or your own by its import path; by default one that suits the steps.
-        grid: times of the steps: log_snr (with --solver the default; uniform for a process that is not Gaussian),
+        grid: times of the steps: log_snr (with --solver the default; quadratic for a process that is not Gaussian),
             information, karras, uniform, quadratic, or optimised for solver, steps and the data's spectrum, which takes
             some seconds once and is kept in the run.
         tolerance: error of samples of the probability-flow ODE for data of unit size, such as 1e-3, instead of steps
@@ -78,7 +78,7 @@ def sample(
         if tolerance is not None and (solver or grid):
             raise ValueError("--tolerance chooses an adaptive solver and its times: leave --solver and --grid out")
         if solver and not solver.adaptive:
-            grid = grid or (Grid.log_snr if isinstance(model.denoiser.sde, GaussianSDE) else Grid.uniform)
+            grid = grid or (Grid.log_snr if isinstance(model.denoiser.sde, GaussianSDE) else Grid.quadratic)
         if grid:
             solver = solver or default(model.denoiser.sde, steps)[0]
             times = times_of_run(run, model, solver, steps, grid)

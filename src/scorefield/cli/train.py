@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from scorefield.nn import Network, seeded
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, PathTarget
 from scorefield.processes import VP
 from scorefield.score import Precond, ScoreModule
-from scorefield.sde import SDE, GaussianSDE
+from scorefield.sde import SDE, GaussianSDE, ItoSDE
 from scorefield.train import Batches, Checkpoints, Optimisation, Snapshots, TrainState, distributed, validation_loss
 from scorefield.train import train as training
 
@@ -130,6 +131,10 @@ def train(
     if sde and noise_scales:
         raise ValueError("--noise_scales true chooses the process: leave --sde out")
     affine = sde is None or isinstance(sde, GaussianSDE)
+    if isinstance(sde, ItoSDE):
+        raise ValueError(
+            "--sde ItoSDE: holds functions, which cannot be saved: write a class as examples/jacobi.py does"
+        )
     if not affine and (precond or energy):
         raise ValueError(f"--precond and --energy are for Gaussian processes; got --sde {type(sde).__name__}")
     place = parse_device(device)
@@ -164,7 +169,14 @@ def train(
                     print(why)
             with seeded(seed):
                 network = net(kept.event_shape, kept.classes) if net else usual_network(source)
-            denoiser = model_of(network, sde or VP(), precond, energy, transformed_std(kept, transform)).to(place)
+            size = transformed_std(kept, transform)
+            if not (affine or 0.05 < size < 20):
+                warnings.warn(
+                    f"the data have a standard deviation of {size:.3g}, and a process that is not Gaussian takes them "
+                    "in their own units: networks want about 1",
+                    stacklevel=1,
+                )
+            denoiser = model_of(network, sde or VP(), precond, energy, size).to(place)
         if objective is None and isinstance(denoiser.sde, GaussianSDE):
             objective = DenoisingScoreMatching.edm(transformed_std(kept, transform))
         objective = objective or PathTarget()

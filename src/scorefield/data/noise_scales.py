@@ -15,7 +15,7 @@ from scorefield.data.transforms import Transform
 
 INVISIBLE = 0.1  # noise of this length, as a share of the distance to the nearest neighbour, counts as invisible
 LARGEST_RATIO = 2.0  # of neighbouring scales
-DUPLICATE = 1e-6  # of the largest distance: samples that are nearer than that count as the same
+DUPLICATE = 1e-6  # of the largest distance from the mean: samples that are nearer than that count as the same
 BLOCK = 512  # rows of the distances that are in memory at a time
 
 
@@ -24,7 +24,7 @@ class NoiseScales:
     """A geometric sequence of noise scales from sigma_max to sigma_min, in the model's space.
 
     `VE(sigma_min, sigma_max)` is the process, `grids.smld(sde, count)` has their times, and
-    `AnnealedLangevin.ncsnv2(ratio)` the step size of Langevin dynamics on them.
+    `solvers.AnnealedLangevin.ncsnv2(ratio)` the step size of Langevin dynamics on them.
 
     Args:
         sigma_min: standard deviation of the least noise, > 0.
@@ -37,6 +37,12 @@ class NoiseScales:
     sigma_max: float
     count: int
     reason: str
+
+    def __post_init__(self) -> None:
+        if not (0 < self.sigma_min < self.sigma_max < math.inf and self.count >= 2):
+            raise ValueError(
+                f"wanted 0 < sigma_min < sigma_max and count >= 2; got {self.sigma_min}, {self.sigma_max}, {self.count}"
+            )
 
     @property
     def ratio(self) -> float:
@@ -55,8 +61,10 @@ def noise_scales(data: Dataset, transform: Transform, overlap: float = 0.5, samp
     the mean would bound it from above, but by up to the double, for the sake of outliers.
 
     sigma_min sqrt(d), the length of the least noise, is a tenth of the median distance of a sample to the nearest one
-    that differs from it. The paper takes 0.01 for images in [0, 1] and gives no rule. Discrete data are not resolved
-    below the standard deviation of their dequantisation, step / sqrt(12), which sigma_min then is if it is larger.
+    that differs from it. The paper takes 0.01 for images in [0, 1] and gives no rule. Among more
+    samples the nearest are nearer still, as n^(-1/d): in few dimensions it is a matter of `samples`. Discrete data are
+    not resolved below the standard deviation of their dequantisation, step / sqrt(12), which sigma_min then is if it is
+    larger.
 
     The count is the smallest with which neighbours overlap by at least `overlap`, see `scale_overlap`, and their ratio
     is at most 2, which is not the paper's: in up to 4 dimensions its rule would allow any ratio.
@@ -132,7 +140,9 @@ def _distances(z: Float[Tensor, "n d"]) -> tuple[float, float]:
         part = slice(first, first + BLOCK)
         return (squares[part, None] + squares - 2 * z[part] @ z.mT).clamp_min(0).sqrt()
 
-    largest = max(float(block(first).max()) for first in rows)
-    same = DUPLICATE * largest
-    nearest = [torch.where((d := block(first)) > same, d, math.inf).amin(1) for first in rows]
+    same, largest, nearest = DUPLICATE * float(squares.max().sqrt()), 0.0, list[Tensor]()
+    for first in rows:
+        distance = block(first)
+        largest = max(largest, float(distance.max()))
+        nearest.append(torch.where(distance > same, distance, math.inf).amin(1))
     return largest, float(torch.cat(nearest).median())

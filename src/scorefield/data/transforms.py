@@ -138,11 +138,6 @@ def _nested(values: Tensor) -> Any:
     return tuple(_nested(row) for row in values) if values.ndim else float(values)
 
 
-def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
-    """-log2 P / d from the log-probability of d discrete values."""
-    return nats / (-dims * math.log(2))
-
-
 def transformed_std(data: Dataset, transform: Transform) -> float:
     """Standard deviation over all components of the transformed data: EDM's sigma_data."""
     x = spread_rows(data)

@@ -67,6 +67,11 @@ def elbo(
     denoiser, n, d = as_denoiser(model), len(x), event_size(x)
     if draws < 2 * GROUPS or draws % GROUPS:
         raise ValueError(f"draws must be a multiple of {GROUPS}, at least {2 * GROUPS}; got {draws}")
+    if cells is not None and (cells.k.shape != x.shape or not bool(((cells.k >= 0) & (cells.k < cells.levels)).all())):
+        raise ValueError(
+            f"cells need one integer from 0 to {cells.levels - 1} for each value of x, {tuple(x.shape)}; got "
+            f"{tuple(cells.k.shape)}, {int(cells.k.min())} to {int(cells.k.max())}"
+        )
     keys = keys_of(seeds, n)
     check_finite(x)
     sde, law = denoiser.sde, prior or denoiser.sde.prior

@@ -80,10 +80,12 @@ def importance_weighted(draws: Sequence[LogProb]) -> LogProb:
     Its standard error is that of the mean of the weights exp(nats_k), relative to it, and that of the probes, which the
     copies have in common. The terms are averaged with the weights; `importance` is what they leave.
     """
+    if not draws:
+        raise ValueError("an importance-weighted likelihood needs at least one draw")
     nats = torch.stack([draw.nats for draw in draws], 1)
     shares = nats.softmax(1)
     total = nats.logsumexp(1) - math.log(len(draws))
-    spread = (shares * len(draws)).std(1) / math.sqrt(len(draws))
+    spread = (shares * len(draws)).std(1, correction=min(1, len(draws) - 1)) / math.sqrt(len(draws))
 
     def mean(values: Sequence[Tensor]) -> Tensor:
         return (shares * torch.stack(list(values), 1)).sum(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
 
-MOST = 254  # the parts of a sample's noise after these dequantise it and draw its noise levels
+MOST = 253  # the parts of a sample's noise from there on draw its noise levels and dequantise it
 
 
 class Directions(NamedTuple):
@@ -39,7 +39,7 @@ class Directions(NamedTuple):
         rest = self.probes[0, 0].numel() - m
         if k > 1 and m and rest:
             squares = self.probes.reshape(*probed.shape, -1).square().sum(2)
-            beta = (probed.sum(0) - probed) / (squares.sum(0) - squares)
+            beta = (probed.sum(0) - probed) / (squares.sum(0) - squares).clamp_min(torch.finfo(squares.dtype).tiny)
             probed = probed - beta * (squares - rest)
         return (exact + probed).mT
 
@@ -82,6 +82,9 @@ class ExactTrace:
 @dataclass(frozen=True)
 class Hutchinson:
     """E[v . J v] = tr J for random signs v  (Hutchinson 1990; Grathwohl et al. 2019, "FFJORD").
+
+    For tens of dimensions and more: in few the probes of a sample coincide up to their sign now and then, so that they
+    agree in their error as well.
 
     Args:
         probes: K sign vectors for each sample; a standard error takes at least 2.

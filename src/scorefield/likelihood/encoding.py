@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefield._shapes import event_size
 from scorefield.likelihood.batches import batches, check_finite
-from scorefield.likelihood.flow import ENCODING, Field, carry, check, ends_of, transport
+from scorefield.likelihood.flow import ENCODING, Field, carry, check_settings, ends_of, transport
 from scorefield.score import Denoiser, Score, as_denoiser, evaluating
 
 
@@ -68,7 +68,7 @@ def _moved(
 ) -> Float[Tensor, "n *event"]:
     """The states u at another sigma / alpha."""
     denoiser, n, d = as_denoiser(model), len(u), event_size(u)
-    check(steps, tolerance)
+    check_settings(steps, tolerance)
     check_finite(u)
     parts: list[Tensor] = []
     with evaluating(denoiser), batches(n, batch_size, 1, progress) as (every, bar):

@@ -89,7 +89,7 @@ def ends_of(sde: GaussianSDE) -> Ends:
     return Ends(first, last, 1 / math.sqrt(1 + first**2), other.alpha * math.sqrt(1 + last**2))
 
 
-def check(steps: int, tolerance: float | None) -> None:
+def check_settings(steps: int, tolerance: float | None) -> None:
     """Refuses impossible steps and tolerances."""
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
@@ -169,7 +169,9 @@ def products(denoiser: Denoiser, at: Point, u: Tensor, vectors: Tensor) -> tuple
         x = (scale * u).detach().requires_grad_()
         denoised = denoiser(x, at.time)
         if denoised.requires_grad:
-            (found,) = torch.autograd.grad(denoised, x, vectors, is_grads_batched=True)
+            (found,) = torch.autograd.grad(
+                denoised, x, vectors, is_grads_batched=True, allow_unused=True, materialize_grads=True
+            )
         else:  # D does not depend on x
             found = torch.zeros_like(vectors)
     return denoised.detach(), scale * found

@@ -36,8 +36,9 @@ class NoiseProfile:
     error: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        positive = all(0 < c < math.inf for c in self.error)
         rising = all(a < b for a, b in pairwise(self.log_snr))
-        if len(self.log_snr) != len(self.error) or len(self.error) < 2 or not rising or not min(self.error) > 0:
+        if len(self.log_snr) != len(self.error) or len(self.error) < 2 or not rising or not positive:
             raise ValueError(
                 f"a noise profile needs at least 2 increasing log-SNRs and as many errors > 0; got {self.log_snr} and "
                 f"{self.error}"
@@ -46,6 +47,8 @@ class NoiseProfile:
     @classmethod
     def of_normal(cls, sde: GaussianSDE, data_std: float = 1.0) -> NoiseProfile:
         """That of the exact score of isotropic normal data: 1 / (1 + sigma^2 / (alpha data_std)^2)."""
+        if not 0 < data_std < math.inf:
+            raise ValueError(f"data_std must be positive; got {data_std}")
         log_snr = _nodes(sde, 129)
         return cls(
             tuple(log_snr.tolist()), tuple((log_snr + 2 * math.log(data_std)).sigmoid().clamp_min(1e-3).tolist())
@@ -91,6 +94,8 @@ def noise_profile(
         progress: show a progress bar.
     """
     denoiser, n = as_denoiser(model), len(x)
+    if nodes < 2:
+        raise ValueError(f"nodes must be at least 2; got {nodes}")
     keys = keys_of(seeds, n)
     check_finite(x)
     log_snr = _nodes(denoiser.sde, nodes)
@@ -105,6 +110,8 @@ def noise_profile(
                 sums[k] += float(values[:fresh].sum())
                 bar.update()
     error = sums / (n * event_size(x))
+    if not bool(torch.isfinite(error).all()):
+        raise ValueError("the model's error is not finite: it has diverged, or the data are far from what it knows")
     return NoiseProfile(tuple(log_snr.tolist()), tuple(error.clamp_min(1e-3 * float(error.max())).tolist()))
 
 

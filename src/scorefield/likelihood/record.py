@@ -15,7 +15,8 @@ class LogProb:
     Attributes:
         nats: log p, (n,).
         stderr: standard error of `nats` over the probes of a trace, the draws of a bound or the copies of a dequantised
-            sample, (n,): 0 where nothing is random, NaN where there is a single one.
+            sample, (n,): 0 where nothing is random, NaN where there is a single one. A single copy of a dequantised
+            sample has that of the rest, given the copy.
         terms: what `nats` is the sum of, each (n,).
         probes: the estimates that `stderr` is of, (n, K).
         nfe: network calls of each sample, not counting derivatives, (n,).

@@ -18,9 +18,9 @@ class AdaptiveLogSNR(TimeDensity):
     """p proportional to the loss, learnt in bins of the log-SNR while training  (Kingma & Gao 2023, section 4).
 
     For a weight w = v / p, such as `LikelihoodWeight`, the objective is int v/2 E|ehat - eps|^2 dlog_snr whatever p is;
-    the estimate of it that varies least has p proportional to the integrand. Of this p a tenth is kept uniform, so that
-    no level is forgotten. The training loop puts the losses of all processes together after each step, and the table is
-    a part of the run's state.
+    the estimate of it that varies least has p proportional to the root of the mean squared loss, which is the integrand
+    where losses vary alike at all levels. A tenth of p is kept uniform, so that no level is forgotten. The training
+    loop puts the losses of all processes together after each step, and the table is a part of the run's state.
 
     Args:
         bins: number of them, of equal width.
@@ -33,6 +33,9 @@ class AdaptiveLogSNR(TimeDensity):
         self.bins, self.half_life = bins, half_life
         self.table = torch.zeros(2, bins, dtype=torch.float64)  # sums of p times the loss, and of the samples
         self.seen = torch.zeros_like(self.table)  # those of the present step
+
+    def __repr__(self) -> str:
+        return f"AdaptiveLogSNR(bins={self.bins}, half_life={self.half_life})"
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The times and p, constant in each bin."""

@@ -36,9 +36,10 @@ class DenoisingScoreMatching(Objective):
     weight: Weight = field(default_factory=SimpleWeight)
 
     def __post_init__(self) -> None:
-        one = torch.ones(())
-        divides = torch.allclose(2 * self.weight(one, 2 * one), self.weight(one, one))
-        if isinstance(self.density, AdaptiveLogSNR) and not divides:
+        one = torch.ones(1)
+        if isinstance(self.density, AdaptiveLogSNR) and not torch.allclose(
+            2 * self.weight(one, 2 * one), self.weight(one, one)
+        ):
             raise ValueError(
                 "AdaptiveLogSNR needs a weight that divides by the density, so that it changes the noise of the loss "
                 f"and not its minimum: take LikelihoodWeight; got {self.weight}"

@@ -20,13 +20,16 @@ from scorefield.objectives.objective import Objective
 from scorefield.objectives.states import Drawn, States, usual_states
 from scorefield.score import ScoreModule
 
+MOST = 256  # dimensions whose derivatives are taken one by one
+
 
 @dataclass(frozen=True)
 class ImplicitScoreMatching(Objective):
     """div(Lambda s) + 1/2 s^T Lambda s with the exact divergence: d backward passes, so for small events.
 
     Args:
-        states: where; by default `Perturbed` for a Gaussian process, `Simulated` for another.
+        states: where; by default `Perturbed` for a Gaussian process, `Simulated` for another, `Clean` for a
+            `PlainScore`.
     """
 
     states: States | None = None
@@ -41,6 +44,10 @@ class ImplicitScoreMatching(Objective):
     ) -> Float[Tensor, "b"]:
         """The loss of each sample."""
         d = event_size(x0)
+        if d > MOST:
+            raise ValueError(
+                f"the exact trace takes a backward pass for each dimension; got {d}: use SlicedScoreMatching"
+            )
         unit = torch.eye(d, dtype=x0.dtype, device=x0.device).reshape(d, *x0.shape[1:])
         drawn, s, forms = _forms(self.states, model, x0, list(unit), noise, cond)
         return sum(forms, 0.5 * event_sum(drawn.weight * s**2))
@@ -53,7 +60,8 @@ class SlicedScoreMatching(Objective):
     One backward pass for each projection instead of one for each dimension; its mean over v is `ImplicitScoreMatching`.
 
     Args:
-        states: where; by default `Perturbed` for a Gaussian process, `Simulated` for another.
+        states: where; by default `Perturbed` for a Gaussian process, `Simulated` for another, `Clean` for a
+            `PlainScore`.
         projections: number of vectors v for each sample, 1 to 255.
         gaussian: draw v from N(0, I) instead of random signs, which have the smaller variance.
         reduced: take 1/2 s^T Lambda s as it is (SSM-VR of the paper); else by 1/2 (v . Lambda^(1/2) s)^2, whose mean
@@ -97,7 +105,7 @@ def _forms(
     """Noisy states, the scores there, and v^T grad(Lambda s) v for each vector v."""
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
-        drawn = (states or usual_states(model.sde))(model, x0, noise)
+        drawn = (states or usual_states(model))(model, x0, noise)
         s = model.score(drawn.x, drawn.t, **cond)
         weighted = drawn.weight * s
         forms: list[Tensor] = []

@@ -22,7 +22,7 @@ from scorefield.objectives.adaptive import AdaptiveLogSNR
 from scorefield.objectives.objective import gaussian_process
 from scorefield.objectives.time_densities import TimeDensity, UniformTime
 from scorefield.objectives.weights import SimpleWeight, Weight
-from scorefield.score import ScoreModule
+from scorefield.score import PlainScore, ScoreModule, ScoreNetwork
 from scorefield.sde import SDE, GaussianSDE, Knot
 
 
@@ -54,10 +54,10 @@ class Clean(States):
 
     def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
         """x_0 at t = 0."""
-        if isinstance(model.sde, GaussianSDE):
+        if isinstance(model.sde, GaussianSDE) or isinstance(model, ScoreNetwork):
             raise ValueError(
-                f"Clean states are for a PlainScore; got a score of {type(model.sde).__name__}'s noisy data: leave "
-                "`states` out"
+                f"Clean states are for a PlainScore; got {type(model).__name__}, a score of noisy data: leave `states` "
+                "out"
             )
         t = x0.new_zeros(len(x0), dtype=torch.float64)
         return Drawn(x0.detach().requires_grad_(), t, x0.new_ones(()))
@@ -92,8 +92,8 @@ class Perturbed(States):
 class Simulated(States):
     """States of any process by Euler-Maruyama from the data, with Lambda = t g^2, about the variance of their noise.
 
-    What integration by parts leaves at the boundary of a bounded domain vanishes with g there  (generalised score
-    matching, Hyvarinen 2007).
+    In a bounded domain Lambda falls to 0 at the boundary, with the square of the distance from it, so that integration
+    by parts leaves nothing there  (generalised score matching, Hyvarinen 2007).
 
     Args:
         steps: from 0 to T, in equal steps of sqrt(t); a sample's state is that after a random number of them.
@@ -110,17 +110,22 @@ class Simulated(States):
         stop = random_stop(noise, self.steps).to(x0.device)
         z, x = path_normals(noise, x0, self.steps), sde.confine(x0)
         found = x
-        for k, (now, next) in enumerate(pairwise(times)):
-            t, h = Knot(now).time, next - now
-            x = sde.confine(x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k])
-            found = torch.where(expand(stop == k + 1, x), x, found)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            for k, (now, next) in enumerate(pairwise(times)):
+                t, h = Knot(now).time, next - now
+                x = sde.confine(x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k])
+                found = torch.where(expand(stop == k + 1, x), x, found)
         found, t = found.detach().requires_grad_(), stopping_times(times, stop)
-        return Drawn(found, t, expand(t, x).to(x.dtype) * sde.diffusion(found, t) ** 2)
+        wide = expand(t, x)
+        weight = wide.to(x.dtype) * sde.diffusion(found, wide) ** 2
+        return Drawn(found, t, weight * sde.inside(found))
 
 
-def usual_states(sde: SDE) -> States:
-    """`Perturbed` for a process with a kernel, `Simulated` for any other."""
-    return Perturbed() if isinstance(sde, GaussianSDE) else Simulated()
+def usual_states(model: ScoreModule) -> States:
+    """`Clean` for a `PlainScore`, `Perturbed` for a process with a kernel, `Simulated` for any other."""
+    if isinstance(model, PlainScore):
+        return Clean()
+    return Perturbed() if isinstance(model.sde, GaussianSDE) else Simulated()
 
 
 def check_steps(steps: int) -> None:

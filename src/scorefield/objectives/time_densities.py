@@ -18,7 +18,7 @@ class TimeDensity(ABC):
 
     @abstractmethod
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """The times of uniform numbers u in [0, 1), and the density p of the log-SNR (or the level's probability)."""
+        """The times of uniform numbers u in [0, 1), and the density p of the log-SNR there (1 for a single level)."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class OneLevel(TimeDensity):
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The time of the level, and its probability, 1."""
         (low, high), log_snr = log_snr_range(sde), -2 * math.log(self.sigma)
-        if not low - 1e-9 <= log_snr <= high + 1e-9:
+        if not low - 1e-3 <= log_snr <= high + 1e-3:  # the least level is that at t_min, a little above that at 0
             raise ValueError(
                 f"sigma / alpha of {type(sde).__name__} lies in [{math.exp(-high / 2):.3g}, {math.exp(-low / 2):.3g}]; "
                 f"got {self.sigma}"
@@ -106,7 +106,8 @@ class OneLevel(TimeDensity):
 class Levels(TimeDensity):
     """`count` levels of sigma / alpha, geometric from the process's least to its greatest  (Song & Ermon 2019).
 
-    Each sample is given one of them at random, which estimates the mean over all.
+    Each sample is given one of them at random, which estimates the mean over all. As a density p counts each level as
+    spread over its distance to the next.
 
     Args:
         count: at least 2.
@@ -119,10 +120,11 @@ class Levels(TimeDensity):
             raise ValueError(f"count must be at least 2; got {self.count}")
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """The times of the levels, and their probability, 1 / count."""
+        """The times of the levels, and p."""
         low, high = log_snr_range(sde)
         k = (u * self.count).floor().clamp_max(self.count - 1)
-        return time_inside(sde, low + (high - low) * k / (self.count - 1)), torch.full_like(u, 1 / self.count)
+        p = (self.count - 1) / self.count / (high - low)
+        return time_inside(sde, low + (high - low) * k / (self.count - 1)), torch.full_like(u, p)
 
 
 def log_snr_range(sde: GaussianSDE) -> tuple[float, float]:

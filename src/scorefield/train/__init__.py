@@ -6,7 +6,7 @@ from scorefield.train.checkpoint import Checkpoints as Checkpoints
 from scorefield.train.ema import EMA as EMA
 from scorefield.train.ema import Average as Average
 from scorefield.train.ema import PowerEMA as PowerEMA
-from scorefield.train.ema import averaged as averaged
+from scorefield.train.ema import floating as floating
 from scorefield.train.loop import StepInfo as StepInfo
 from scorefield.train.loop import train as train
 from scorefield.train.loop import validation_loss as validation_loss

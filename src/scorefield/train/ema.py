@@ -22,7 +22,7 @@ class Average(ABC):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.weights = {name: value.detach().clone() for name, value in averaged(model).items()}
+        self.weights = {name: value.detach().clone() for name, value in floating(model).items()}
 
     @abstractmethod
     def share(self, seen: int, batch: int) -> float:
@@ -31,14 +31,14 @@ class Average(ABC):
     @torch.no_grad()
     def update(self, model: nn.Module, seen: int, batch: int) -> None:
         """Moves towards the model's weights after a batch of `batch` samples, `seen` with it in all."""
-        own, current = list(self.weights.values()), list(averaged(model).values())
+        own, current = list(self.weights.values()), list(floating(model).values())
         share = self.share(seen, batch)
         torch._foreach_lerp_(own, current, share)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Generator[None]:
         """The averaged weights in the model inside the block, its own afterwards."""
-        tensors = averaged(model)
+        tensors = floating(model)
         own = {name: value.detach().clone() for name, value in tensors.items()}
         try:
             _copy(self.weights, tensors)
@@ -104,7 +104,7 @@ def exponent(width: float) -> float:
     return max(0.0, float(np.roots([1.0, 7.0, 16 - width**-2, 12 - width**-2]).real.max()))
 
 
-def averaged(model: nn.Module) -> dict[str, Tensor]:
+def floating(model: nn.Module) -> dict[str, Tensor]:
     """The model's parameters and floating-point buffers by name."""
     return {name: value for name, value in model.state_dict(keep_vars=True).items() if value.is_floating_point()}
 

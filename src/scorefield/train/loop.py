@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scorefield._noise import Noise
-from scorefield.nn import seeded
+from scorefield.nn import Potential, seeded
 from scorefield.objectives import Objective, adaptive_densities
-from scorefield.score import Energy, Preconditioned, ScoreModule, ScoreNetwork, evaluating
+from scorefield.score import ScoreModule, evaluating
 from scorefield.train import distributed
 from scorefield.train.batches import Batch
 from scorefield.train.state import TrainState
@@ -64,6 +64,17 @@ class Losses(nn.Module):
         return self.objective(self.model, x0, noise=noise, **cond)
 
 
+def _compile(model: ScoreModule, objective: Objective) -> None:
+    """Compiles the model's network, which objectives call by itself."""
+    net = getattr(model, "net", model)
+    if objective.differentiates or isinstance(net, Potential):
+        taker = type(objective).__name__ if objective.differentiates else "an energy"
+        raise ValueError(
+            f"{taker} takes second derivatives, which compiled networks do not have: train without compiling"
+        )
+    net.compile()
+
+
 def train(
     state: TrainState,
     batches: BatchSource,
@@ -101,14 +112,12 @@ def train(
     losses: Any = Losses(state.model, objective)
     densities = list(adaptive_densities(objective))
     for k, density in enumerate(densities):
-        density.table = state.learnt.setdefault(str(k), torch.zeros_like(density.table))
-    if compiled and (objective.differentiates or isinstance(state.model, Energy)):
-        raise ValueError(
-            f"{type(objective).__name__} of a {type(state.model).__name__} takes second derivatives, which compiled "
-            "networks do not have: train without compiling"
-        )
-    if compiled:  # objectives call the network by itself
-        (state.model.net if isinstance(state.model, Preconditioned | ScoreNetwork) else state.model).compile()
+        table = state.learnt.setdefault(str(k), torch.zeros_like(density.table))
+        if table.shape != density.table.shape:
+            raise ValueError(f"the state has learnt {table.shape[1]} bins of {density}: give as many")
+        density.table = table
+    if compiled:
+        _compile(state.model, objective)
     if world > 1:
         losses = DistributedDataParallel(losses, device_ids=[device] if device.type == "cuda" else None)
     parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
@@ -152,7 +161,8 @@ def validation_loss(
 ) -> float:
     """Mean loss of the averaged weights over the first `count` batches.
 
-    The same samples, times and noise at each call, so that calls differ by the weights alone.
+    The same samples, times and noise at each call, so that calls differ by the weights alone; with an `AdaptiveLogSNR`
+    by its times as well.
     """
     device = next(state.model.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)

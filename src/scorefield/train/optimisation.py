@@ -48,6 +48,7 @@ class Optimisation:
             "clip > 0": self.clip > 0,
             "half_lives > 0, at least one": len(self.half_lives) > 0 and min(self.half_lives) > 0,
             f"widths in (0, {WIDEST:.4f}]": all(0 < width <= WIDEST for width in self.widths),
+            "widths that differ": len(set(self.widths)) == len(self.widths),
         }
         for condition, holds in wanted.items():
             if not holds:
