@@ -12,7 +12,7 @@ from processes import PROCESSES, name
 from scipy import stats
 from torch import Tensor
 
-from scorefield import SDE, VP, ItoSDE, LinearSDE, Noise
+from scorefield import SDE, VP, ItoSDE, LinearSDE, Noise, NormalPrior
 from scorefield.objectives import PathTarget, SlicedScoreMatching, path_target
 from scorefield.objectives.states import path_times
 
@@ -152,3 +152,34 @@ def test_paths_differ_from_step_to_step_of_training():
     for objective in (PathTarget(40), SlicedScoreMatching()):
         one, other = (objective(model, x0, noise=Noise.per_batch(0, 4).at(k)).detach() for k in (0, 1))
         assert not bool((one == other).any())
+
+
+def test_what_noise_depends_on_is_not_judged_by_batch_mates():
+    """g = max(1, |x|) is constant where the data are: one sample far off must not change the targets of the others."""
+    sde = ItoSDE(f=lambda x, t: 0 * x, g=lambda x, t: x.abs().clamp_min(1.0), T=0.5)
+    x0, z, stop = 0.2 * normals(6, 1), normals(6, 20, 1, seed=9), torch.full((6,), 20)
+    times = path_times(sde, 20)
+    whole = path_target(sde, x0, times, z, stop)
+    far = torch.cat((x0[:5], x0[5:] + 3))
+    for one, other in zip(whole, path_target(sde, far, times, z, stop), strict=True):
+        assert torch.equal(one[:5], other[:5])
+
+
+@pytest.mark.parametrize(
+    ("sde", "message"),
+    [
+        (ItoSDE(f=lambda x, t: -x, g=lambda x, t: x * (1 + 4 * t * (1 - t))), "both"),
+        (ItoSDE(f=lambda x, t: -x, g=lambda x, t: 1 + x.flip(1) ** 2), "couples components"),
+        (ItoSDE(f=lambda x, t: -500 * x, g=lambda x, t: 1.0, terminal=NormalPrior(0.1)), "give more steps"),
+    ],
+    ids=["state and time", "coupled", "too long"],
+)
+def test_what_the_path_target_cannot_take_is_refused(sde, message):
+    with pytest.raises(ValueError, match=message):
+        path_target(sde, torch.ones(2, 2), path_times(sde, 10), torch.zeros(2, 10, 2), torch.tensor([1, 2]))
+
+
+def test_a_drift_may_be_a_number():
+    sde = ItoSDE(f=lambda x, t: 0.0, g=lambda x, t: 1.0)
+    x, y, _ = path_target(sde, torch.zeros(2, 1), [0.0, 0.25], torch.ones(2, 1, 1), torch.tensor([1, 1]))
+    assert x.tolist() == [[0.5], [0.5]] and y.tolist() == [[-2.0], [-2.0]]

@@ -14,11 +14,13 @@ from scipy import stats
 from torch import Tensor
 
 from scorefield import (
+    SDE,
     VE,
     VP,
     EDMPrecond,
     ItoSDE,
     Noise,
+    NormalPrior,
     PlainScore,
     Preconditioned,
     ScoreModule,
@@ -35,10 +37,12 @@ from scorefield.objectives import (
     LikelihoodWeight,
     Objective,
     OneLevel,
+    PathTarget,
     Perturbed,
     Simulated,
     SlicedScoreMatching,
     States,
+    kl_bound,
 )
 
 SIGMAS = stats.norm.isf(1e-6 / 2)
@@ -282,3 +286,88 @@ def plain() -> PlainScore:
 def test_errors_say_what_was_got_and_what_was_wanted(wrong, kind, message):
     with seeded(0), pytest.raises(kind, match=message):
         wrong()
+
+
+def test_a_plain_score_is_trained_on_the_data_by_default():
+    """Not on states of its still process, which have no weight."""
+    model, x0, noise = plain(), normals(4, 2).float(), Noise.per_batch(0, 4)
+    one, other = (SlicedScoreMatching(states)(model, x0, noise=noise).detach() for states in (None, Clean()))
+    assert torch.equal(one, other)
+    assert ImplicitScoreMatching()(awake_plain(), x0, noise=noise).unique().numel() == 4
+
+
+def awake_plain() -> PlainScore:
+    model = plain()
+    awake(model.net)
+    return model
+
+
+def test_nothing_is_left_at_the_boundary_of_a_domain():
+    """The uniform law of a reflected Brownian motion has the score 0: the loss of s = k (x - 1/2) is least at k = 0.
+
+    Kills a weight that does not vanish at the boundary, whose minimum lies at k = -12.
+    """
+    n, sde = 20_000, ItoSDE(f=lambda x, t: 0 * x, g=lambda x, t: 0.5 + 0 * x, domain=(0.0, 1.0), T=0.5)
+    x0 = torch.special.ndtr(normals(n, 1))
+
+    class Slope(Linear):
+        def score(self, x, t, **cond):
+            return self.k * (x - 0.5)
+
+    noise = Noise.per_batch(0, n)
+    up, down = (
+        ImplicitScoreMatching(Simulated(40))(Slope(sde, torch.tensor([k], dtype=torch.float64)), x0, noise=noise)
+        for k in (0.1, -0.1)
+    )
+    slope = (up - down).detach() / 0.2
+    assert abs(float(slope.mean())) < 4 * SIGMAS * float(slope.std()) / math.sqrt(n)
+    assert float(slope.std()) / math.sqrt(n) < 0.002
+
+
+class Warming(SDE):
+    """dx = -x (1 + t) dt + (1 + t) dw, as a user writes it."""
+
+    @property
+    def prior(self):
+        return NormalPrior(1.0)
+
+    def drift(self, x, t):
+        return -x * (1 + t)
+
+    def diffusion(self, x, t):
+        return 1 + t
+
+
+@pytest.mark.parametrize("event", [(2,), (4,), (2, 3)], ids=str)
+def test_a_process_of_your_own_may_write_t_beside_x(event):
+    """Also for batches as large as the event, where a time for each sample would broadcast along the wrong axis."""
+    sde = Warming()
+    with seeded(0):
+        model = ScoreNetwork(awake(MLP(event, features=8, blocks=1)), sde)
+    x0, noise = normals(4, *event).float(), Noise.per_batch(0, 4)
+    losses = SlicedScoreMatching(Simulated(5))(model, x0, noise=noise)
+    assert losses.dtype == torch.float32
+    times = torch.tensor([0.1, 0.3, 0.5, 0.9], dtype=torch.float64)
+    each = model.score(x0, times)
+    for k in range(4):
+        torch.testing.assert_close(each[k], model.score(x0, times[k])[k], rtol=1e-5, atol=1e-5)
+    PathTarget(20)(model, x0, noise=noise)
+
+
+def test_the_bound_of_the_divergence_is_its_closed_form():
+    """N(0, 1) as a model of N(0, v):  1/2 int g^2 E|s - s*|^2 dt = KL(p_tmin || N(0, ...)) + KL at T. Kills a factor 2.
+
+    With both marginals normal, d KL / dt = -1/2 g^2 E|s - s*|^2.
+    """
+    sde, n, v = VP(), 200_000, 0.4
+    model, truth = (gaussian(sde, torch.zeros(1), torch.tensor([s])) for s in (1.0, v))
+    x0 = math.sqrt(v) * normals(n, 1)
+    values = kl_bound(model, truth, x0, noise=Noise.per_batch(0, n))
+
+    def divergence(t: float) -> float:
+        (knot,) = sde.knots([t])
+        p, q = (knot.alpha**2 * s + knot.sigma**2 for s in (v, 1.0))
+        return 0.5 * (p / q - 1 - math.log(p / q))
+
+    exact = divergence(sde.t_min) - divergence(sde.T)
+    assert within(values, exact) and float(values.std()) / math.sqrt(n) < 0.01 * exact

@@ -116,8 +116,8 @@ class Simulated(States):
                 x = sde.confine(x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k])
                 found = torch.where(expand(stop == k + 1, x), x, found)
         found, t = found.detach().requires_grad_(), stopping_times(times, stop)
-        wide = expand(t, x)
-        weight = wide.to(x.dtype) * sde.diffusion(found, wide) ** 2
+        wide = expand(t, x).to(x.dtype)
+        weight = wide * sde.diffusion(found, wide) ** 2
         return Drawn(found, t, weight * sde.inside(found))
 
 

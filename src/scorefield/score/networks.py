@@ -37,7 +37,7 @@ class ScoreNetwork(ScoreModule):
 
     def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The score at rest and the network's."""
-        wide = expand(t.double(), x)
+        wide = expand(t, x).to(x.dtype)
         g, slope = diffusion_and_slope(self.sde, x, wide)
         rest = (2 * self.sde.drift(x, wide) - 2 * g * slope) / (g**2).clamp_min(TINY)
         f = self.net(x, (0.125 * (t.double() / self.sde.T).log()).to(x), **cond)
@@ -46,7 +46,7 @@ class ScoreNetwork(ScoreModule):
                 f"the network {type(self.net).__name__} returned shape {tuple(f.shape)} for an input of shape "
                 f"{tuple(x.shape)}: give it the event shape {tuple(x.shape[1:])}"
             )
-        return rest + f.to(x.dtype) / (self.diffusion * wide.sqrt()).to(x.dtype)
+        return rest + f.to(x.dtype) / (self.diffusion * wide.sqrt())
 
 
 def _nothing(x: Tensor, t: Tensor) -> Tensor:
