@@ -13,9 +13,19 @@ import torch
 import scorefield as sf
 from scorefield.metrics import sliced_wasserstein
 
-# dx = (x - x^3) dt + sqrt(2) dw: f and g are all that a process needs, and the law in which it comes to rest
-prior = sf.StationaryPrior(lambda x: x - x**3, lambda x: 2**0.5 + 0 * x, domain=(-4.0, 4.0))
-sde = sf.ItoSDE(lambda x, t: x - x**3, lambda x, t: 2**0.5 + 0 * x, prior, (-4.0, 4.0), T=2.0, t_min=1e-4)
+
+def drift(x, t=None):
+    return x - x**3
+
+
+def diffusion(x, t=None):
+    return math.sqrt(2)
+
+
+# f and g are all that a process needs, and to sample the law in which it comes to rest; far out lies nothing
+domain = (-4.0, 4.0)
+prior = sf.StationaryPrior(drift, diffusion, domain)
+sde = sf.ItoSDE(drift, diffusion, prior, domain, T=2.0, t_min=1e-4)
 
 data = sf.data.two_moons(20_000)
 train, held = data.x[:16_000], data.x[16_000:]

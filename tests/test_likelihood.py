@@ -298,9 +298,8 @@ def test_a_denoiser_that_ignores_its_input() -> None:
 
 
 @pytest.mark.parametrize(("d", "probes", "sketch"), [(2, 2, 1), (4, 2, 2), (8, 2, 7)])
-def test_hutch_plus_plus_of_an_isotropic_jacobian_is_finite(d: int, probes: int, sketch: int) -> None:
-    """Where the other probes lie in the span of Q there is nothing to divide by. Kills 0 / 0."""
+def test_hutch_plus_plus_of_an_isotropic_jacobian_is_exact(d: int, probes: int, sketch: int) -> None:
+    """There the estimate is exact, also for probes that lie in the span of Q, with which 0 / 0 would come up."""
     model, x = gaussian(VP(), torch.zeros(d), torch.tensor(0.25)), torch.linspace(-1, 1, 60 * d).reshape(60, d).double()
     found = log_prob(model, x, divergence=HutchPlusPlus(probes, sketch), steps=5)
-    exact = log_prob(model, x, steps=5)
-    torch.testing.assert_close(found.nats, exact.nats, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.nats, log_prob(model, x, steps=5).nats, rtol=1e-9, atol=1e-9)

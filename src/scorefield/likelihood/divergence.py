@@ -30,16 +30,17 @@ class Directions(NamedTuple):
         """The estimates from the forms; a single one without probes.
 
         |v|^2 has the mean d - m, so that beta (|v|^2 - (d - m)) may be taken from the form of a probe, with beta from
-        the other probes: their forms per |v|^2. For sign vectors with m = 0 it is 0.
+        the other probes: their forms per |v|^2, with a little of the mean of the exact forms, for probes that happen to lie
+        in the span of those have nothing left. For sign vectors with m = 0 it is 0.
         """
         m, k = len(self.exact), len(self.probes)
         exact, probed = forms[:m].sum(0), forms[m:]
         if k == 0:
             return exact[:, None]
         rest = self.probes[0, 0].numel() - m
-        if k > 1 and m and rest:
-            squares = self.probes.reshape(*probed.shape, -1).square().sum(2)
-            beta = (probed.sum(0) - probed) / (squares.sum(0) - squares).clamp_min(torch.finfo(squares.dtype).tiny)
+        if m and rest:
+            squares, little = self.probes.reshape(*probed.shape, -1).square().sum(2), 1e-3 * rest
+            beta = (probed.sum(0) - probed + little * exact / m) / (squares.sum(0) - squares + little)
             probed = probed - beta * (squares - rest)
         return (exact + probed).mT
 
