@@ -219,7 +219,7 @@ def test_an_error_in_one_process_ends_all_and_torchrun_can_restart_them(tmp_path
     assert files(tmp_path / "died") == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(number, tmp_path):
     process = start(1, [*TRAIN, "--steps", 100_000, "--save_every", 50, "--out", tmp_path / "run"])
     for _ in range(600):

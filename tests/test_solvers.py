@@ -204,7 +204,9 @@ def test_langevin_step() -> None:
 
 
 @pytest.mark.parametrize("corrector_first", [False, True])
-@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+@pytest.mark.parametrize(
+    "sde", [pytest.param(sde, marks=() if k < 2 else pytest.mark.slow) for k, sde in enumerate(PROCESSES)], ids=name
+)
 def test_predictor_corrector_comes_to_the_law_of_the_data(sde: GaussianSDE, corrector_first: bool) -> None:
     # steps scaled by the norms of single samples have no variance in few dimensions: the law would be far off
     solver = PredictorCorrector(DDIM(), Langevin(), corrector_first=corrector_first)

@@ -30,8 +30,8 @@ class Directions(NamedTuple):
         """The estimates from the forms; a single one without probes.
 
         |v|^2 has the mean d - m, so that beta (|v|^2 - (d - m)) may be taken from the form of a probe, with beta from
-        the other probes: their forms per |v|^2, with a little of the mean of the exact forms, for probes that happen to lie
-        in the span of those have nothing left. For sign vectors with m = 0 it is 0.
+        the others: the forms of the other probes per |v|^2, and a little of the mean of the exact ones, since of probes
+        that happen to lie in the span of `exact` nothing is left. For sign vectors with m = 0 the correction is 0.
         """
         m, k = len(self.exact), len(self.probes)
         exact, probed = forms[:m].sum(0), forms[m:]
