@@ -168,6 +168,7 @@ def test_a_finished_run_goes_on_to_more_steps(run, tmp_path):
         assert (part / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tmp_path, capsys):
     options = ["--save_every", 5]
     whole = trained(tmp_path / "whole", "two_moons", *options)
@@ -181,6 +182,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tmp_path,
         assert (part / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_run_cut_into_parts_is_the_whole_one_up_to_rounding(tmp_path):
     losses = [
         [float(row["loss"]) for row in table(trained(tmp_path / str(k), "two_moons", "--accumulate", k) / "loss.csv")]
@@ -196,6 +198,7 @@ def test_several_averages_are_saved_as_models_each(tmp_path):
     assert len({tuple(w.flatten().tolist()) for w in weights}) == 3
 
 
+@pytest.mark.slow
 def test_a_model_of_another_width_is_made_from_a_run(tmp_path, capsys):
     """Mutant: no snapshot at the last step, which 49 is no multiple for."""
     options = ["--optimisation.widths", "[0.05,0.1]", "--save_every", 15, "--steps", 49]
@@ -242,6 +245,7 @@ def test_a_run_can_start_from_a_model(run, tmp_path):
         torch.testing.assert_close(model.denoiser.state_dict()[name], value, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_losses_go_to_tensorboard_and_samples_to_pictures(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
