@@ -13,9 +13,7 @@ from scorefield import VP, Energy, GaussianMixture, ItoSDE, Noise, Preconditione
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, Potential, seeded
 from scorefield.objectives import DenoisingScoreMatching, ImplicitScoreMatching, SlicedScoreMatching
-from scorefield.sampling import chain
 from scorefield.score import EDMPrecond, LogDensity, NoisePrecond, Precond, ScorePrecond, TimePrecond, VelocityPrecond
-from scorefield.solvers import HMC
 from scorefield.train import Batches, Optimisation, TrainState, train
 
 PRECONDS = [EDMPrecond(0.7), NoisePrecond(), ScorePrecond(), TimePrecond(), VelocityPrecond()]
@@ -92,12 +90,12 @@ def test_without_gradients_it_is_the_same_and_leaves_no_graph():
     assert torch.equal(recorded.detach(), plain)
 
 
-def test_hmc_accepts_and_refuses_by_it():
-    model = energy()
-    assert isinstance(model, LogDensity) and isinstance(model.given(), LogDensity)
-    with torch.no_grad():
-        x = chain(model, normals(4, 2), 0.5, HMC(), 3, noise=Noise.per_sample(range(4)))
-    assert bool(torch.isfinite(x).all())
+def test_it_is_a_log_density_under_conditions_as_well():
+    """By which HMC and MALA know that they may accept and refuse."""
+    model, x, t = energy(), normals(3, 2), torch.tensor(0.5, dtype=torch.float64)
+    given = model.given()
+    assert isinstance(model, LogDensity) and isinstance(given, LogDensity)
+    assert torch.equal(given.log_density(x, t), model.log_density(x, t))
 
 
 def test_what_has_no_value_is_refused():
