@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def test_a_process_of_your_own_that_is_not_gaussian(bounded, capsys):
     model = ScoreModel.load("run", types=[mine.Jacobi])
     assert isinstance(model.denoiser, ScoreNetwork) and model.denoiser.sde == mine.Jacobi(rate=4.0)
     assert model.transform == Affine()
+    assert model.denoiser.diffusion == pytest.approx(math.sqrt(4 / 18), rel=0.05)  # E x (1 - x) under Beta(4, 4)
     assert scorefield(f"sample run {OWN} --seeds 0-19 --steps 10 --out x.npz") == 0
     x = np.load("x.npz")["x"]
     assert x.shape == (20, 2) and 0 <= x.min() <= x.max() <= 1

@@ -371,3 +371,49 @@ def test_the_bound_of_the_divergence_is_its_closed_form():
 
     exact = divergence(sde.t_min) - divergence(sde.T)
     assert within(values, exact) and float(values.std()) / math.sqrt(n) < 0.01 * exact
+
+
+def test_simulated_states_are_those_of_the_chain_at_their_times():
+    """dx = -2 x dt + 0.7 (1 + t) dw against its recursion, weights t g^2. Kills h for sqrt(h), stops off by one."""
+    n, steps = 6, 12
+    sde = ItoSDE(f=lambda x, t: -2 * x, g=lambda x, t: 0.7 * (1 + t), T=1.5)
+    x0, noise = normals(n, 2), Noise.per_batch(4, n)
+    drawn = Simulated(steps)(Linear(sde, torch.ones(2, dtype=torch.float64)), x0, noise)
+    times = [1.5 * (k / steps) ** 2 for k in range(steps + 1)]
+    z = noise.normal(x0.new_empty(n, steps, 2), draw=1)
+    for row, t in enumerate(drawn.t.tolist()):
+        x = x0[row]
+        for k in range(times.index(t)):
+            h = times[k + 1] - times[k]
+            x = (1 - 2 * h) * x + 0.7 * (1 + times[k]) * math.sqrt(h) * z[row, k]
+        torch.testing.assert_close(drawn.x[row].detach(), x, rtol=1e-12, atol=1e-12)
+        assert float(drawn.weight[row].max().detach()) == pytest.approx(t * (0.7 * (1 + t)) ** 2, rel=1e-12)
+    assert len(set(drawn.t.tolist())) == n
+
+
+def test_a_fresh_score_network_is_the_score_of_the_law_at_rest():
+    """2 f / g^2 of the double well, 3 / x - 4 of Cox-Ingersoll-Ross. Kills f for 2 f, and a missing slope of g^2."""
+    x, t = normals(5, 2).exp().float(), torch.tensor(0.3, dtype=torch.float64)
+    with seeded(0):
+        well, root = (
+            ScoreNetwork(MLP((2,)), sde)
+            for sde in (
+                ItoSDE(f=lambda x, t: x - x**3, g=lambda x, t: 0.5),
+                ItoSDE(f=lambda x, t: 2 * (1 - x), g=lambda x, t: x.sqrt(), domain=(1e-4, math.inf)),
+            )
+        )
+    torch.testing.assert_close(well.score(x, t).detach(), 8 * (x - x**3))
+    torch.testing.assert_close(root.score(x, t).detach(), 3 / x - 4, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("domain", "ends"), [((0.0, 2.0), [0.0, 2.0]), ((0.0, math.inf), [0.0]), ((-math.inf, 1.0), [1.0])]
+)
+def test_weights_vanish_at_the_boundary_with_their_slope(domain, ends):
+    sde = ItoSDE(lambda x, t: x, lambda x, t: x, domain=domain)
+    x = torch.tensor([ends], dtype=torch.float64).requires_grad_()
+    value = sde.inside(x)
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    assert not bool(value.any()) and not bool(slope.any())
+    middle = torch.tensor([[1.0 if len(ends) == 2 else ends[0] + (5.0 if ends[0] == 0 else -5.0)]], dtype=torch.float64)
+    assert float(sde.inside(middle)) == pytest.approx(1.0)
