@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scorefield._noise import Noise
-from scorefield.data import ArrayDataset, Dataset, Transform, noise_scales
+from scorefield.data import ArrayDataset, Dataset, Transform, level_distance, noise_scales
 from scorefield.nn import MLP, Network, Potential, UNet
 from scorefield.processes import VE, VP
 from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
@@ -42,10 +42,8 @@ def model_of(net: Network, sde: SDE, precond: Precond | None, energy: bool, std:
 
 def process_of_cells(data: Dataset, transform: Transform) -> VP:
     """VP from noise of 0.4 cells on, with which integers at their centres can just be told apart."""
-    x = torch.zeros(1, *data.event_shape)
-    cell = transform.forward(x + 1, 0 * x).double() - transform.forward(x, 0 * x).double()
-    log_snr = -2 * (0.4 * cell.min()).log()
-    t_min = float(VP().time(log_snr))
+    least = 0.4 * level_distance(transform, data.event_shape).min()
+    t_min = float(VP().time(-2 * least.log()))
     return VP(t_min=t_min, t_end=max(t_min, VP().t_end))
 
 

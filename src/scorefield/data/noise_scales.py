@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.data.dataset import Dataset, spread_rows
-from scorefield.data.transforms import Transform
+from scorefield.data.transforms import Transform, level_distance
 
 INVISIBLE = 0.1  # noise of this length, as a share of the distance to the nearest neighbour, counts as invisible
 LARGEST_RATIO = 2.0  # of neighbouring scales
@@ -90,8 +90,7 @@ def noise_scales(data: Dataset, transform: Transform, overlap: float = 0.5, samp
         raise ValueError(f"noise scales need two samples that differ; got {len(z)} that are all equal")
     least, why = INVISIBLE * neighbour / math.sqrt(d), f"a tenth of the median distance to the nearest one / sqrt({d})"
     if middle is not None:
-        low, high = (transform.forward(torch.full_like(x[:1], k), middle[:1]) for k in (0, 1))
-        rounding = float((high - low).min()) / math.sqrt(12)
+        rounding = float(level_distance(transform, data.event_shape).min()) / math.sqrt(12)
         if rounding > least:
             least, why = rounding, "the standard deviation of rounding to whole numbers"
     span = math.log(largest / least)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +137,12 @@ class Affine(Transform):
 
 def _nested(values: Tensor) -> Any:
     return tuple(_nested(row) for row in values) if values.ndim else float(values)
+
+
+def level_distance(transform: Transform, event_shape: Sequence[int]) -> Float[Tensor, "*event"]:
+    """Of neighbouring levels of discrete data in the model's space, for each component, in float64."""
+    x = torch.zeros(1, *event_shape, dtype=torch.float64)
+    return (transform.forward(x + 1, x) - transform.forward(x, x))[0]
 
 
 def transformed_std(data: Dataset, transform: Transform) -> float:

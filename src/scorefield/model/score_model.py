@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from operator import index
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from scorefield import likelihood, linear, processes, score
-from scorefield import nn as networks
-from scorefield._describe import build, class_name, describe
-from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
+from scorefield import likelihood
+from scorefield._describe import describe
 from scorefield._noise import Noise, as_seeds
-from scorefield.data import Affine, Transform, transforms
+from scorefield.data import Affine, Transform, level_distance
 from scorefield.grids import quadratic, uniform_log_snr
 from scorefield.likelihood import (
     Cells,
@@ -31,15 +27,11 @@ from scorefield.likelihood import (
     importance_weighted,
 )
 from scorefield.likelihood.batches import keys_of
+from scorefield.model.stored import BROKEN, CONFIG, FORMAT, arguments, read_config, read_weights, write
 from scorefield.sampling import adaptive, default, sample
 from scorefield.score import ScoreModule, evaluating, placement
 from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
-
-FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# what constructors raise when a damaged file gives them impossible arguments
-BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
 
 
 class ScoreModel:
@@ -216,7 +208,7 @@ class ScoreModel:
         z, log_q = self._to_model(x, keys, None if centred else Uniform())
         cells = None
         if centred and levels is not None:
-            cells = Cells(x.to(z.device), levels, self._level_distance(z.device))
+            cells = Cells(x.to(z.device), levels, level_distance(self.transform, self.event_shape))
         result = likelihood.elbo(
             self._given(label, len(x), cond),
             z,
@@ -301,7 +293,6 @@ class ScoreModel:
 
     def save(self, path: str | Path) -> None:
         """Writes config.json and model.safetensors into a directory, which is made if need be."""
-        path = Path(path)
         config = {
             "format": FORMAT,
             "event_shape": list(self.event_shape),
@@ -312,13 +303,7 @@ class ScoreModel:
             "denoiser": describe(self.denoiser),
             "about": self.about,
         }
-        try:
-            text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"`about` holds what JSON cannot: {error}") from error
-        path.mkdir(parents=True, exist_ok=True)
-        write_tensors(path / WEIGHTS, self.denoiser.state_dict())
-        write_text(path / CONFIG, text)
+        write(Path(path), config, self.denoiser)
 
     @classmethod
     def load(cls, path: str | Path, *, types: Iterable[type] = (), device: torch.device | str = "cpu") -> ScoreModel:
@@ -330,29 +315,13 @@ class ScoreModel:
             device: where the model goes.
         """
         path = Path(path)
-        config = _read_config(path)
-        known = {class_name(c): c for c in (*_own_classes(), *types)}
+        config = read_config(path)
         try:
-            with networks.seeded(0):  # initial weights, replaced below
-                parts = {key: build(config[key], known) for key in ("denoiser", "transform")}
-            for key, kind in {"denoiser": ScoreModule, "transform": Transform}.items():
-                if not isinstance(parts[key], kind):
-                    raise ValueError(f"its {key} is {str(config[key])[:80]}")
-            for key, kind in {"about": dict, "needs_label": bool}.items():
-                if not isinstance(config[key], kind):
-                    raise ValueError(f"its {key} is {str(config[key])[:80]}")
-            names = config["class_names"]
-            if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-                raise ValueError(f"its class_names are {str(names)[:80]}")
-            rest = {key: config[key] for key in ("event_shape", "classes", "needs_label", "about", "class_names")}
-            model = cls(**parts, **rest)
+            model = cls(**arguments(config, types))
         except BROKEN as error:
             reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
             raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
-        tensors, _ = read_tensors(path / WEIGHTS)
-        check_tensors(tensors, model.denoiser.state_dict(), str(path / WEIGHTS))
-        precision = next((v.dtype for v in tensors.values() if v.is_floating_point()), None)
-        model.denoiser.to(device, precision).eval().load_state_dict(tensors)
+        read_weights(path, model.denoiser, device)
         return model
 
     def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> ScoreModule:
@@ -415,11 +384,6 @@ class ScoreModel:
         x = torch.zeros((1, *self.event_shape), dtype=torch.float64, device=device)
         return (self.transform.forward(x, torch.ones_like(x)) - self.transform.forward(x, torch.zeros_like(x)))[0]
 
-    def _level_distance(self, device: torch.device) -> Tensor:
-        """Of neighbouring levels of each component there: a hair more than the width of a cell, see `Affine`."""
-        x = torch.zeros((1, *self.event_shape), dtype=torch.float64, device=device)
-        return (self.transform.forward(x + 1, x) - self.transform.forward(x, x))[0]
-
     def _in_data_units(self, result: LogProb, x: Tensor, log_q: Tensor) -> LogProb:
         """A density of the transformed data as one of the data, or as a bound for the probability of integers."""
         discrete = self.transform.levels is not None
@@ -434,32 +398,3 @@ class ScoreModel:
             probes=result.probes + shift[:, None],
             discrete=discrete,
         )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / CONFIG
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{path}: not a trained model, since it has no {CONFIG}: give the directory that was trained into"
-        )
-    try:
-        config = read_json(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{file}: damaged ({error}): use another copy of the model") from error
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{file}: wanted a model of format {FORMAT}; this version of scorefield cannot read another")
-    return config
-
-
-def _own_classes() -> list[type]:
-    """What a saved model may be made of: the public classes of the modules that define parts of models."""
-    modules: tuple[ModuleType, ...] = (processes, linear, score, networks, transforms)
-    return [
-        value
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, type)
-        and not name.startswith("_")
-        and value.__module__.startswith("scorefield.")
-        and (is_dataclass(value) or issubclass(value, nn.Module))
-    ]
