@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import sys
@@ -121,6 +122,8 @@ class planted:
         for module, key, value in self.undo:
             setattr(module, key, value)
         self.forget()
+        self.undo = []
+        gc.collect()  # else the command line may meet two classes of one name
 
     def forget(self) -> None:
         """Weights computed by the other version."""
@@ -140,3 +143,11 @@ def nothing_stays_planted() -> Iterator[None]:
     yield
     assert scorefield.solvers.Heun.__module__ == "scorefield.solvers.heun"
     assert scorefield.solvers.Heun is sys.modules["scorefield.solvers.heun"].Heun
+    classes = [s.__name__ for s in subclasses(scorefield.solvers.Solver) if s.__module__.startswith("scorefield.")]
+    assert len(classes) == len(set(classes))
+
+
+def subclasses(of: type) -> Iterator[type]:
+    for each in of.__subclasses__():
+        yield each
+        yield from subclasses(each)
