@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from scorefield import VE, EDMPrecond, Energy, GaussianMixture, Noise, Preconditioned, ScoreModule
+from scorefield import VE, EDMPrecond, Energy, GaussianMixture, GaussianSDE, Noise, Preconditioned, ScoreModule
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, Potential, seeded
 from scorefield.objectives import (
@@ -59,34 +59,47 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def trained(objective: Objective, energy: bool, data: ArrayDataset) -> tuple[ScoreModule, float]:
-    """The averaged model, and milliseconds a step."""
+def network(energy: bool = False, sde: GaussianSDE = SDE) -> ScoreModule:
+    """A small network as a denoiser, or as an energy."""
     with seeded(0):
         net, precond = MLP((2,), features=64, blocks=2), EDMPrecond(0.9)
-        model = Energy(Potential(net), SDE, precond) if energy else Preconditioned(net, SDE, precond)
+    return Energy(Potential(net), sde, precond) if energy else Preconditioned(net, sde, precond)
+
+
+def trained(objective: Objective, model: ScoreModule, data: ArrayDataset, steps: int = 1200) -> ScoreModule:
+    """The averaged model."""
     state = TrainState(model, Optimisation(lr=3e-3, half_lives=(20_000.0,)), seed=0)
-    start = time.perf_counter()
-    for _ in train(state, Batches(data, Affine(), 256, seed=0), objective, steps=1200):
+    for _ in train(state, Batches(data, Affine(), 256, seed=0), objective, steps=steps):
         pass
-    return state.averaged(), (time.perf_counter() - start) / 1.2
+    return state.averaged()
+
+
+def draws(count: int) -> ArrayDataset:
+    """Samples of the mixture."""
+    return ArrayDataset(TRUTH.marginal(0.0).sample(torch.empty(count, 2), Noise.per_sample(range(count))))
+
+
+def fisher(model: ScoreModule, sigma: float, truth: GaussianMixture = TRUTH) -> float:
+    """The Fisher divergence from the truth at a noise level."""
+    t = truth.sde.time(torch.tensor(-2 * math.log(sigma), dtype=torch.float64))
+    x = truth.marginal(float(t)).sample(torch.empty(4000, 2), Noise.per_sample(range(10**6, 10**6 + 4000)))
+    with torch.no_grad():
+        return float(fisher_divergence(model, truth, x, t).mean())
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    data = ArrayDataset(TRUTH.marginal(0.0).sample(torch.empty(20_000, 2), Noise.per_sample(range(20_000))))
+    data = draws(20_000)
     print("| objective | " + " | ".join(f"sigma {s:g}" for s in LEVELS) + " | KL bound | ms a step |")
     print("|---" * (len(LEVELS) + 3) + "|")
     for name, objective in OBJECTIVES.items():
-        model, pace = trained(objective, "energy" in name, data)
-        cells: list[str] = []
+        start = time.perf_counter()
+        model = trained(objective, network("energy" in name), data)
+        pace = (time.perf_counter() - start) / 1.2
+        cells = " | ".join(f"{fisher(model, sigma):.4f}" for sigma in LEVELS)
         with torch.no_grad():
-            for sigma in LEVELS:
-                t = SDE.time(torch.tensor(-2 * math.log(sigma), dtype=torch.float64))
-                seeds = range(10**6, 10**6 + 4000)
-                x = TRUTH.marginal(float(t)).sample(torch.empty(4000, 2), Noise.per_sample(seeds))
-                cells.append(f"{float(fisher_divergence(model, TRUTH, x, t).mean()):.4f}")
             bound = float(kl_bound(model, TRUTH, data.x[:4000], noise=Noise.per_batch(9, 4000)).mean())
-        print(f"| {name} | " + " | ".join(cells) + f" | {bound:.4f} | {pace:.1f} |", flush=True)
+        print(f"| {name} | {cells} | {bound:.4f} | {pace:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
