@@ -21,6 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "data": set(),
     "metrics": set(),
     "plot": set(),
+    "operators": {"_noise", "_shapes"},
     # processes and models
     "sde": {"_noise", "_shapes"},
     "processes": {"sde"},
@@ -32,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "analytic": {"score"},
     "solvers": {"score"},
     # what carries states along a grid
-    "guidance": {"solvers"},
+    "guidance": {"solvers", "operators"},
     "sampling": {"guidance", "grids"},
     "likelihood": {"guidance"},
     "certify": {"sampling", "likelihood", "analytic"},

@@ -1,0 +1,118 @@
+"""What measures a sample: y = A(x) + noise, and what linear algebra makes of a linear A."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield._shapes import expand
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """Any differentiable measurement. Objects of other libraries will do if they have the methods."""
+
+    def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
+        """What is measured of each sample, (b, *measurement), real or complex."""
+        ...
+
+
+@runtime_checkable
+class Linear(Operator, Protocol):
+    """A linear measurement. Complex measurements count as pairs of real numbers: the product is Re<u, v>."""
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """A^T y, (b, *event): Re<A x, y> = <x, A^T y>."""
+        ...
+
+    def A_dagger(self, y: Tensor) -> Tensor:
+        """A^+ y, (b, *event): the least-squares solution of least norm."""
+        ...
+
+
+class LinearOperator(nn.Module, ABC):
+    """A linear measurement; a subclass gives `A` and `A_adjoint`. Its tensors follow the dtype and device of x.
+
+    Attributes:
+        gram: c if A A^T = c I, so that A^+ = A^T / c and all singular values are sqrt(c); None otherwise.
+    """
+
+    gram: float | None = None
+
+    @abstractmethod
+    def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
+        """What is measured of each sample, (b, *measurement)."""
+
+    @abstractmethod
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """A^T y, (b, *event)."""
+
+    def A_dagger(self, y: Tensor) -> Tensor:
+        """A^+ y, by conjugate gradients unless `gram` is known."""
+        return self.A_adjoint(y) / self.gram if self.gram else pseudo_inverse(self, y)
+
+    def forward(self, x: Float[Tensor, "b *event"]) -> Tensor:
+        """A x."""
+        return self.A(x)
+
+
+def flat(y: Tensor) -> Float[Tensor, "b m"]:
+    """Each measurement as a vector of real numbers: a complex number counts as two."""
+    return (torch.view_as_real(y) if y.is_complex() else y).reshape(len(y), -1)
+
+
+def inner(u: Tensor, v: Tensor) -> Float[Tensor, "b"]:
+    """Re<u, v> of each row."""
+    return (flat(u) * flat(v)).sum(1)
+
+
+def conjugate_gradients(
+    matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 0.0
+) -> Tensor:
+    """Solves M v = b for a symmetric positive semi-definite M, each row by itself  (Hestenes & Stiefel 1952).
+
+    A row stays as it is once its residual is below `tolerance` |b| or its direction has no positive curvature, which
+    the Jacobian of a learned denoiser may well have: nothing is divided by zero.
+
+    Args:
+        matrix: v -> M v, (b, *shape), row by row.
+        b: the right-hand sides, real or complex.
+        iterations: at most, >= 1.
+        tolerance: relative, >= 0.
+    """
+    v, residual, direction = torch.zeros_like(b), b, b
+    square = inner(b, b)
+    enough = tolerance**2 * square
+    for k in range(iterations):
+        product = matrix(direction)
+        curvature = inner(direction, product)
+        going = (square > enough) & (curvature > 0) & torch.isfinite(curvature)
+        if k % 8 == 7 and not bool(going.any()):
+            break
+        step = torch.where(going, square / torch.where(going, curvature, 1), 0)
+        v = v + expand(step, v) * direction
+        residual = residual - expand(step, v) * product
+        last, square = square, inner(residual, residual)
+        ratio = torch.where(going, square / torch.where(going, last, 1), 0)
+        direction = torch.where(expand(going, v), residual + expand(ratio, v) * direction, 0)
+    return v
+
+
+def pseudo_inverse(operator: Linear, y: Tensor, iterations: int = 1000, tolerance: float | None = None) -> Tensor:
+    """A^+ y by conjugate gradients on A^T A v = A^T y, whose iterates stay in the rows' space.
+
+    Args:
+        operator: A.
+        y: (b, *measurement).
+        iterations: at most.
+        tolerance: of |A^T (y - A v)|, relative; by default 100 roundings.
+    """
+    b = operator.A_adjoint(y)
+    if tolerance is None:
+        tolerance = 100 * torch.finfo(b.dtype).eps
+    return conjugate_gradients(lambda v: operator.A_adjoint(operator.A(v)), b, iterations, tolerance)

@@ -1,0 +1,69 @@
+"""The singular value decomposition of a linear operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scorefield.operators.operator import Linear, flat
+
+LARGEST = 4096  # numbers in an event whose operator is made a dense matrix
+
+
+class SVD:
+    """A = U diag(values) V^T without the singular values that are 0.
+
+    An operator that knows its `gram` c is its own decomposition: U = I, values sqrt(c) and V^T = A / sqrt(c). Of any
+    other the dense matrix is decomposed.
+
+    Args:
+        operator: A.
+        event_shape: of what it acts on.
+
+    Attributes:
+        values: (r,), positive, in float64.
+    """
+
+    def __init__(self, operator: Linear, event_shape: Sequence[int]) -> None:
+        self.operator, self.event_shape = operator, tuple(event_shape)
+        clean = operator.A(torch.zeros(1, *event_shape))
+        gram: float | None = getattr(operator, "gram", None)
+        self.closed = bool(gram) and not clean.is_complex()
+        if gram and self.closed:
+            self.measured_shape = clean.shape[1:]
+            self.values = torch.full((clean[0].numel(),), math.sqrt(gram), dtype=torch.float64)
+        else:
+            u, s, vt = torch.linalg.svd(matrix_of(operator, event_shape), full_matrices=False)
+            kept = s > s.max() * max(len(u), len(vt)) * torch.finfo(s.dtype).eps
+            self._u, self.values, self._vt = u[:, kept], s[kept], vt[kept]
+
+    def coordinates(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b r"]:
+        """V^T x."""
+        if self.closed:
+            return flat(self.operator.A(x)) / float(self.values[0])
+        return flat(x) @ self._vt.mT.to(x)
+
+    def synthesis(self, c: Float[Tensor, "b r"]) -> Float[Tensor, "b *event"]:
+        """V c."""
+        if self.closed:
+            return self.operator.A_adjoint(c.reshape(-1, *self.measured_shape)) / float(self.values[0])
+        return (c @ self._vt.to(c)).reshape(-1, *self.event_shape)
+
+    def measured(self, y: Tensor) -> Float[Tensor, "b r"]:
+        """U^T y."""
+        return flat(y) if self.closed else flat(y) @ self._u.to(flat(y))
+
+
+def matrix_of(operator: Linear, event_shape: Sequence[int]) -> Float[Tensor, "m d"]:
+    """The real matrix of a linear operator, in float64."""
+    d = math.prod(event_shape)
+    if d > LARGEST:
+        raise ValueError(f"the matrix of an operator on {d} numbers is too large; wanted at most {LARGEST}")
+    tensors = [*operator.parameters(), *operator.buffers()] if isinstance(operator, nn.Module) else []
+    place = tensors[0].device if tensors else torch.device("cpu")
+    basis = torch.eye(d, dtype=torch.float64, device=place).reshape(d, *event_shape)
+    return torch.cat([flat(operator.A(part)) for part in basis.split(256)]).mT
