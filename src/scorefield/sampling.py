@@ -184,7 +184,7 @@ def sample(
                 x = (prior or model.sde.prior).sample(like.new_empty((batch_size, *shape)), noise.at(0))
             else:
                 x = like[rows.to(like.device)]
-            x = integrate(part, x, times, solver, noise=noise, callback=report)
+            x = integrate(part, x, times, solver.select(rows, n), noise=noise, callback=report)
             results.append(x[: n - first])
     return torch.cat(results)
 

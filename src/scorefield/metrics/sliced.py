@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def sliced_wasserstein(
-    x: Float[Tensor, "n *event"], y: Float[Tensor, "n *event"], projections: int = 256, seed: int = 0
+    x: Float[Tensor, "n *event"], y: Float[Tensor, "n *event"], projections: int = 256, seed: int = 0, power: float = 2
 ) -> float:
-    """Root of the mean, over directions v, of the squared Wasserstein-2 distance of v . x and v . y.
+    """(mean over directions v of W_p(v . x, v . y)^p)^(1/p), the sliced Wasserstein-p distance.
 
     (Rabin et al. 2012; Bonneel et al. 2015.) In one dimension the optimal transport pairs sorted values. Two sets of
     one law have a distance as well, of the order of 1 / sqrt(n): compare with that of two halves of the data.
@@ -20,7 +20,10 @@ def sliced_wasserstein(
         y: as many others.
         projections: number of directions, uniform on the sphere.
         seed: of the directions.
+        power: p >= 1; 1 minds outliers less than 2.
     """
+    if not power >= 1:
+        raise ValueError(f"power must be at least 1; got {power}")
     if x.shape != y.shape or not len(x):
         raise ValueError(
             f"wanted two sets of equally many samples of one shape; got {tuple(x.shape)}, {tuple(y.shape)}"
@@ -28,4 +31,4 @@ def sliced_wasserstein(
     x, y = x.reshape(len(x), -1).double(), y.reshape(len(y), -1).double()
     v = torch.randn(x.shape[1], projections, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     v = (v / v.norm(dim=0)).to(x.device)
-    return float(((x @ v).sort(0).values - (y @ v).sort(0).values).square().mean().sqrt())
+    return float(((x @ v).sort(0).values - (y @ v).sort(0).values).abs().pow(power).mean().pow(1 / power))

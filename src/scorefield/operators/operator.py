@@ -72,35 +72,40 @@ def inner(u: Tensor, v: Tensor) -> Float[Tensor, "b"]:
 
 
 def conjugate_gradients(
-    matrix: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 0.0
-) -> Tensor:
+    matrix: Callable[[Tensor], tuple[Tensor, ...]], b: Tensor, iterations: int, tolerance: float = 0.0
+) -> tuple[Tensor, ...]:
     """Solves M v = b for a symmetric positive semi-definite M, each row by itself  (Hestenes & Stiefel 1952).
 
     A row stays as it is once its residual is below `tolerance` |b| or its direction has no positive curvature, which
     the Jacobian of a learned denoiser may well have: nothing is divided by zero.
 
     Args:
-        matrix: v -> M v, (b, *shape), row by row.
+        matrix: v -> M v, (b, *shape), row by row, and any further linear functions of v that were found on the way.
         b: the right-hand sides, real or complex.
         iterations: at most, >= 1.
         tolerance: relative, >= 0.
+
+    Returns:
+        The solution, and the further functions of it, which have cost nothing.
     """
-    v, residual, direction = torch.zeros_like(b), b, b
+    found: list[Tensor] = []
+    residual, direction = b, b
     square = inner(b, b)
     enough = tolerance**2 * square
     for k in range(iterations):
-        product = matrix(direction)
+        product, *others = matrix(direction)
         curvature = inner(direction, product)
         going = (square > enough) & (curvature > 0) & torch.isfinite(curvature)
         if k % 8 == 7 and not bool(going.any()):
             break
         step = torch.where(going, square / torch.where(going, curvature, 1), 0)
-        v = v + expand(step, v) * direction
-        residual = residual - expand(step, v) * product
+        parts = (direction, *others)
+        found = [expand(step, u) * u + (found[i] if found else 0) for i, u in enumerate(parts)]
+        residual = residual - expand(step, b) * product
         last, square = square, inner(residual, residual)
         ratio = torch.where(going, square / torch.where(going, last, 1), 0)
-        direction = torch.where(expand(going, v), residual + expand(ratio, v) * direction, 0)
-    return v
+        direction = torch.where(expand(going, b), residual + expand(ratio, b) * direction, 0)
+    return tuple(found)
 
 
 def pseudo_inverse(operator: Linear, y: Tensor, iterations: int = 1000, tolerance: float | None = None) -> Tensor:
@@ -115,4 +120,4 @@ def pseudo_inverse(operator: Linear, y: Tensor, iterations: int = 1000, toleranc
     b = operator.A_adjoint(y)
     if tolerance is None:
         tolerance = 100 * torch.finfo(b.dtype).eps
-    return conjugate_gradients(lambda v: operator.A_adjoint(operator.A(v)), b, iterations, tolerance)
+    return conjugate_gradients(lambda v: (operator.A_adjoint(operator.A(v)),), b, iterations, tolerance)[0]

@@ -23,7 +23,7 @@ class PredictorCorrector(Solver):
         corrector: a solver that acts at a fixed time, such as `Langevin`.
         corrections: corrector steps for each predictor step, >= 1.
         corrector_first: correct at the start of each step, as the published code does, instead of at its end.
-            Either way a last step onto the data is the denoise step alone.
+            Either way a last step onto the data is the predictor's alone.
     """
 
     predictor: Solver
@@ -42,11 +42,18 @@ class PredictorCorrector(Solver):
         """0: the corrector's bias at the last times stays, however fine the grid, unless it has none."""
         return 0
 
+    @property
+    def reaches_data(self) -> bool:
+        """Whether the predictor does; no corrector acts there."""
+        return self.predictor.reaches_data
+
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """One step of each."""
         predicted, corrected = state or (None, None)
+        if next.sigma == 0:
+            return self.predictor.step(model, x, now, next, predicted, noise=noise.child(0))
         if self.corrector_first:
             x, corrected, info = self._correct(model, x, now, now, corrected, noise)
             step = self.predictor.step(model, x, now, next, predicted, noise=noise.child(0))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scorefield._noise import CHILDREN, NoiseSource
@@ -51,6 +52,14 @@ class Solver(ABC):
     def adaptive(self) -> bool:
         """Whether `step` makes as many steps of its own as it needs, so that a grid of [T, end, 0] will do."""
         return False
+
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> Solver:
+        """The solver for some rows of a batch of n; one that holds a value for each sample keeps those of the rows."""
+        if not is_dataclass(self):
+            return self
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts = {name: part.select(rows, n) for name, part in held.items() if isinstance(part, Solver)}
+        return replace(self, **parts) if parts else self
 
     @abstractmethod
     def step(

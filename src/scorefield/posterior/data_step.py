@@ -1,0 +1,69 @@
+"""Draws from a normal law times a likelihood: the step of split samplers that looks at the data."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import NoiseSource
+from scorefield._shapes import event_sum, expand
+from scorefield.guidance import Measurement
+from scorefield.guidance.pigdm import ridge
+from scorefield.operators import Gaussian, Linear
+
+
+def data_step(
+    measurement: Measurement, x: Float[Tensor, "b *event"], spread: float, *, noise: NoiseSource, steps: int
+) -> Float[Tensor, "b *event"]:
+    """A draw from p(z) proportional to N(z; x, spread^2 I) p(y | z).
+
+    For a linear A and noise that is normal, or treated as such, exact by Matheron's rule: with z' from N(x, spread^2 I)
+    and y' = A z' + noise,  z = z' + spread^2 A^T (spread^2 A A^T + S)^-1 (y - y').  For any other A by `steps` steps of
+    the Metropolis-adjusted Langevin algorithm, which ask for a likelihood.
+
+    Args:
+        measurement: what is known.
+        x: the middle of the normal law.
+        spread: its standard deviation, > 0.
+        noise: of this step; its children's steps are numbered here.
+        steps: of the Langevin algorithm, >= 1.
+    """
+    z = x + spread * noise.child(0).normal(x)
+    if not isinstance(measurement.operator, Linear):
+        return _langevin(measurement, x, z, spread, noise, steps)
+    clean = measurement.linear.A(z)
+    variance = measurement.noise.variance(measurement.rows(clean))
+    std = variance.sqrt() if isinstance(variance, Tensor) else variance**0.5
+    disturbed = Gaussian(1.0).sample(torch.zeros_like(clean), noise=noise.child(1)) * std
+    _, weights = ridge(measurement, z, torch.as_tensor(spread**2).to(z), disturbed)
+    return z + spread**2 * measurement.linear.A_adjoint(weights)
+
+
+def _langevin(measurement: Measurement, x: Tensor, z: Tensor, spread: float, noise: NoiseSource, steps: int) -> Tensor:
+    """MALA; the step of each sample is doubled or halved by whether it was accepted in the first half of the steps."""
+
+    def evaluated(z: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            at = z.detach().requires_grad_()
+            log_density = measurement.log_likelihood(at) - 0.5 * event_sum((at - x) ** 2) / spread**2
+            (gradient,) = torch.autograd.grad(log_density.sum(), at)
+        return log_density.detach(), gradient
+
+    size = torch.full((len(z),), 0.5 * spread**2, dtype=z.dtype, device=z.device)
+    density, gradient = evaluated(z)
+    for k in range(steps):
+        own = noise.child(2).at(k)
+        eps = expand(size, z)
+        proposed = z + eps * gradient + (2 * eps).sqrt() * own.normal(z)
+        new_density, new_gradient = evaluated(proposed)
+        forth = event_sum((proposed - z - eps * gradient) ** 2) / (4 * size)
+        back = event_sum((z - proposed - eps * new_gradient) ** 2) / (4 * size)
+        odds = new_density - density + forth - back
+        accepted = own.uniform(size, draw=1).log() < odds
+        z = torch.where(expand(accepted, z), proposed, z)
+        density = torch.where(accepted, new_density, density)
+        gradient = torch.where(expand(accepted, z), new_gradient, gradient)
+        if k < steps // 2:
+            size = torch.where(accepted, 1.3 * size, 0.6 * size).clamp_max(spread**2)
+    return z

@@ -1,0 +1,87 @@
+"""Sequential Monte Carlo along the reverse process."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from scorefield._noise import Noise
+from scorefield._shapes import event_sum
+from scorefield.guidance.twist import Twist, Twisted
+from scorefield.sde import Knot
+
+
+def particles(
+    twist: Twist,
+    like: Float[Tensor, "n *event"],
+    knots: list[Knot],
+    threshold: float,
+    *,
+    noise: Noise,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> tuple[Float[Tensor, "n *event"], Float[Tensor, "n"]]:
+    """A cloud of n particles and the logarithms of their weights for the law that the twist tilts.
+
+    Each takes ancestral steps by the guided denoiser,
+
+        x_b ~ q(x_b | x_a) = N(alpha_b (k x_a / alpha_a + (1 - k) D_y), alpha_b^2 s_b^2 (1 - k)),    k = s_b^2 / s_a^2
+
+    and has its weight multiplied by  psi_b(x_b) p(x_b | x_a) / (psi_a(x_a) q(x_b | x_a)),  with p the same for D and
+    psi the twist, at the data exp(log_target); the psi cancel but for the last, so that the weighted cloud is right for
+    any psi as n grows. When the effective sample size falls below `threshold` n, the cloud is drawn anew by systematic
+    resampling  (Wu et al. 2023, "TDS", algorithm 1).
+
+    Args:
+        twist: the target.
+        like: a tensor of the cloud's shape, dtype and device.
+        knots: of the grid, from T to 0.
+        threshold: in [0, 1].
+        noise: of the cloud.
+        batch_size: particles in one network call; all by default.
+        progress: show a progress bar.
+    """
+    n = len(like)
+    x = twist.sde.prior.sample(like, noise)
+    look = _look(twist, x, knots[0], batch_size)
+    log_weights = look.log_twist.double()
+    for step, (now, next) in enumerate(tqdm([*pairwise(knots)], unit="step", disable=None if progress else True), 1):
+        own = noise.at(step)
+        if effective(log_weights) < threshold * n:
+            rows = systematic(log_weights, n, own.child(1))
+            x, look = x[rows], Twisted(*(v[rows] for v in look))
+            log_weights = torch.zeros_like(log_weights)
+        if next.sigma == 0:
+            return look.denoised, log_weights + twist.log_target(look.denoised).double() - look.log_twist.double()
+        s, s_next = now.sigma / now.alpha, next.sigma / next.alpha
+        k = (s_next / s) ** 2
+        std, shift, z = s_next * math.sqrt(1 - k), (1 - k) * (look.guided - look.denoised), own.normal(x)
+        x = next.alpha * (k / now.alpha * x + (1 - k) * look.guided + std * z)
+        # log p / q of x = mean of p + shift + std z
+        log_weights = log_weights - event_sum(shift * (shift + 2 * std * z)).double() / (2 * std**2)
+        before, look = look.log_twist, _look(twist, x, next, batch_size)
+        log_weights = log_weights + look.log_twist.double() - before.double()
+    raise ValueError("a cloud needs times that end at 0")
+
+
+def effective(log_weights: Float[Tensor, "n"]) -> float:
+    """The effective sample size 1 / sum w^2."""
+    return float(1 / log_weights.softmax(0).square().sum())
+
+
+def systematic(log_weights: Float[Tensor, "n"], count: int, noise: Noise) -> Int64[Tensor, "count"]:
+    """Indices of `count` draws by the weights, each particle within one of its expected number  (Kitagawa 1996)."""
+    weights = log_weights.softmax(0)
+    u = noise.uniform(weights)[0]
+    points = (torch.arange(count, device=weights.device) + u) / count
+    return torch.searchsorted(weights.cumsum(0), points).clamp_max(len(weights) - 1)
+
+
+def _look(twist: Twist, x: Tensor, at: Knot, batch_size: int | None) -> Twisted:
+    parts = [twist.twisted(part, at.time) for part in x.split(batch_size or len(x))]
+    return Twisted(*(torch.cat(column) for column in zip(*parts, strict=True)))

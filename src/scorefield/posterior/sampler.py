@@ -1,0 +1,112 @@
+"""The contract of methods that own a loop over the prior's sampler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from scorefield._noise import Noise, as_seeds
+from scorefield.guidance import Label, Measurement
+from scorefield.operators import MeasurementNoise, Operator
+from scorefield.score import Denoiser, evaluating, placement
+
+
+class PosteriorSampler(ABC):
+    """Samples x_0 given y = A(x_0) + noise.
+
+    Args:
+        denoiser: of the prior.
+        operator: A.
+        y: (1, *measurement) for all samples, or one row for each, in the model's space.
+        noise: the law of y given A(x_0), in the units of y.
+
+    Attributes:
+        label: what is known of the samples.
+        differentiates: whether it takes gradients of the network.
+    """
+
+    label: ClassVar[Label]
+    differentiates: ClassVar[bool] = False
+
+    def __init__(self, denoiser: Denoiser, operator: Operator, y: Tensor, noise: MeasurementNoise) -> None:
+        self.denoiser, self.measurement = denoiser, Measurement(operator, y, noise)
+
+    @abstractmethod
+    def sample(
+        self,
+        event_shape: Sequence[int],
+        *,
+        seeds: Iterable[int] | Tensor,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> Float[Tensor, "n *event"]:
+        """One sample for each seed.
+
+        Args:
+            event_shape: shape of one sample.
+            seeds: one 64-bit integer for each sample.
+            batch_size: samples in one network call; all by default.
+            progress: show a progress bar.
+        """
+
+
+class OuterLoop(PosteriorSampler):
+    """A sampler that treats each sample by itself; a subclass gives `rounds` and `run`."""
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """Of the loop, for the progress bar."""
+
+    @abstractmethod
+    def run(
+        self,
+        denoiser: Denoiser,
+        measurement: Measurement,
+        like: Float[Tensor, "b *event"],
+        noise: Noise,
+        tick: Callable[[], object],
+    ) -> Float[Tensor, "b *event"]:
+        """Samples of a batch.
+
+        Args:
+            denoiser: of the prior, for the batch.
+            measurement: of the batch.
+            like: a tensor of the samples' shape, dtype and device.
+            noise: of the batch.
+            tick: to be called after each round.
+        """
+
+    @torch.no_grad()
+    def sample(
+        self,
+        event_shape: Sequence[int],
+        *,
+        seeds: Iterable[int] | Tensor,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> Float[Tensor, "n *event"]:
+        """One sample for each seed; it does not depend on the others (see `scorefield.sample`)."""
+        keys = as_seeds(seeds)
+        n = len(keys)
+        batch_size = n if batch_size is None else batch_size
+        if n == 0 or batch_size < 1:
+            raise ValueError(f"wanted at least one seed and a batch_size of at least 1; got {n} and {batch_size}")
+        like = torch.empty((batch_size, *event_shape), **placement(self.denoiser))
+        batches, results = range(0, n, batch_size), list[Tensor]()
+        with (
+            evaluating(self.denoiser),
+            tqdm(total=len(batches) * self.rounds, unit="round", disable=None if progress else True) as bar,
+        ):
+            for first in batches:
+                rows = torch.arange(first, first + batch_size).clamp_max(n - 1)
+                noise = Noise.per_sample(keys[rows], like.device)
+                denoiser, measurement = self.denoiser.select(rows, n), self.measurement.select(rows, n)
+                results.append(self.run(denoiser, measurement, like, noise, bar.update)[: n - first])
+        return torch.cat(results)

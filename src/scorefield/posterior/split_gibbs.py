@@ -1,0 +1,91 @@
+"""Split Gibbs sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._noise import Noise
+from scorefield.guidance import Label, Measurement
+from scorefield.operators import MeasurementNoise, Operator
+from scorefield.posterior.data_step import data_step
+from scorefield.posterior.descent import knots_between
+from scorefield.posterior.sampler import OuterLoop
+from scorefield.sampling import integrate
+from scorefield.score import Denoiser
+from scorefield.solvers import ExponentialAdams
+from scorefield.solvers.solver import nth
+
+
+class SplitGibbs(OuterLoop):
+    """A Gibbs sampler of p(x) N(z; x, rho^2 I) p(y | z)  (Xu & Chi 2024; Wu et al. 2024, "PnP-DM", algorithm 1).
+
+        z ~ N(z; x, rho^2 I) p(y | z)                 see `data_step`
+        x ~ p(x) N(z; x, rho^2 I)                     the reverse SDE from sigma / alpha = rho, begun at alpha z
+
+    whose x has the posterior's law as rho -> 0. rho falls by equal factors over the first `annealing` of the rounds.
+
+    Args:
+        denoiser: of the prior.
+        operator: A, any.
+        y: (1, *measurement) for all samples, or one row for each.
+        noise: the law of y given A(x_0).
+        rounds: of the Gibbs sampler, >= 1.
+        steps: network calls in each round, >= 2.
+        rho: first and last, falling.
+        annealing: share of the rounds in which rho falls, in (0, 1].
+        langevin_steps: of the data step where A is not linear, >= 1.
+    """
+
+    label: ClassVar[Label] = Label.ASYMPTOTICALLY_EXACT
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        operator: Operator,
+        y: Tensor,
+        noise: MeasurementNoise,
+        rounds: int = 100,
+        steps: int = 10,
+        rho: tuple[float, float] = (10.0, 0.1),
+        annealing: float = 0.5,
+        langevin_steps: int = 50,
+    ) -> None:
+        super().__init__(denoiser, operator, y, noise)
+        if not (rounds >= 1 and steps >= 2 and langevin_steps >= 1 and 0 < annealing <= 1):
+            raise ValueError(
+                "wanted rounds >= 1, steps >= 2, langevin_steps >= 1 and annealing in (0, 1]; got "
+                f"{rounds}, {steps}, {langevin_steps} and {annealing}"
+            )
+        if not 0 < rho[1] <= rho[0]:
+            raise ValueError(f"rho must fall and stay above 0; got {rho}")
+        self.steps, self.rho, self.annealing, self.langevin_steps = steps, rho, annealing, langevin_steps
+        self._rounds = rounds
+
+    @property
+    def rounds(self) -> int:
+        """Of the Gibbs sampler."""
+        return self._rounds
+
+    def run(
+        self,
+        denoiser: Denoiser,
+        measurement: Measurement,
+        like: Float[Tensor, "b *event"],
+        noise: Noise,
+        tick: Callable[[], object],
+    ) -> Float[Tensor, "b *event"]:
+        """Samples of a batch."""
+        x, solver = noise.normal(like), ExponentialAdams(2, corrector=False, eta=1.0)
+        for k in range(self.rounds):
+            own = nth(noise, k)
+            share = min(1.0, k / (self.annealing * self.rounds))
+            rho = self.rho[0] * (self.rho[1] / self.rho[0]) ** share
+            z = data_step(measurement, x, rho, noise=own, steps=self.langevin_steps)
+            knots = knots_between(denoiser.sde, rho, min(0.002, 0.1 * rho), self.steps)
+            x = integrate(denoiser, knots[0].alpha * z, [*(a.t for a in knots), 0.0], solver, noise=own)
+            tick()
+        return x
