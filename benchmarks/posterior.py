@@ -16,14 +16,26 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from peers_posterior import azula_methods
 from torch import Tensor
 
 from scorefield import VP, GaussianMixture, Noise, grids, sample
-from scorefield.guidance import DDNM, DDRM, DPS, DDNMPlus, DiffPIR, MomentMatching, PiGDM, RePaint, Replacement, ScoreALD
+from scorefield.guidance import (
+    DDNM,
+    DDRM,
+    DPS,
+    DDNMPlus,
+    DiffPIR,
+    MomentMatching,
+    PiGDM,
+    RePaint,
+    Replacement,
+    ScoreALD,
+)
 from scorefield.metrics import sliced_wasserstein
 from scorefield.operators import Gaussian, Linear, LinearOperator
 from scorefield.posterior import DAPS, REDdiff, SplitGibbs, TwistedSMC
-from scorefield.solvers import Ancestral, EulerMaruyama, Langevin, PredictorCorrector
+from scorefield.solvers import Ancestral, Langevin, PredictorCorrector
 
 SCALE = 8 * math.sqrt(2)  # everything is divided by it, so that the prior has a standard deviation of about 1
 SDE = VP()
@@ -67,7 +79,8 @@ def problem(d: int, m: int, kind: str, sigma: float, seed: int) -> Problem:
         u, _, vt = torch.linalg.svd(torch.randn(m, d, generator=g, dtype=torch.float64), full_matrices=False)
         values = torch.rand(m, generator=g, dtype=torch.float64).sort(descending=True).values.clamp_min(0.05)
         matrix = u @ torch.diag(values) @ vt
-    x = prior.marginal(0.0).sample(torch.empty(1, d, dtype=torch.float64), Noise.per_sample([seed]))
+    k = torch.multinomial(weights / weights.sum(), 1, replacement=True, generator=g)
+    x = means[k] / SCALE + torch.randn(1, d, generator=g, dtype=torch.float64) / SCALE
     y = x @ matrix.mT + sigma / SCALE * torch.randn(1, m, generator=g, dtype=torch.float64)
     return Problem(prior, Matrix(matrix), y, sigma / SCALE, prior.posterior(matrix, y[0], sigma / SCALE))
 
@@ -87,7 +100,7 @@ def guided(build: Callable[[Problem], GaussianMixture | object]) -> Method:
 
     def run(p: Problem, n: int, seed: int) -> Tensor:
         d = p.prior.means.shape[1]
-        return sample(build(p), (d,), grids.uniform_log_snr(SDE, STEPS), Ancestral(), seeds=range(seed, seed + n))
+        return sample(build(p), (d,), grids.uniform(SDE, STEPS), Ancestral(), seeds=range(seed, seed + n))
 
     return run
 
@@ -97,7 +110,7 @@ def solved(build: Callable[[Problem], object], steps: int = STEPS) -> Method:
 
     def run(p: Problem, n: int, seed: int) -> Tensor:
         d = p.prior.means.shape[1]
-        return sample(p.prior, (d,), grids.uniform_log_snr(SDE, steps), build(p), seeds=range(seed, seed + n))
+        return sample(p.prior, (d,), grids.uniform(SDE, steps), build(p), seeds=range(seed, seed + n))
 
     return run
 
@@ -165,7 +178,11 @@ def main() -> None:
     n = options.samples
     print("| method | " + " | ".join(PROBLEMS) + " | seconds |")
     print("|---" * (len(PROBLEMS) + 2) + "|")
-    for name, method in {"exact against exact": None, **METHODS}.items():
+    peers = {
+        name: lambda p, n, seed, run=run: run(p.prior, p.operator, p.y, p.sigma, n, seed)
+        for name, run in azula_methods(STEPS).items()
+    }
+    for name, method in {"exact against exact": None, **METHODS, **peers}.items():
         if options.only and not any(part in name for part in options.only.split(",")):
             continue
         cells, start = [], time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -10,10 +11,57 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from scorefield._noise import Noise
+from scorefield._noise import Noise, as_seeds
 from scorefield._shapes import event_sum
+from scorefield.grids import uniform_log_snr
 from scorefield.guidance.twist import Twist, Twisted
+from scorefield.posterior.sampler import PosteriorSampler
+from scorefield.score import Denoiser, evaluating, placement
 from scorefield.sde import Knot
+
+
+class ParticleSampler(PosteriorSampler):
+    """Draws from one weighted cloud; see `particles`. Subclasses say what tilts it.
+
+    Two samples may be equal if there are not many more particles than samples, and they depend on each other.
+
+    Args:
+        denoiser: of the prior.
+        twist: the target and the way there.
+        count: number of particles, >= 1; as many as samples if that is more.
+        steps: of the grid, equal in log(sigma / alpha), >= 2.
+        threshold: the cloud is resampled when its effective size falls below this share, in [0, 1].
+    """
+
+    def __init__(self, denoiser: Denoiser, twist: Twist, count: int, steps: int, threshold: float) -> None:
+        if not (count >= 1 and steps >= 2 and 0 <= threshold <= 1):
+            raise ValueError(
+                f"wanted count >= 1, steps >= 2 and threshold in [0, 1]; got {count}, {steps} and {threshold}"
+            )
+        self.denoiser, self.twist = denoiser, twist
+        self.count, self.steps, self.threshold = count, steps, threshold
+
+    @torch.no_grad()
+    def sample(
+        self,
+        event_shape: Sequence[int],
+        *,
+        seeds: Iterable[int] | Tensor,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> Float[Tensor, "n *event"]:
+        """As many samples as seeds, drawn from one cloud that is seeded by the first of them."""
+        keys, sde = as_seeds(seeds), self.denoiser.sde
+        if len(keys) == 0:
+            raise ValueError("wanted at least one seed; got none")
+        like = torch.empty((max(self.count, len(keys)), *event_shape), **placement(self.denoiser))
+        noise = Noise.per_batch(int(keys[0]), len(like), device=like.device)
+        knots = sde.knots(uniform_log_snr(sde, self.steps))
+        with evaluating(self.denoiser):
+            x, log_weights = particles(
+                self.twist, like, knots, self.threshold, noise=noise, batch_size=batch_size, progress=progress
+            )
+        return x[systematic(log_weights, len(keys), noise.child(2))]
 
 
 def particles(

@@ -71,7 +71,7 @@ class REDdiff(OuterLoop):
         a = measurement.operator
         mu = torch.zeros_like(like)
         if isinstance(a, Linear):
-            mu = a.A_dagger(measurement.rows(a.A(mu)))
+            mu = mu + a.A_dagger(measurement.rows(a.A(mu)))
         mu = mu.detach().clone().requires_grad_()
         optimiser = torch.optim.Adam([mu], lr=self.rate, betas=(0.9, 0.99))
         for k, knot in enumerate(knots_between(denoiser.sde, float("inf"), 0.0, self.steps)):

@@ -18,13 +18,7 @@ from scorefield.score import Denoiser, evaluating, placement
 
 
 class PosteriorSampler(ABC):
-    """Samples x_0 given y = A(x_0) + noise.
-
-    Args:
-        denoiser: of the prior.
-        operator: A.
-        y: (1, *measurement) for all samples, or one row for each, in the model's space.
-        noise: the law of y given A(x_0), in the units of y.
+    """Samples of x_0 under a condition, in the model's space.
 
     Attributes:
         label: what is known of the samples.
@@ -33,9 +27,6 @@ class PosteriorSampler(ABC):
 
     label: ClassVar[Label]
     differentiates: ClassVar[bool] = False
-
-    def __init__(self, denoiser: Denoiser, operator: Operator, y: Tensor, noise: MeasurementNoise) -> None:
-        self.denoiser, self.measurement = denoiser, Measurement(operator, y, noise)
 
     @abstractmethod
     def sample(
@@ -57,7 +48,17 @@ class PosteriorSampler(ABC):
 
 
 class OuterLoop(PosteriorSampler):
-    """A sampler that treats each sample by itself; a subclass gives `rounds` and `run`."""
+    """Samples of x_0 given y = A(x_0) + noise, each by itself; a subclass gives `rounds` and `run`.
+
+    Args:
+        denoiser: of the prior.
+        operator: A.
+        y: (1, *measurement) for all samples, or one row for each, in the model's space.
+        noise: the law of y given A(x_0), in the units of y.
+    """
+
+    def __init__(self, denoiser: Denoiser, operator: Operator, y: Tensor, noise: MeasurementNoise) -> None:
+        self.denoiser, self.measurement = denoiser, Measurement(operator, y, noise)
 
     @property
     @abstractmethod
