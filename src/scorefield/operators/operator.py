@@ -129,6 +129,9 @@ def conjugate_gradients(
 def pseudo_inverse(operator: Linear, y: Tensor, iterations: int = 1000, tolerance: float | None = None) -> Tensor:
     """A^+ y by conjugate gradients on A^T A v = A^T y, whose iterates stay in the rows' space.
 
+    Rounding is amplified by the square of the condition number: what A shrinks to less than about the root of one
+    rounding of its largest singular value is not recovered.
+
     Args:
         operator: A.
         y: (b, *measurement).

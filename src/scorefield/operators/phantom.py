@@ -74,7 +74,7 @@ def image(
     total = torch.zeros(h, w, dtype=torch.float64)
     for e in ellipses:
         u, v = _turned(e, x - e.x, y - e.y)
-        total += e.value * ((u / e.a) ** 2 + (v / e.b) ** 2 <= 1)
+        total += e.value * ((u / e.a) ** 2 + (v / e.b) ** 2 <= 1).double()
     return total.reshape(1, height, samples, -1, samples).mean((2, 4))
 
 

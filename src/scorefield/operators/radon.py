@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield.operators.operator import LinearOperator, expect
 
@@ -32,8 +32,6 @@ class Radon(LinearOperator):
     """
 
     angles: Tensor
-    matrix: Tensor
-    transposed: Tensor
 
     def __init__(self, side: int, angles: int | Float[Tensor, "angles"], detectors: int | None = None) -> None:
         super().__init__()
@@ -47,18 +45,20 @@ class Radon(LinearOperator):
             )
         self.register_buffer("angles", angles.double())
         matrix = _areas(side, self.angles.cpu().numpy(), self.detectors)
-        self.register_buffer("matrix", _as_torch(matrix).to(angles.device))
-        self.register_buffer("transposed", _as_torch(matrix.T.tocsr()).to(angles.device))
+        self.matrix = _Sparse(matrix).to(angles.device)
+        self.transposed = _Sparse(matrix.T.tocsr()).to(angles.device)
 
     def A(self, x: Float[Tensor, "b 1 side side"]) -> Float[Tensor, "b 1 angles detectors"]:
         """The sinogram."""
         expect(self, x, (1, self.side, self.side))
-        return _Product.apply(x.reshape(len(x), -1), self, False).reshape(-1, 1, len(self.angles), self.detectors)
+        return _Product.apply(x.reshape(len(x), -1), self.matrix, self.transposed).reshape(
+            -1, 1, len(self.angles), self.detectors
+        )
 
     def A_adjoint(self, y: Float[Tensor, "b 1 angles detectors"]) -> Float[Tensor, "b 1 side side"]:
         """The transposed matrix: backprojection."""
         expect(self, y, (1, len(self.angles), self.detectors))
-        return _Product.apply(y.reshape(len(y), -1), self, True).reshape(-1, 1, self.side, self.side)
+        return _Product.apply(y.reshape(len(y), -1), self.transposed, self.matrix).reshape(-1, 1, self.side, self.side)
 
 
 def filtered_back_projection(radon: Radon, y: Float[Tensor, "b 1 angles detectors"]) -> Float[Tensor, "b 1 side side"]:
@@ -82,24 +82,46 @@ def filtered_back_projection(radon: Radon, y: Float[Tensor, "b 1 angles detector
     return radon.A_adjoint(filtered) * (math.pi / len(radon.angles) * w / pixel)
 
 
+class _Sparse(nn.Module):
+    """A matrix as compressed rows, held as plain tensors, which torch can copy and save."""
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def __init__(self, matrix: Any) -> None:
+        super().__init__()
+        self.shape: tuple[int, int] = matrix.shape
+        self.register_buffer("starts", torch.as_tensor(matrix.indptr.astype(np.int32)))
+        self.register_buffer("columns", torch.as_tensor(matrix.indices.astype(np.int32)))
+        self.register_buffer("values", torch.as_tensor(matrix.data))
+        with warnings.catch_warnings():  # torch says once that sparse matrices are a beta
+            warnings.simplefilter("ignore")
+            self(self.values.new_zeros(1, self.shape[1]))
+
+    def forward(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
+        """Each row times the matrix."""
+        parts = self.starts.to(x.device), self.columns.to(x.device), self.values.to(x)
+        return (torch.sparse_csr_tensor(*parts, self.shape, check_invariants=False) @ x.mT).mT
+
+
 class _Product(torch.autograd.Function):
-    """Rows times a sparse matrix; the gradient is the product with the transpose, which is stored as well.
+    """The product with a sparse matrix, and as its gradient that with the transpose, which is stored as well.
 
     torch's own gradient would transpose at each call, and add in no fixed order on a GPU.
     """
 
     @staticmethod
-    def forward(x: Tensor, radon: Radon, transposed: bool) -> Tensor:
-        matrix = radon.transposed if transposed else radon.matrix
-        return (matrix.to(x.device, x.dtype) @ x.mT).mT
+    def forward(x: Tensor, matrix: _Sparse, transposed: _Sparse) -> Tensor:
+        return matrix(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Radon, bool], output: Tensor) -> None:
-        _, ctx.radon, ctx.transposed = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, _Sparse, _Sparse], output: Tensor) -> None:
+        _, ctx.matrix, ctx.transposed = inputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _Product.apply(grad, ctx.radon, not ctx.transposed), None, None
+        return _Product.apply(grad, ctx.transposed, ctx.matrix), None, None
 
 
 def _areas(side: int, angles: np.ndarray, detectors: int) -> Any:
@@ -127,10 +149,3 @@ def _areas(side: int, angles: np.ndarray, detectors: int) -> Any:
         columns = np.broadcast_to(pixels, cells.shape)[kept]
         blocks.append(csr_array((share[kept], (cells[kept], columns)), shape=(detectors, side**2)))
     return vstack(blocks, format="csr")
-
-
-def _as_torch(matrix: Any) -> Tensor:
-    rows, columns = (torch.as_tensor(v.astype(np.int32)) for v in (matrix.indptr, matrix.indices))
-    with warnings.catch_warnings():  # that sparse matrices are a beta, and that their indices are not checked
-        warnings.simplefilter("ignore")
-        return torch.sparse_csr_tensor(rows, columns, torch.as_tensor(matrix.data), matrix.shape)
