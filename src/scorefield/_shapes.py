@@ -1,10 +1,10 @@
 """The one broadcasting rule: `x` is `(b, *event)`; times and per-sample numbers are `()` or `(b,)`."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 
-def expand(value: Tensor, like: Float[Tensor, "b *event"]) -> Tensor:
+def expand(value: Tensor, like: Inexact[Tensor, "b *event"]) -> Tensor:
     """Views a `()` or `(b,)` tensor so that it broadcasts against `like`."""
     return value.reshape(-1, *(1,) * (like.ndim - 1)) if value.ndim else value
 

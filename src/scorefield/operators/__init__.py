@@ -1,10 +1,37 @@
 """Measurement operators and the noise of measurements."""
 
+from scorefield.operators import phantom as phantom
+from scorefield.operators.blur import Blur as Blur
+from scorefield.operators.blur import gaussian_kernel as gaussian_kernel
+from scorefield.operators.blur import motion_kernel as motion_kernel
+from scorefield.operators.channels import ChannelMix as ChannelMix
+from scorefield.operators.channels import Colorize as Colorize
+from scorefield.operators.composite import Compose as Compose
+from scorefield.operators.composite import Stack as Stack
+from scorefield.operators.fourier import FourierMask as FourierMask
+from scorefield.operators.fourier import cartesian_mask as cartesian_mask
+from scorefield.operators.function import FromFunction as FromFunction
 from scorefield.operators.noise import Gaussian as Gaussian
 from scorefield.operators.noise import MeasurementNoise as MeasurementNoise
 from scorefield.operators.noise import Noiseless as Noiseless
 from scorefield.operators.noise import Poisson as Poisson
+from scorefield.operators.nonlinear import Clip as Clip
+from scorefield.operators.nonlinear import PhaseRetrieval as PhaseRetrieval
+from scorefield.operators.nonlinear import Quantise as Quantise
 from scorefield.operators.operator import Linear as Linear
 from scorefield.operators.operator import LinearOperator as LinearOperator
 from scorefield.operators.operator import Operator as Operator
+from scorefield.operators.operator import conjugate_gradients as conjugate_gradients
+from scorefield.operators.operator import pseudo_inverse as pseudo_inverse
+from scorefield.operators.pointwise import Diagonal as Diagonal
+from scorefield.operators.pointwise import Identity as Identity
+from scorefield.operators.pointwise import Mask as Mask
+from scorefield.operators.radon import Radon as Radon
+from scorefield.operators.radon import filtered_back_projection as filtered_back_projection
+from scorefield.operators.sensing import Dense as Dense
+from scorefield.operators.sensing import HadamardSensing as HadamardSensing
+from scorefield.operators.sensing import gaussian_sensing as gaussian_sensing
+from scorefield.operators.super_resolution import SuperResolution as SuperResolution
+from scorefield.operators.super_resolution import box as box
+from scorefield.operators.super_resolution import cubic as cubic
 from scorefield.operators.svd import SVD as SVD

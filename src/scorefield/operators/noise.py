@@ -105,9 +105,13 @@ class Poisson(MeasurementNoise):
             raise ValueError(f"the gain of counts must be positive; got {self.gain}")
 
     def log_likelihood(self, y: Tensor, clean: Tensor) -> Float[Tensor, "b"]:
-        """Sum of k log r - r for k counts of rate r; rates below 1e-3 count as that."""
-        rate = (self._counts(clean)).clamp_min(1e-3)
-        return flat(self._counts(y) * rate.log() - rate).sum(1)
+        """Sum of k log r - r for k counts of rate r; below r = 1e-3 the logarithm goes on as its tangent.
+
+        So a clean measurement that is not yet positive has a likelihood as well, whose gradient brings it back.
+        """
+        rate = self._counts(clean)
+        enough = rate.clamp_min(1e-3)
+        return flat(self._counts(y) * (enough.log() + (rate - enough) / 1e-3) - rate).sum(1)
 
     def variance(self, y: Tensor) -> Tensor:
         """gain^2 times the number of counts, at least 1."""
@@ -117,7 +121,7 @@ class Poisson(MeasurementNoise):
         """Counts by the inverse of their distribution function."""
         from scipy.stats import poisson  # heavy, and nothing else here needs it
 
-        rate = self._counts(clean)
+        rate = self._counts(clean.detach())
         if not bool((rate >= 0).all()):
             raise ValueError(f"counts need a clean measurement of at least 0; got {float(rate.min())} of them")
         u = noise.uniform(rate.double())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -36,7 +36,9 @@ class Linear(Operator, Protocol):
 
 
 class LinearOperator(nn.Module, ABC):
-    """A linear measurement; a subclass gives `A` and `A_adjoint`. Its tensors follow the dtype and device of x.
+    """A linear measurement; a subclass gives `A` and `A_adjoint`.
+
+    Its tensors, kept in float64, follow the dtype and device of x at each call; `.to(x)` once spares the copy.
 
     Attributes:
         gram: c if A A^T = c I, so that A^+ = A^T / c and all singular values are sqrt(c); None otherwise.
@@ -61,9 +63,29 @@ class LinearOperator(nn.Module, ABC):
         return self.A(x)
 
 
+def expect(operator: object, x: Tensor, shape: Sequence[int | None]) -> None:
+    """Refuses a tensor whose rows are not of this shape; None stands for any length."""
+    if x.ndim != 1 + len(shape) or any(n not in (None, m) for n, m in zip(shape, x.shape[1:], strict=True)):
+        wanted = ", ".join(["b", *("any" if n is None else str(n) for n in shape)])
+        raise ValueError(f"{type(operator).__name__} wanted a tensor of shape ({wanted}); got {tuple(x.shape)}")
+
+
 def flat(y: Tensor) -> Float[Tensor, "b m"]:
     """Each measurement as a vector of real numbers: a complex number counts as two."""
     return (torch.view_as_real(y) if y.is_complex() else y).reshape(len(y), -1)
+
+
+def unflat(values: Float[Tensor, "b m"], shape: Sequence[int], is_complex: bool) -> Tensor:
+    """Measurements of this shape out of their real numbers: the inverse of `flat`."""
+    if is_complex:
+        return torch.view_as_complex(values.reshape(-1, *shape, 2))
+    return values.reshape(-1, *shape)
+
+
+def zeros_for(operator: object, event_shape: Sequence[int], rows: int = 1) -> Tensor:
+    """A batch of zeros on the operator's device, to try it with."""
+    tensors = [*operator.parameters(), *operator.buffers()] if isinstance(operator, nn.Module) else []
+    return torch.zeros(rows, *event_shape, device=tensors[0].device if tensors else None)
 
 
 def inner(u: Tensor, v: Tensor) -> Float[Tensor, "b"]:
@@ -95,21 +117,26 @@ def conjugate_gradients(
     for k in range(iterations):
         product, *others = matrix(direction)
         curvature = inner(direction, product)
-        going = (square > enough) & (curvature > 0) & torch.isfinite(curvature)
+        step = square / torch.where(curvature > 0, curvature, 1)
+        going = (square > enough) & (curvature > 0) & torch.isfinite(curvature) & torch.isfinite(step)
         if k % 8 == 7 and not bool(going.any()):
             break
-        step = torch.where(going, square / torch.where(going, curvature, 1), 0)
-        parts = (direction, *others)
-        found = [expand(step, u) * u + (found[i] if found else 0) for i, u in enumerate(parts)]
+        direction, product, *others = (torch.where(expand(going, u), u, 0) for u in (direction, product, *others))
+        step = torch.where(going, step, 0)
+        moves = [expand(step, u) * u for u in (direction, *others)]
+        found = [u + move for u, move in zip(found, moves, strict=True)] if found else moves
         residual = residual - expand(step, b) * product
         last, square = square, inner(residual, residual)
         ratio = torch.where(going, square / torch.where(going, last, 1), 0)
-        direction = torch.where(expand(going, b), residual + expand(ratio, b) * direction, 0)
+        direction = torch.where(expand(going, b), residual, 0) + expand(ratio, b) * direction
     return tuple(found)
 
 
 def pseudo_inverse(operator: Linear, y: Tensor, iterations: int = 1000, tolerance: float | None = None) -> Tensor:
     """A^+ y by conjugate gradients on A^T A v = A^T y, whose iterates stay in the rows' space.
+
+    Rounding is amplified by the square of the condition number: what A shrinks to less than about the root of one
+    rounding of its largest singular value is not recovered.
 
     Args:
         operator: A.

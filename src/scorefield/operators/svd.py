@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from scorefield.operators.operator import Linear, flat
+from scorefield.operators.operator import Linear, flat, unflat, zeros_for
 
 LARGEST = 4096  # numbers in an event whose operator is made a dense matrix
 
@@ -30,12 +30,12 @@ class SVD:
 
     def __init__(self, operator: Linear, event_shape: Sequence[int]) -> None:
         self.operator, self.event_shape = operator, tuple(event_shape)
-        clean = operator.A(torch.zeros(1, *event_shape))
         gram: float | None = getattr(operator, "gram", None)
-        self.closed = bool(gram) and not clean.is_complex()
-        if gram and self.closed:
-            self.measured_shape = clean.shape[1:]
-            self.values = torch.full((clean[0].numel(),), math.sqrt(gram), dtype=torch.float64)
+        self.closed, self._scale = bool(gram), math.sqrt(gram or 0)
+        if gram:
+            clean = operator.A(zeros_for(operator, event_shape))
+            self._layout = clean.shape[1:], clean.is_complex()
+            self.values = torch.full_like(flat(clean)[0], self._scale, dtype=torch.float64)
         else:
             u, s, vt = torch.linalg.svd(matrix_of(operator, event_shape), full_matrices=False)
             kept = s > s.max() * max(len(u), len(vt)) * torch.finfo(s.dtype).eps
@@ -44,13 +44,13 @@ class SVD:
     def coordinates(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b r"]:
         """V^T x."""
         if self.closed:
-            return flat(self.operator.A(x)) / float(self.values[0])
+            return flat(self.operator.A(x)) / self._scale
         return flat(x) @ self._vt.mT.to(x)
 
     def synthesis(self, c: Float[Tensor, "b r"]) -> Float[Tensor, "b *event"]:
         """V c."""
         if self.closed:
-            return self.operator.A_adjoint(c.reshape(-1, *self.measured_shape)) / float(self.values[0])
+            return self.operator.A_adjoint(unflat(c, *self._layout)) / self._scale
         return (c @ self._vt.to(c)).reshape(-1, *self.event_shape)
 
     def measured(self, y: Tensor) -> Float[Tensor, "b r"]:
@@ -63,7 +63,5 @@ def matrix_of(operator: Linear, event_shape: Sequence[int]) -> Float[Tensor, "m 
     d = math.prod(event_shape)
     if d > LARGEST:
         raise ValueError(f"the matrix of an operator on {d} numbers is too large; wanted at most {LARGEST}")
-    tensors = [*operator.parameters(), *operator.buffers()] if isinstance(operator, nn.Module) else []
-    place = tensors[0].device if tensors else torch.device("cpu")
-    basis = torch.eye(d, dtype=torch.float64, device=place).reshape(d, *event_shape)
+    basis = torch.eye(d, dtype=torch.float64, device=zeros_for(operator, event_shape).device).reshape(d, *event_shape)
     return torch.cat([flat(operator.A(part)) for part in basis.split(256)]).mT
