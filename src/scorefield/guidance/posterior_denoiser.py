@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -49,7 +49,7 @@ class PosteriorDenoiser(Denoiser):
         """log p(y | x_0) up to a constant."""
         return self.measurement.log_likelihood(x0)
 
-    def select(self, rows: Int64[Tensor, "m"], n: int) -> Self:
+    def select(self, rows: Int64[Tensor, "m"], n: int) -> PosteriorDenoiser:
         """Keeps the rows of y."""
         other = copy.copy(self)
         other._modules = {  # a shallow copy shares the dictionary

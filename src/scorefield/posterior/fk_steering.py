@@ -19,7 +19,7 @@ from scorefield.sde import GaussianSDE
 class FKSteering(ParticleSampler):
     """Samples p(x_0) exp(scale reward(x_0)) for any reward, which need have no gradient  (Singhal et al. 2025).
 
-    Particles take ancestral steps of the prior and are weighted by how the reward of their D changes, the paper's
+    Particles take steps of the prior's reverse SDE and are weighted by how the reward of their D changes, the paper's
     "difference" potential.
 
     Args:

@@ -76,9 +76,9 @@ def particles(
 ) -> tuple[Float[Tensor, "n *event"], Float[Tensor, "n"]]:
     """A cloud of n particles and the logarithms of their weights for the law that the twist tilts.
 
-    Each takes ancestral steps by the guided denoiser,
+    Each takes steps of the reverse SDE by the guided denoiser,
 
-        x_b ~ q(x_b | x_a) = N(alpha_b (k x_a / alpha_a + (1 - k) D_y), alpha_b^2 s_b^2 (1 - k)),    k = s_b^2 / s_a^2
+        x_b ~ q(x_b | x_a) = N(alpha_b (kept x_a / alpha_a + pull D_y), alpha_b^2 std^2)        (see `transition`)
 
     and has its weight multiplied by  psi_b(x_b) p(x_b | x_a) / (psi_a(x_a) q(x_b | x_a)),  with p the same for D and
     psi the twist, at the data exp(log_target); the psi cancel but for the last, so that the weighted cloud is right for
@@ -106,15 +106,25 @@ def particles(
             log_weights = torch.zeros_like(log_weights)
         if next.sigma == 0:
             return look.denoised, log_weights + twist.log_target(look.denoised).double() - look.log_twist.double()
-        s, s_next = now.sigma / now.alpha, next.sigma / next.alpha
-        k = (s_next / s) ** 2
-        std, shift, z = s_next * math.sqrt(1 - k), (1 - k) * (look.guided - look.denoised), own.normal(x)
-        x = next.alpha * (k / now.alpha * x + (1 - k) * look.guided + std * z)
+        kept, pull, std = transition(now.sigma / now.alpha, next.sigma / next.alpha)
+        shift, z = pull * (look.guided - look.denoised), own.normal(x)
+        x = next.alpha * (kept / now.alpha * x + pull * look.guided + std * z)
         # log p / q of x = mean of p + shift + std z
         log_weights = log_weights - event_sum(shift * (shift + 2 * std * z)).double() / (2 * std**2)
         before, look = look.log_twist, _look(twist, x, next, batch_size)
         log_weights = log_weights + look.log_twist.double() - before.double()
     raise ValueError("a cloud needs times that end at 0")
+
+
+def transition(s: float, s_next: float) -> tuple[float, float, float]:
+    """kept, pull and std of the reverse SDE's step in x / alpha, exact for data from N(0, I) at any size of the step.
+
+    `ExponentialAdams` of order 1 with eta = 1 and sigma_data = 1: with q = 1 + s^2 and F = (D - xbar / q) sqrt(q) / s
+    held fixed,  xbar_b = (q_b / q_a) xbar_a + 2 q_b (s_a / sqrt(q_a) - s_b / sqrt(q_b)) F + sqrt(q_b (1 - q_b / q_a)) z.
+    """
+    q, q_next = 1 + s**2, 1 + s_next**2
+    pull = 2 * q_next * (s / math.sqrt(q) - s_next / math.sqrt(q_next)) * math.sqrt(q) / s
+    return q_next / q - pull / q, pull, math.sqrt(q_next * (1 - q_next / q))
 
 
 def effective(log_weights: Float[Tensor, "n"]) -> float:
@@ -125,7 +135,7 @@ def effective(log_weights: Float[Tensor, "n"]) -> float:
 def systematic(log_weights: Float[Tensor, "n"], count: int, noise: Noise) -> Int64[Tensor, "count"]:
     """Indices of `count` draws by the weights, each particle within one of its expected number  (Kitagawa 1996)."""
     weights = log_weights.softmax(0)
-    u = noise.uniform(weights)[0]
+    u = noise.select(torch.zeros(1, dtype=torch.int64)).uniform(weights[:1])
     points = (torch.arange(count, device=weights.device) + u) / count
     return torch.searchsorted(weights.cumsum(0), points).clamp_max(len(weights) - 1)
 

@@ -35,7 +35,7 @@ class SplitGibbs(OuterLoop):
         noise: the law of y given A(x_0).
         rounds: of the Gibbs sampler, >= 1.
         steps: network calls in each round, >= 2.
-        rho: first and last, falling.
+        rho: first and last, falling; the last well below the noise's std, and then many rounds.
         annealing: share of the rounds in which rho falls, in (0, 1].
         langevin_steps: of the data step where A is not linear, >= 1.
     """
@@ -50,8 +50,8 @@ class SplitGibbs(OuterLoop):
         noise: MeasurementNoise,
         rounds: int = 100,
         steps: int = 10,
-        rho: tuple[float, float] = (10.0, 0.1),
-        annealing: float = 0.5,
+        rho: tuple[float, float] = (10.0, 0.03),
+        annealing: float = 0.8,
         langevin_steps: int = 50,
     ) -> None:
         super().__init__(denoiser, operator, y, noise)

@@ -1,0 +1,224 @@
+"""Samplers of posteriors against closed forms, and the parts that they are made of.
+
+Statistical tests allow 5 standard errors of each number, false alarms below 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefield import VP, Noise, gaussian, grids, sample
+from scorefield.guidance import DDNM, Label, Measurement, MomentMatching, PiGDM, RePaint, Replacement
+from scorefield.operators import Dense, Gaussian, Mask, Noiseless
+from scorefield.posterior import DAPS, FKSteering, REDdiff, SplitGibbs, TwistedSMC
+from scorefield.posterior.data_step import data_step
+from scorefield.posterior.particles import systematic, transition
+from scorefield.solvers import Ancestral, ExponentialAdams
+
+SDE = VP()
+FIRST = Mask(torch.tensor([True, False]))
+Y, SIGMA = torch.tensor([[0.7]], dtype=torch.float64), 0.3
+PRIOR = gaussian(SDE, torch.zeros(2), torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+STEP = ExponentialAdams(2, corrector=False, eta=1.0)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return Noise.per_sample([seed]).normal(torch.zeros(1, *shape, dtype=torch.float64))[0]
+
+
+def misfits(x: Tensor, mean: Tensor, covariance: Tensor) -> list[float]:
+    """Of the mean in standard deviations, of variances relative, of covariances in units of their scale."""
+    scale = covariance.diagonal().sqrt()
+    means = (x.mean(0) - mean) / scale
+    rest = (torch.cov(x.mT) - covariance) / (scale[:, None] * scale)
+    return [float(means.abs().max()), float(rest.abs().max())]
+
+
+def exact() -> tuple[Tensor, Tensor]:
+    posterior = PRIOR.posterior(torch.tensor([[1.0, 0.0]]), Y[0], SIGMA)
+    return posterior.means[0], posterior.covariances()[0]
+
+
+class Opaque:
+    """An operator that does not say that it is linear."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    def A(self, x: Tensor) -> Tensor:
+        return x @ self.matrix.mT
+
+
+@pytest.mark.parametrize("linear", [True, False], ids=["Matheron", "Langevin"])
+def test_the_data_step_draws_from_the_product(linear):
+    """N(z; x, spread^2) N(y; A z, S), by Matheron's rule and by the Metropolis-adjusted Langevin algorithm."""
+    matrix, y, n, spread = normal(2, 3, seed=1), normal(1, 2, seed=2), 4000, 0.7
+    middle = normal(1, 3, seed=3)
+    operator = Dense(matrix) if linear else Opaque(matrix)
+    measurement = Measurement(operator, y, Gaussian(SIGMA))
+    noise = Noise.per_sample(range(n))
+    z = data_step(measurement, middle.expand(n, 3), spread, noise=noise, steps=300)
+    precision = torch.eye(3).double() / spread**2 + matrix.mT @ matrix / SIGMA**2
+    covariance = torch.linalg.inv(precision)
+    mean = covariance @ (middle[0] / spread**2 + matrix.mT @ y[0] / SIGMA**2)
+    means, rest = misfits(z, mean, covariance)
+    assert means < 5 / math.sqrt(n)
+    assert rest < 5 * math.sqrt(2 / n)
+
+
+def test_the_data_step_without_noise_agrees_with_the_measurement():
+    matrix, y = normal(2, 3, seed=1), normal(1, 2, seed=2)
+    noise = Noise.per_sample(range(8))
+    z = data_step(Measurement(Dense(matrix), y, Noiseless()), normal(8, 3), 0.5, noise=noise, steps=1)
+    torch.testing.assert_close(z @ matrix.mT, y.expand(8, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_systematic_resampling_takes_each_within_one_of_its_share():
+    log_weights = 2 * normal(50)
+    for seed in range(20):
+        rows = systematic(log_weights, 200, Noise.per_sample([seed]))
+        counts = torch.bincount(rows, minlength=50)
+        assert float((counts - 200 * log_weights.softmax(0)).abs().max()) < 1
+    rows = torch.stack([systematic(log_weights, 7, Noise.per_sample([seed])) for seed in range(4000)])
+    shares = torch.bincount(rows.flatten(), minlength=50) / rows.numel()
+    error = 5 * (log_weights.softmax(0) / rows.numel()).sqrt() + 1e-4
+    assert bool(((shares - log_weights.softmax(0)).abs() < error).all())  # without bias
+
+
+def test_the_transition_is_that_of_the_exponential_solver():
+    x, (now, next) = normal(5, 2), SDE.knots([0.6, 0.3])
+    solver, noise = ExponentialAdams(1, corrector=False, eta=1.0, sigma_data=1.0), Noise.per_sample(range(5))
+    kept, pull, std = transition(now.sigma / now.alpha, next.sigma / next.alpha)
+    mean = kept * x / now.alpha + pull * PRIOR(x, now.time)
+    wanted = solver.step(PRIOR, x, now, next, None, noise=noise).x
+    torch.testing.assert_close(next.alpha * (mean + std * noise.normal(x)), wanted)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_particles_of_a_reward_that_is_a_likelihood():
+    """One cloud has the error of a chain of random choices: 5 clouds, and the spread between them as the error bar."""
+    clouds = torch.stack(
+        [
+            FKSteering(PRIOR, lambda x: -0.5 * (x[:, 0] - 0.7) ** 2, 1 / SIGMA**2, count=8000, steps=60)
+            .sample((2,), seeds=[1000 + k, *range(7999)])
+            .mean(0)
+            for k in range(8)
+        ]
+    )
+    error = 6 * clouds.std(0) / math.sqrt(8)  # Student's t with 7 degrees: below 1e-3, and the seeds are fixed
+    mean, _ = exact()
+    assert bool(((clouds.mean(0) - mean).abs() < error).all())
+    assert float(error.max()) < 0.1
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("method", [SplitGibbs, DAPS, REDdiff])
+def test_a_sample_does_not_depend_on_its_batch_mates(method):
+    y = normal(5, 1, seed=9)
+    few = {SplitGibbs: {"rounds": 4}, DAPS: {"levels": 5}, REDdiff: {"steps": 9}}[method]
+    whole = method(PRIOR, FIRST, y, Gaussian(SIGMA), **few).sample((2,), seeds=range(5))
+    split = method(PRIOR, FIRST, y, Gaussian(SIGMA), **few).sample((2,), seeds=range(5), batch_size=2)
+    torch.testing.assert_close(whole, split, rtol=1e-8, atol=1e-8)
+    one = method(PRIOR, FIRST, y[3:4], Gaussian(SIGMA), **few).sample((2,), seeds=[3])
+    torch.testing.assert_close(whole[3:4], one, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_red_diff_ends_where_its_gradient_is_nought():
+    """A point estimate between the prior's mean and y, the same for every seed."""
+    x = REDdiff(PRIOR, FIRST, Y, Gaussian(SIGMA)).sample((2,), seeds=range(50))
+    assert float(x[:, 0].std()) < 0.02
+    assert REDdiff.label is Label.OPTIMISER
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("method", [SplitGibbs, DAPS])
+def test_split_samplers_take_operators_that_are_not_linear(method):
+    """|x_1| measured: both signs are found, and both are right."""
+
+    class Modulus:
+        def A(self, x: Tensor) -> Tensor:
+            return x[:, :1].abs()
+
+    few = {SplitGibbs: {"rounds": 15, "steps": 6, "rho": (10.0, 0.1)}, DAPS: {"levels": 15, "steps": 3}}[method]
+    x = method(PRIOR, Modulus(), 2 * Y, Gaussian(SIGMA), langevin_steps=25, **few).sample((2,), seeds=range(400))
+    assert 0.3 < float((x[:, 0] > 0).double().mean()) < 0.7
+    assert abs(float(x[:, 0].abs().mean()) - 1.28) < 0.15
+    assert float((x[:, 0] * x[:, 1]).mean()) > 0.5
+
+
+BAD = [
+    (lambda: SplitGibbs(PRIOR, FIRST, Y, Gaussian(1.0), rounds=0), "rounds >= 1"),
+    (lambda: SplitGibbs(PRIOR, FIRST, Y, Gaussian(1.0), rho=(0.1, 1.0)), "rho must fall"),
+    (lambda: DAPS(PRIOR, FIRST, Y, Gaussian(1.0), levels=1), "levels >= 2"),
+    (lambda: REDdiff(PRIOR, FIRST, Y, Gaussian(1.0), rate=0.0), "rate > 0"),
+    (lambda: TwistedSMC(PRIOR, FIRST, Y, Gaussian(1.0), threshold=2.0), "threshold in"),
+    (lambda: TwistedSMC(PRIOR, FIRST, Y.repeat(2, 1), Gaussian(1.0)), "a cloud for each"),
+    (lambda: FKSteering(PRIOR, lambda x: x, count=3, steps=3).sample((2,), seeds=[0]), "one number for each of 3"),
+    (lambda: FKSteering(PRIOR, lambda x: x, scale=-1.0), "scale must be positive"),
+    (lambda: TwistedSMC(PRIOR, FIRST, Y, Noiseless(), count=3, steps=3).sample((2,), seeds=[0]), "has no likelihood"),
+    (lambda: DAPS(PRIOR, FIRST, Y, Gaussian(1.0)).sample((2,), seeds=[]), "at least one seed"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[m for _, m in BAD])
+def test_bad_numbers(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# The test of ../docs/guidance.md: a normal prior N(0, [[1, .8], [.8, 1]]) and y = x_1 + N(0, .3^2) = .7.
+N = 40_000
+
+
+def draw(model, solver=STEP, steps: int = 60) -> Tensor:
+    return sample(model, (2,), grids.uniform_log_snr(SDE, steps), solver, seeds=range(N))
+
+
+RIGHT = {
+    "MomentMatching": lambda: draw(MomentMatching(PRIOR, FIRST, Y, Gaussian(SIGMA))),
+    "TwistedSMC, PiGDM": lambda: TwistedSMC(PRIOR, FIRST, Y, Gaussian(SIGMA), PiGDM).sample((2,), seeds=range(N)),
+    "TwistedSMC, MomentMatching": lambda: TwistedSMC(PRIOR, FIRST, Y, Gaussian(SIGMA), MomentMatching).sample(
+        (2,), seeds=range(N)
+    ),
+    "SplitGibbs": lambda: SplitGibbs(PRIOR, FIRST, Y, Gaussian(SIGMA), rounds=200).sample((2,), seeds=range(N)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", RIGHT)
+def test_mean_and_covariance_of_a_normal_posterior(name):
+    """Within 5 %: of a standard deviation, and of each variance, 7 standard errors of it."""
+    assert max(misfits(RIGHT[name](), *exact())) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_pigdm_on_the_isotropic_prior_and_on_the_other():
+    isotropic = gaussian(SDE, torch.zeros(2), torch.tensor(1.0))
+    posterior = isotropic.posterior(torch.tensor([[1.0, 0.0]]), Y[0], SIGMA)
+    x = draw(PiGDM(isotropic, FIRST, Y, Gaussian(SIGMA)))
+    assert max(misfits(x, posterior.means[0], posterior.covariances()[0])) < 0.05
+    assert max(misfits(draw(PiGDM(PRIOR, FIRST, Y, Gaussian(SIGMA))), *exact())) > 0.05
+
+
+WRONG = {
+    "DDNM": lambda: draw(DDNM(PRIOR, FIRST, Y, Gaussian(SIGMA))),
+    "Replacement": lambda: draw(PRIOR, Replacement(Ancestral(), FIRST, Y)),
+    "RePaint": lambda: draw(PRIOR, RePaint(Ancestral(), FIRST, Y), 20),
+    "REDdiff": lambda: REDdiff(PRIOR, FIRST, Y, Gaussian(SIGMA), steps=200).sample((2,), seeds=range(N)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", WRONG)
+def test_what_takes_the_measurement_for_exact_is_found_out(name):
+    x = WRONG[name]()
+    assert float(x[:, 0].var()) < 0.002  # of .083
+    assert max(misfits(x, *exact())) > 0.5
