@@ -151,10 +151,10 @@ METHODS: dict[str, Method] = {
         for w in (1.0, 7.0)
     },
     "ScoreALD": guided(lambda p: ScoreALD(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    "RePaint": solved(lambda p: RePaint(Ancestral(), p.operator, p.y), STEPS // 10),
+    "RePaint": solved(lambda p: RePaint(p.operator, p.y, Gaussian(p.sigma)), STEPS // 10),
     "Replacement, predictor-corrector": solved(
         lambda p: PredictorCorrector(
-            Replacement(Ancestral(), p.operator, p.y), Replacement(Langevin(), p.operator, p.y)
+            Replacement(p.operator, p.y, Gaussian(p.sigma)), Replacement(p.operator, p.y, Gaussian(p.sigma), Langevin())
         )
     ),
     "DAPS": looped(lambda p, n: DAPS(p.prior, p.operator, p.y, Gaussian(p.sigma))),

@@ -17,7 +17,7 @@ from scorefield.operators import Dense, Gaussian, Mask, Noiseless
 from scorefield.posterior import DAPS, FKSteering, REDdiff, SplitGibbs, TwistedSMC
 from scorefield.posterior.data_step import data_step
 from scorefield.posterior.particles import systematic, transition
-from scorefield.solvers import Ancestral, ExponentialAdams
+from scorefield.solvers import ExponentialAdams
 
 SDE = VP()
 FIRST = Mask(torch.tensor([True, False]))
@@ -209,8 +209,8 @@ def test_pigdm_on_the_isotropic_prior_and_on_the_other():
 
 WRONG = {
     "DDNM": lambda: draw(DDNM(PRIOR, FIRST, Y, Gaussian(SIGMA))),
-    "Replacement": lambda: draw(PRIOR, Replacement(Ancestral(), FIRST, Y)),
-    "RePaint": lambda: draw(PRIOR, RePaint(Ancestral(), FIRST, Y), 20),
+    "Replacement": lambda: draw(PRIOR, Replacement(FIRST, Y, Gaussian(SIGMA))),
+    "RePaint": lambda: draw(PRIOR, RePaint(FIRST, Y, Gaussian(SIGMA)), 20),
     "REDdiff": lambda: REDdiff(PRIOR, FIRST, Y, Gaussian(SIGMA), steps=200).sample((2,), seeds=range(N)),
 }
 

@@ -29,21 +29,26 @@ NOISE = Noise.per_sample(range(4))
 
 def test_after_a_replacement_the_state_has_the_noised_measurement():
     x, (now, next) = normal(4, D), SDE.knots([0.5, 0.4])
-    solver = Replacement(Ancestral(), Dense(MATRIX), Y)
+    solver = Replacement(Dense(MATRIX), Y, Noiseless(), Ancestral())
     found = solver.step(PRIOR, x, now, next, None, noise=NOISE.at(1)).x
     z = NOISE.at(1).child(1).normal(x)
     torch.testing.assert_close(found @ MATRIX.mT, next.alpha * Y + next.sigma * z @ MATRIX.mT)
     before = Ancestral().step(PRIOR, x, now, next, None, noise=NOISE.at(1).child(0)).x
     null = torch.eye(D, dtype=torch.float64) - torch.linalg.pinv(MATRIX) @ MATRIX
     torch.testing.assert_close(found @ null, before @ null)  # the rest is the solver's
-    half = Replacement(Ancestral(), Dense(MATRIX), Y, relaxation=0.5).step(PRIOR, x, now, next, None, noise=NOISE.at(1))
+    half = Replacement(Dense(MATRIX), Y, Noiseless(), Ancestral(), relaxation=0.5).step(
+        PRIOR, x, now, next, None, noise=NOISE.at(1)
+    )
     torch.testing.assert_close(half.x, 0.5 * (found + before))
 
 
 EXACT = [
-    Replacement(Ancestral(), Dense(MATRIX), Y),
-    PredictorCorrector(Replacement(EulerMaruyama(), Dense(MATRIX), Y), Replacement(Langevin(), Dense(MATRIX), Y)),
-    RePaint(Ancestral(), Dense(MATRIX), Y, repeats=3),
+    Replacement(Dense(MATRIX), Y, Noiseless(), Ancestral()),
+    PredictorCorrector(
+        Replacement(Dense(MATRIX), Y, Noiseless(), EulerMaruyama()),
+        Replacement(Dense(MATRIX), Y, Noiseless(), Langevin()),
+    ),
+    RePaint(Dense(MATRIX), Y, Noiseless(), Ancestral(), repeats=3),
     DDRM(Dense(MATRIX), Y, Noiseless()),
     DDNMPlus(Dense(MATRIX), Y, Noiseless()),
 ]
@@ -63,7 +68,11 @@ def test_a_colour_basis_for_white_noise():
     x, (now, next) = normal(4000, 3), SDE.knots([0.5, 0.499])
     prior = gaussian(SDE, torch.zeros(3), torch.ones(3))
     noise = Noise.per_sample(range(4000))
-    found = Replacement(Ancestral(), grey, torch.zeros(1, 1).double()).step(prior, x, now, next, None, noise=noise).x
+    found = (
+        Replacement(grey, torch.zeros(1, 1).double(), Noiseless(), Ancestral())
+        .step(prior, x, now, next, None, noise=noise)
+        .x
+    )
     covariance = torch.cov(found.mT)
     # sigma^2 along (1,1,1)/sqrt 3, the prior's 1 across
     along = torch.full((3,), 1 / math.sqrt(3), dtype=torch.float64)
@@ -76,7 +85,7 @@ def test_a_colour_basis_for_white_noise():
 
 def test_repaint_of_one_round_is_replacement_and_more_rounds_mix():
     x, (now, next) = normal(4, D), SDE.knots([0.5, 0.4])
-    one = RePaint(Ancestral(), Dense(MATRIX), Y, repeats=1).step(PRIOR, x, now, next, None, noise=NOISE).x
+    one = RePaint(Dense(MATRIX), Y, Noiseless(), Ancestral(), repeats=1).step(PRIOR, x, now, next, None, noise=NOISE).x
     by_hand = Ancestral().step(PRIOR, x, now, next, None, noise=NOISE.child(0).child(1)).x
     z = NOISE.child(0).child(2).normal(x)
     target = next.alpha * Y + next.sigma * z @ MATRIX.mT
@@ -87,7 +96,7 @@ def test_repaint_of_one_round_is_replacement_and_more_rounds_mix():
     (up,) = [now.alpha / next.alpha * one + now.alpha * math.sqrt(spread) * NOISE.child(1).child(0).normal(x)]
     again = Ancestral().step(PRIOR, up, now, next, None, noise=NOISE.child(1).child(1)).x
     target = next.alpha * Y + next.sigma * NOISE.child(1).child(2).normal(x) @ MATRIX.mT
-    two = RePaint(Ancestral(), Dense(MATRIX), Y, repeats=2).step(PRIOR, x, now, next, None, noise=NOISE).x
+    two = RePaint(Dense(MATRIX), Y, Noiseless(), Ancestral(), repeats=2).step(PRIOR, x, now, next, None, noise=NOISE).x
     torch.testing.assert_close(two, again + (target - again @ MATRIX.mT) @ pseudo.mT)
 
 
@@ -178,11 +187,13 @@ def test_ddnm_plus_has_the_noise_of_an_ancestral_step(sigma):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda y: Replacement(DDIM(), Dense(MATRIX), y),
-        lambda y: RePaint(DDIM(), Dense(MATRIX), y, repeats=2),
+        lambda y: Replacement(Dense(MATRIX), y, Noiseless(), DDIM()),
+        lambda y: RePaint(Dense(MATRIX), y, Noiseless(), DDIM(), repeats=2),
         lambda y: DDRM(Dense(MATRIX), y, Gaussian(0.2)),
         lambda y: DDNMPlus(Dense(MATRIX), y, Gaussian(0.2)),
-        lambda y: PredictorCorrector(Replacement(DDIM(), Dense(MATRIX), y), Replacement(Langevin(), Dense(MATRIX), y)),
+        lambda y: PredictorCorrector(
+            Replacement(Dense(MATRIX), y, Noiseless(), DDIM()), Replacement(Dense(MATRIX), y, Noiseless(), Langevin())
+        ),
     ],
     ids=["Replacement", "RePaint", "DDRM", "DDNMPlus", "predictor-corrector"],
 )
@@ -198,8 +209,8 @@ def test_each_sample_of_a_batch_has_its_own_measurement(make):
 def test_bad_numbers():
     a = Mask(torch.arange(D) < M)
     for make, message in [
-        (lambda: Replacement(DDIM(), a, Y, relaxation=0.0), "relaxation must lie in"),
-        (lambda: RePaint(DDIM(), a, Y, repeats=0), "repeats must lie in"),
+        (lambda: Replacement(a, Y, Noiseless(), DDIM(), relaxation=0.0), "relaxation must lie in"),
+        (lambda: RePaint(a, Y, Noiseless(), DDIM(), repeats=0), "repeats must lie in"),
         (lambda: DDRM(a, Y, Gaussian(1.0), eta=1.5), "eta and eta_b must lie in"),
         (lambda: DDRM(a, Y, Poisson(0.1)), "noise of one variance"),
     ]:

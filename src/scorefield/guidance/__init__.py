@@ -5,6 +5,7 @@ from scorefield.guidance.ddnm import DDNMPlus as DDNMPlus
 from scorefield.guidance.ddrm import DDRM as DDRM
 from scorefield.guidance.diffpir import DiffPIR as DiffPIR
 from scorefield.guidance.dps import DPS as DPS
+from scorefield.guidance.guided_solver import GuidedSolver as GuidedSolver
 from scorefield.guidance.measurement import Label as Label
 from scorefield.guidance.measurement import Measurement as Measurement
 from scorefield.guidance.moment_matching import MomentMatching as MomentMatching

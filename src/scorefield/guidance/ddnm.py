@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
@@ -38,11 +38,6 @@ class DDNMPlus(Spectral):
 
     for d_i of D and the largest l_i <= 1 for which the root is real, so that the state has the noise that it should.
     """
-
-    def select(self, rows: Int64[Tensor, "m"], n: int) -> DDNMPlus:
-        """Keeps the rows of y."""
-        kept = self.measurement.select(rows, n)
-        return DDNMPlus(kept.linear, kept.y, kept.noise)
 
     def rest(self, denoised: Tensor, xbar: Tensor, z: Tensor, s: float, s_next: float) -> Tensor:
         """The ancestral step."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from scorefield.guidance.spectral import Spectral
@@ -38,11 +37,6 @@ class DDRM(Spectral):
         if not (0 <= eta <= 1 and 0 <= eta_b <= 1):
             raise ValueError(f"eta and eta_b must lie in [0, 1]; got {eta} and {eta_b}")
         self.eta, self.eta_b = eta, eta_b
-
-    def select(self, rows: Int64[Tensor, "m"], n: int) -> DDRM:
-        """Keeps the rows of y."""
-        kept = self.measurement.select(rows, n)
-        return DDRM(kept.linear, kept.y, kept.noise, self.eta, self.eta_b)
 
     def first(self, y: Tensor, std: Tensor, c: Tensor, s: float) -> Tensor:
         """N(ybar, s^2 - std^2); c / s is as good as standard normal at the first time."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
-from scorefield.guidance.measurement import Label, Measurement
+from scorefield.guidance.guided_solver import GuidedSolver
 from scorefield.operators import SVD, Linear, MeasurementNoise
 from scorefield.score import Score, as_denoiser
 from scorefield.sde import Knot
-from scorefield.solvers import Solver, Step
+from scorefield.solvers import Step
 
 
-class Spectral(Solver):
+class Spectral(GuidedSolver):
     """A step in x / alpha that treats the measured coordinates V^T x of A = U S V^T one by one.
 
     The i-th has been measured as (U^T y)_i / s_i with noise of std sigma_y / s_i. A subclass says how a coordinate and
@@ -29,28 +29,12 @@ class Spectral(Solver):
         noise: `Gaussian` or `Noiseless`.
     """
 
-    label: ClassVar[Label] = Label.HEURISTIC
-
     def __init__(self, operator: Linear, y: Tensor, noise: MeasurementNoise) -> None:
-        self.measurement = Measurement(operator, y, noise)
+        super().__init__(operator, y, noise)
         variance = noise.variance(self.measurement.y)
         if isinstance(variance, Tensor):
             raise ValueError(f"{type(self).__name__} takes noise of one variance, Gaussian or none; got {noise}")
         self.sigma_y = variance**0.5
-
-    @property
-    def convergence_order(self) -> int:
-        """0: the samples are not from the posterior, however fine the grid."""
-        return 0
-
-    @property
-    def reaches_data(self) -> bool:
-        """True."""
-        return True
-
-    @abstractmethod
-    def select(self, rows: Int64[Tensor, "m"], n: int) -> Spectral:
-        """Keeps the rows of y."""
 
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource

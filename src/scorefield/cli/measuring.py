@@ -1,0 +1,196 @@
+"""Measurement operators from what the user typed: the options here, files and numbers, become those of `operators`."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scorefield import operators
+from scorefield.operators import Operator
+
+
+class Measuring(ABC):
+    """How samples were measured."""
+
+    @abstractmethod
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator on samples of a shape."""
+
+
+@dataclass(frozen=True)
+class Identity(Measuring):
+    """Everything, with noise."""
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        return operators.Identity()
+
+
+@dataclass(frozen=True)
+class Mask(Measuring):
+    """Some of the numbers of a sample.
+
+    Args:
+        mask: a picture, white where the sample is known, or an array (.npy) that is not 0 there.
+    """
+
+    mask: Path
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        return operators.Mask(load_mask(self.mask), event_shape)
+
+
+@dataclass(frozen=True)
+class Colorize(Measuring):
+    """The grey of a colour picture."""
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        if len(event_shape) != 3:
+            raise ValueError(
+                f"--operator Colorize: wanted pictures (channels, height, width); got {tuple(event_shape)}"
+            )
+        return operators.Colorize(event_shape[0])
+
+
+@dataclass(frozen=True)
+class Blur(Measuring):
+    """A blurred picture: by a kernel from a file, by motion, or by a normal kernel.
+
+    Args:
+        kernel: a picture or an array (.npy), normalised to a sum of 1.
+        motion: length of a straight motion in pixels.
+        angle: of the motion in degrees, anticlockwise from the right.
+        std: of the normal kernel in pixels.
+        circular: the picture goes on at its opposite edge; otherwise only what needs no more than the picture is known.
+    """
+
+    kernel: Path | None = None
+    motion: int | None = None
+    angle: float = 0.0
+    std: float = 1.5
+    circular: bool = True
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        if self.kernel is not None:
+            values = load_values(self.kernel)
+            kernel = values / values.sum()
+        elif self.motion is not None:
+            kernel = operators.motion_kernel(self.motion, math.radians(self.angle))
+        else:
+            kernel = operators.gaussian_kernel(2 * math.ceil(3 * self.std) + 1, self.std)
+        return operators.Blur(kernel, self.circular)
+
+
+@dataclass(frozen=True)
+class SuperResolution(Measuring):
+    """A small picture.
+
+    Args:
+        factor: pixels of the large picture for one of the small, along each axis.
+        bicubic: the small picture was made by bicubic interpolation with antialiasing, instead of means over blocks.
+    """
+
+    factor: int = 4
+    bicubic: bool = False
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        return operators.SuperResolution(self.factor, operators.cubic if self.bicubic else operators.box)
+
+
+@dataclass(frozen=True)
+class FourierMask(Measuring):
+    """Some of the Fourier coefficients of a picture, as in magnetic resonance imaging with one coil.
+
+    Args:
+        mask: a picture, white where they are known, the zero frequency in its centre; by default columns at random.
+        acceleration: how many times fewer columns than all, without a mask.
+        centre: share of the columns that are known around the centre, without a mask.
+        seed: of the columns.
+    """
+
+    mask: Path | None = None
+    acceleration: float = 4.0
+    centre: float = 0.08
+    seed: int = 0
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        if len(event_shape) != 3:
+            raise ValueError(f"--operator FourierMask: wanted pictures (1, height, width); got {tuple(event_shape)}")
+        if self.mask is not None:
+            return operators.FourierMask(load_mask(self.mask))
+        columns = operators.cartesian_mask(*event_shape[1:], self.acceleration, self.centre, seed=self.seed)
+        return operators.FourierMask(columns)
+
+
+@dataclass(frozen=True)
+class Radon(Measuring):
+    """Projections of a square picture, as in computed tomography with parallel beams.
+
+    Args:
+        angles: their number, equally spaced over half a turn.
+        detectors: cells across; by default one for each pixel of the picture's diagonal.
+    """
+
+    angles: int = 30
+    detectors: int | None = None
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        turns = torch.arange(self.angles, dtype=torch.float64) * (math.pi / max(1, self.angles))
+        return operators.Radon(event_shape[-1], turns, self.detectors)
+
+
+@dataclass(frozen=True)
+class CompressedSensing(Measuring):
+    """Random combinations of all numbers of a sample.
+
+    Args:
+        measurements: their number.
+        seed: of the combinations.
+        gaussian: independent normal weights, instead of rows of a Hadamard transform with random signs.
+    """
+
+    measurements: int
+    seed: int = 0
+    gaussian: bool = False
+
+    def build(self, event_shape: Sequence[int]) -> Operator:
+        """The operator."""
+        if self.gaussian:
+            return operators.gaussian_sensing(event_shape, self.measurements, seed=self.seed)
+        return operators.HadamardSensing(event_shape, self.measurements, seed=self.seed)
+
+
+def load_values(path: Path) -> Tensor:
+    """A picture as (height, width) or (3, height, width), or an array of any shape, in float64."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        if path.suffix == ".npy":
+            return torch.as_tensor(np.load(path, allow_pickle=False)).double()
+        with Image.open(path) as picture:
+            values = torch.as_tensor(np.asarray(picture.convert("RGB" if picture.mode not in "L1" else "L"))).double()
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({error})") from error
+    return values.movedim(-1, 0) if values.ndim == 3 else values
+
+
+def load_mask(path: Path) -> Tensor:
+    """Where a picture is lighter than half, or an array is not 0."""
+    values = load_values(path)
+    if path.suffix == ".npy":
+        return values != 0
+    return (values if values.ndim == 2 else values.mean(0)) > 127
