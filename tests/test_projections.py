@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefield import VP, Noise, gaussian, grids, sample
 from scorefield.guidance import DDRM, DDNMPlus, RePaint, Replacement
 from scorefield.operators import Dense, Gaussian, Mask, Noiseless, Poisson
-from scorefield.solvers import DDIM, Ancestral, EulerMaruyama, Langevin, PredictorCorrector
+from scorefield.solvers import DDIM, Ancestral, EulerMaruyama, Langevin, PredictorCorrector, Solver
 
 SDE = VP()
 D, M = 5, 3
@@ -27,26 +27,28 @@ TIMES = grids.uniform_log_snr(SDE, 12)
 NOISE = Noise.per_sample(range(4))
 
 
+def replacement(solver: Solver, y: Tensor = Y, relaxation: float = 1.0) -> Replacement:
+    return Replacement(Dense(MATRIX), y, Noiseless(), solver, relaxation)
+
+
 def test_after_a_replacement_the_state_has_the_noised_measurement():
     x, (now, next) = normal(4, D), SDE.knots([0.5, 0.4])
-    solver = Replacement(Dense(MATRIX), Y, Noiseless(), Ancestral())
+    solver = replacement(Ancestral())
     found = solver.step(PRIOR, x, now, next, None, noise=NOISE.at(1)).x
     z = NOISE.at(1).child(1).normal(x)
     torch.testing.assert_close(found @ MATRIX.mT, next.alpha * Y + next.sigma * z @ MATRIX.mT)
     before = Ancestral().step(PRIOR, x, now, next, None, noise=NOISE.at(1).child(0)).x
     null = torch.eye(D, dtype=torch.float64) - torch.linalg.pinv(MATRIX) @ MATRIX
     torch.testing.assert_close(found @ null, before @ null)  # the rest is the solver's
-    half = Replacement(Dense(MATRIX), Y, Noiseless(), Ancestral(), relaxation=0.5).step(
-        PRIOR, x, now, next, None, noise=NOISE.at(1)
-    )
+    half = replacement(Ancestral(), relaxation=0.5).step(PRIOR, x, now, next, None, noise=NOISE.at(1))
     torch.testing.assert_close(half.x, 0.5 * (found + before))
 
 
 EXACT = [
-    Replacement(Dense(MATRIX), Y, Noiseless(), Ancestral()),
+    replacement(Ancestral()),
     PredictorCorrector(
-        Replacement(Dense(MATRIX), Y, Noiseless(), EulerMaruyama()),
-        Replacement(Dense(MATRIX), Y, Noiseless(), Langevin()),
+        replacement(EulerMaruyama()),
+        replacement(Langevin()),
     ),
     RePaint(Dense(MATRIX), Y, Noiseless(), Ancestral(), repeats=3),
     DDRM(Dense(MATRIX), Y, Noiseless()),
@@ -187,13 +189,11 @@ def test_ddnm_plus_has_the_noise_of_an_ancestral_step(sigma):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda y: Replacement(Dense(MATRIX), y, Noiseless(), DDIM()),
+        lambda y: replacement(DDIM(), y),
         lambda y: RePaint(Dense(MATRIX), y, Noiseless(), DDIM(), repeats=2),
         lambda y: DDRM(Dense(MATRIX), y, Gaussian(0.2)),
         lambda y: DDNMPlus(Dense(MATRIX), y, Gaussian(0.2)),
-        lambda y: PredictorCorrector(
-            Replacement(Dense(MATRIX), y, Noiseless(), DDIM()), Replacement(Dense(MATRIX), y, Noiseless(), Langevin())
-        ),
+        lambda y: PredictorCorrector(replacement(DDIM(), y), replacement(Langevin(), y)),
     ],
     ids=["Replacement", "RePaint", "DDRM", "DDNMPlus", "predictor-corrector"],
 )

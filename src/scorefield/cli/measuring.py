@@ -131,7 +131,9 @@ class FourierMask(Measuring):
             raise ValueError(f"--operator FourierMask: wanted pictures (1, height, width); got {tuple(event_shape)}")
         if self.mask is not None:
             return operators.FourierMask(load_mask(self.mask))
-        columns = operators.cartesian_mask(*event_shape[1:], self.acceleration, self.centre, seed=self.seed)
+        columns = operators.cartesian_mask(
+            event_shape[1], event_shape[2], self.acceleration, self.centre, seed=self.seed
+        )
         return operators.FourierMask(columns)
 
 

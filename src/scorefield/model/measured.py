@@ -60,8 +60,8 @@ def measured(
     if y.shape[1:] != base.shape[1:] or y.is_complex() != base.is_complex():
         kinds = ["complex" if v.is_complex() else "real" for v in (base, y)]
         raise ValueError(
-            f"the operator measures {kinds[0]} numbers of shape {tuple(base.shape[1:])} of a sample; got {kinds[1]} ones "
-            f"of shape {tuple(y.shape[1:])}"
+            f"the operator measures {kinds[0]} numbers of shape {tuple(base.shape[1:])} of a sample; got {kinds[1]} "
+            f"ones of shape {tuple(y.shape[1:])}"
         )
     y = y.to(base)
     _check_units(operator, middle, scale, y - base)
@@ -80,8 +80,8 @@ def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor) -
     got = flat(y).square().mean(1).sqrt().max()
     if not float(got) <= FARTHEST * float(reach):  # NaN as well
         raise ValueError(
-            f"y is {float(got / reach):.3g} times as far from the middle as the operator brings data: is it in the data's "
-            "units, and measured by this operator?"
+            f"y is {float(got / reach):.3g} times as far from the middle as the operator brings data: is it in the "
+            "data's units, and measured by this operator?"
         )
 
 

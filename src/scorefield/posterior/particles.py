@@ -119,8 +119,8 @@ def particles(
 def transition(s: float, s_next: float) -> tuple[float, float, float]:
     """kept, pull and std of the reverse SDE's step in x / alpha, exact for data from N(0, I) at any size of the step.
 
-    `ExponentialAdams` of order 1 with eta = 1 and sigma_data = 1: with q = 1 + s^2 and F = (D - xbar / q) sqrt(q) / s
-    held fixed,  xbar_b = (q_b / q_a) xbar_a + 2 q_b (s_a / sqrt(q_a) - s_b / sqrt(q_b)) F + sqrt(q_b (1 - q_b / q_a)) z.
+    `ExponentialAdams` of order 1 with eta = 1 and sigma_data = 1: for q = 1 + s^2 and F = (D - xbar / q) sqrt(q) / s
+    held fixed, xbar_b = (q_b / q_a) xbar_a + 2 q_b (s_a / sqrt(q_a) - s_b / sqrt(q_b)) F + sqrt(q_b (1 - q_b / q_a)) z.
     """
     q, q_next = 1 + s**2, 1 + s_next**2
     pull = 2 * q_next * (s / math.sqrt(q) - s_next / math.sqrt(q_next)) * math.sqrt(q) / s
