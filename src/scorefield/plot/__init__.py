@@ -8,3 +8,4 @@ from scorefield.plot.fields import score_field as score_field
 from scorefield.plot.fields import trajectories as trajectories
 from scorefield.plot.images import image_grid as image_grid
 from scorefield.plot.images import is_image as is_image
+from scorefield.plot.panels import panels as panels

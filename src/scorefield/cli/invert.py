@@ -1,0 +1,147 @@
+"""`scorefield invert`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefield import plot
+from scorefield._files import write_file, write_text
+from scorefield.cli.measuring import Mask, Measuring, load_values
+from scorefield.cli.sources import directory, parse_device, parse_label, save_figure, save_picture
+from scorefield.data import Affine
+from scorefield.grids import uniform_log_snr
+from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
+from scorefield.model import ScoreModel
+from scorefield.operators import Gaussian, Linear, LinearOperator, MeasurementNoise, Noiseless, Operator
+from scorefield.operators.operator import flat
+from scorefield.posterior import PosteriorSampler
+from scorefield.sampling import sample
+from scorefield.score import Denoiser
+from scorefield.sde import GaussianSDE
+from scorefield.solvers import ExponentialAdams, Solver
+
+Guide = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorDenoiser]
+Loop = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorSampler]
+Steps = Callable[[Linear, Tensor, MeasurementNoise], GuidedSolver]
+
+
+def invert(
+    run: Path,
+    operator: Measuring | LinearOperator,
+    y: Path,
+    out: Path,
+    sigma: float = 0.0,
+    method: Guide | Loop | Steps = MomentMatching,
+    samples: int = 16,
+    seed: int = 0,
+    steps: int = 100,
+    solver: Solver | None = None,
+    label: int | str | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    types: Sequence[type] = (),
+) -> None:
+    """Draws what a measurement may have been made of: inpainting, deblurring, super-resolution, MRI, tomography.
+
+    Args:
+        run: directory of a trained model.
+        operator: what was measured: Identity, Mask, Colorize, Blur, SuperResolution, FourierMask, Radon or
+            CompressedSensing, or your own LinearOperator by its import path.
+        y: what came out: a picture, or an array (.npy) of the measurement's shape, in the data's units. For a Mask a
+            whole sample, whose values where nothing is known do not matter.
+        out: folder for the samples, their mean and standard deviation, a figure, and report.json.
+        sigma: standard deviation of y's noise in the data's units; for pictures and other integers as a part of half
+            their range, as if it were [-1, 1]. 0 takes y for exact.
+        method: a class of scorefield.guidance or scorefield.posterior: MomentMatching, PiGDM, DPS, DiffPIR, DDNM,
+            DDRM, DDNMPlus, ScoreALD, Replacement, RePaint, TwistedSMC, SplitGibbs, DAPS or REDdiff.
+        samples: how many to draw.
+        seed: of the first; the others follow.
+        steps: of the solver, for methods that have no loop of their own.
+        solver: for guided denoisers; by default the reverse SDE by exponential Adams of order 2.
+        label: class of the samples, for a model of classes.
+        batch_size: samples in one network call.
+        device: auto, cpu, cuda, cuda:1, ...
+        types: your own classes that the model is made of, by their import paths.
+    """
+    if samples < 1 or steps < 1 or not 0 <= sigma < math.inf:
+        raise ValueError(f"wanted --samples and --steps of at least 1 and --sigma of at least 0; got {samples}, {steps} and {sigma}")
+    model = ScoreModel.load(run, types=types, device=parse_device(device))
+    denoiser, sde = model.given(parse_label(model, label)), model.denoiser.sde
+    if not (isinstance(denoiser, Denoiser) and isinstance(sde, GaussianSDE)):
+        raise ValueError(f"inverse problems need a Gaussian process; got {type(sde).__name__}")
+    unit = 1.0 if model.transform.levels is None else model.transform.levels / 2
+    measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
+    noise = Gaussian(sigma * unit) if sigma else Noiseless()
+    values = _as_measured(measure, load_values(y), model.event_shape, isinstance(operator, Mask), y)
+    known = model.measured(measure, values, noise)
+    way, options = _class_of(method), {"seeds": range(seed, seed + samples), "batch_size": batch_size}
+    made: Any = method
+    with directory(out):
+        if issubclass(way, PosteriorSampler):
+            z = made(denoiser, *known).sample(model.event_shape, progress=True, **options)
+        else:
+            usual = ExponentialAdams(2, corrector=False, eta=1.0)
+            guided, using = denoiser, solver or usual
+            if issubclass(way, GuidedSolver):
+                using = made(*known)
+            else:
+                guided = made(denoiser, *known)
+            times = [sde.T, sde.t_end, 0.0] if using.adaptive else uniform_log_snr(sde, steps)
+            z = sample(guided, model.event_shape, times, using, progress=True, **options)
+        left = flat(Measurement(*known).residual(z)).square().mean(1).sqrt()
+        std = math.sqrt(float(torch.as_tensor(known.noise.variance(known.y)).mean()))
+        report = {"method": way.__name__, "label": way.label.value, "residual": float(left.mean()), "noise": std}
+        _write(model, known, measure, z, out)
+        write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
+    print(
+        f"wrote {samples} samples ({way.__name__}: {way.label.value}) to {out}; in the model's space the residual is "
+        f"{report['residual']:.4g} and the noise {std:.4g}, root mean squares"
+    )
+
+
+def _class_of(method: Any) -> type[PosteriorDenoiser | PosteriorSampler | GuidedSolver]:
+    """The class itself, or that of the options with which the parser has bound it."""
+    return method if isinstance(method, type) else next(part for part in method.args if isinstance(part, type))
+
+
+def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int], masked: bool, path: Path) -> Tensor:
+    """The file's values in the shape of one measurement, up to axes of length 1."""
+    if masked and values.numel() == math.prod(event_shape):
+        return operator.A(values.reshape(1, *event_shape))
+    shape = operator.A(torch.zeros(1, *event_shape)).shape[1:]
+    if [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
+        raise ValueError(f"--y {path}: the operator measures {tuple(shape)} of a sample; got {tuple(values.shape)}")
+    return values.reshape(1, *shape)
+
+
+def _write(model: ScoreModel, known: tuple[Operator, Tensor, MeasurementNoise], measure: Operator, z: Tensor, out: Path) -> None:
+    """Samples, mean and standard deviation as arrays and, where they are pictures, as such."""
+    transform = model.transform
+    assert isinstance(transform, Affine)  # or the measurement could not have been converted
+    shift, scale = (torch.tensor(v, dtype=torch.float64) for v in (transform.shift, transform.scale))
+    shift = shift - (0 if transform.levels is None else 0.5)
+    wide = z.double().cpu() * scale + shift
+    mean, std = wide.mean(0), wide.std(0, correction=0)
+    x = transform.inverse(z.cpu())
+    write_file(out / "samples.npz", partial(np.savez, x=x.numpy(), mean=mean.numpy(), std=std.numpy()))
+    if not plot.is_image(model.event_shape):
+        return
+    levels = transform.levels
+    save_picture(plot.image_grid(x, levels), out / "samples.png")
+    save_picture(plot.image_grid(mean[None], levels, side=1, gap=0), out / "mean.png")
+    save_picture(plot.image_grid(std[None], side=1, gap=0), out / "std.png")
+    shown = {"mean": mean}
+    operator, y, _ = known
+    if isinstance(operator, Linear):
+        shown["pseudo-inverse"] = operator.A_dagger(y)[0].cpu().double() * scale + shift
+    shown |= {"standard deviation": std, **{f"sample {k + 1}": one for k, one in enumerate(wide[:5])}}
+    save_figure(plot.panels(shown, spread=("standard deviation",)), out / "figure.png")
