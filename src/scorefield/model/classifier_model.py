@@ -65,8 +65,8 @@ class ClassifierModel:
         for name, (own, other) in same.items():
             if own != other:
                 raise ValueError(
-                    f"the {name} of the classifier and of the score model differ: {own} and {other}: train the "
-                    "classifier for this model, by `scorefield train-classifier --run`"
+                    f"the {name} of the classifier and of the score model differ: {str(own)[:200]} and "
+                    f"{str(other)[:200]}: train the classifier for this model, by `scorefield train-classifier --run`"
                 )
         denoiser = model.given(**cond)
         if not isinstance(denoiser, Denoiser):

@@ -303,8 +303,8 @@ class ScoreModel:
     def guided(self, denoiser: ScoreModule) -> ScoreModel:
         """The same data by another denoiser of the same space, which brings its conditions with it.
 
-        `model.guided(ClassifierFree(model.given(3), model.given(), 2.0)).sample(seeds=range(64))` makes samples of class
-        3 by classifier-free guidance.
+        `model.guided(ClassifierFree(model.given(3), model.given(), 2.0)).sample(seeds=range(64))` makes samples of
+        class 3 by classifier-free guidance.
         """
         return ScoreModel(denoiser, self.event_shape, self.transform, about=self.about)
 
