@@ -20,11 +20,13 @@ from scorefield.cli.info import info
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.sample import sample
 from scorefield.cli.train import train
+from scorefield.cli.train_classifier import train_classifier
 from scorefield.train import distributed
 
 COMMANDS = {
     "demo": demo,
     "train": train,
+    "train-classifier": train_classifier,
     "sample": sample,
     "likelihood": likelihood,
     "encode": encode,

@@ -68,7 +68,9 @@ def save(model: object, kind: Kind, path: Path) -> None:
 
 def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], device: torch.device | str) -> Model:
     """Builds a model from its directory, without running anything from it."""
-    config = _read_config(path, kind)
+    config = _read_config(path)
+    if (other := _kind(config)) and other is not kind:
+        raise ValueError(f"{path / CONFIG}: describes a {other.name}; wanted a {kind.name}")
     try:
         model = made(**_arguments(config, kind, types))
     except BROKEN as error:
@@ -92,7 +94,16 @@ def check_form(event_shape: Sequence[int], transform: Transform, classes: int, c
         raise ValueError(f"the transform makes events of shape {shape}; wanted {event_shape}")
 
 
-def _read_config(path: Path, kind: Kind) -> dict[str, Any]:
+def is_classifier(path: Path) -> bool:
+    """Whether a directory holds a classifier rather than a score model."""
+    return _kind(_read_config(path)) is CLASSIFIER
+
+
+def _kind(config: dict[str, Any]) -> Kind | None:
+    return next((kind for kind in (SCORE, CLASSIFIER) if kind.part in config), None)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     """The description of a model of this version."""
     file = path / CONFIG
     if not file.is_file():
@@ -105,9 +116,6 @@ def _read_config(path: Path, kind: Kind) -> dict[str, Any]:
         raise ValueError(f"{file}: damaged ({error}): use another copy of the model") from error
     if config.get("format") != FORMAT:
         raise ValueError(f"{file}: wanted a model of format {FORMAT}; this version of scorefield cannot read another")
-    for other in (SCORE, CLASSIFIER):
-        if other is not kind and other.part in config:
-            raise ValueError(f"{file}: describes a {other.name}; wanted a {kind.name}")
     return config
 
 

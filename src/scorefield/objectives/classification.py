@@ -50,6 +50,8 @@ class CrossEntropy(Objective[NoisyClassifier]):
             noise: made by `Noise.per_batch`; its draw 0 gives low-discrepancy times, draw 1 the noise.
             cond: `label`, (b,) from 0; further conditions are not looked at.
         """
+        if not isinstance(model, NoisyClassifier):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"CrossEntropy trains a NoisyClassifier; got {type(model).__name__}: train it otherwise")
         if "label" not in cond:
             raise ValueError("a classifier is trained on labels: give data with labels")
         t, _ = self.density(model.sde, noise.stratified(0).to(x0.device))
