@@ -133,7 +133,7 @@ def test_the_record_of_losses_is_read_back_up_to_a_step(tmp_path):
 
 def interrupted_at(step, monkeypatch):
     """Ctrl-C arrives after a training step."""
-    module = sys.modules["scorefield.cli.train"]
+    module = sys.modules["scorefield.cli.running"]
     real = module.training
 
     def stopping(*arguments, **options):

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_cli import MINE, state_after, trained
+from test_cli import MINE, scorefield, state_after, trained
 
 TINY_YAML = """
 data: two_moons
@@ -24,6 +24,8 @@ T = "train --config tiny.yaml --out new "
 S = "sample RUN --steps 2 --seeds 0-3 "
 L = "likelihood RUN --steps 2 --limit 2 "
 E = "encode RUN --steps 2 "
+C = "train-classifier --config tiny_classifier.yaml --run RUN --out new "
+G = S + "--out x.png --classifier CLASSIFIER "
 
 # (command, what the message names); one line at most, unless the parser of options speaks
 BAD = [
@@ -161,6 +163,39 @@ BAD = [
     (E + "--data two_moons --out x.npz --steps 0", "steps.*0"),
     (E + "--data two_moons --out x.npz --batch_size 0", "batch_size.*0"),
     ("encode none --data two_moons", "none.*config.json"),
+    (C + "--run none", "none.*config.json"),
+    (C + "--run CLASSIFIER", "CLASSIFIER.*describes a classifier; wanted a score model"),
+    (C + "--data checkerboard", "--data checkerboard: .*labels of 2 classes or more; got 0"),
+    (C + "--data digits --net MLPClassifier", r"--run RUN: .*\(2,\).*digits has \(\(1, 8, 8\)"),
+    (C + "--data rings", r"--run RUN: .*classes.*\(2, .*rings are"),
+    (C + "--steps 0", "--steps.*0"),
+    (C + "--seed -1", "seed.*-1"),
+    (C + "--net MLP", "net.*MLP"),
+    (C + "--net UNetClassifier", "UNetClassifier.*use MLPClassifier"),
+    (C + "--out CLASSIFIER", "--out .*--resume true"),
+    (C + "--out CLASSIFIER --resume true --steps 30 --seed 1", "state.safetensors.*seed 1"),
+    (C + "--out CLASSIFIER --resume true --steps 30 --net.features 32", "state.safetensors"),
+    ("train-classifier --data two_moons --out new", "run"),
+    (T + "--objective CrossEntropy", "CrossEntropy trains a NoisyClassifier; got Preconditioned"),
+    (G, "--label"),
+    (G + "--label 2", "classes 0 to 1; got .2"),
+    (G + "--label 1 --guidance .nan", "weight.*nan"),
+    (G + "--label 1 --guidance 2 --guidance_interval [0,1]", "--guidance_interval.*--classifier"),
+    (G + "--label 1 --classifier RUN", "RUN.*describes a score model; wanted a classifier"),
+    (G + "--label 1 --classifier none", "none.*config.json"),
+    ("sample CLASSIFIER --out x.png", "describes a classifier; wanted a score model"),
+    ("sample SIGNALS --classifier CLASSIFIER --label 1 --out x.npz", r"event shape .*\(2,\) and \(1, 8\)"),
+    ("sample UNLABELLED --classifier CLASSIFIER --label 1 --out x.png", "transform .*differ"),
+    ("sample OTHER_PROCESS --classifier CLASSIFIER --label 1 --out x.png", "process .*differ"),
+    ("sample ONLY_LABELS --classifier CLASSIFIER --label 1 --out x.png", "only with labels"),
+    ("sample ONLY_LABELS --guidance 2 --label 1 --out x.png", "with and without labels.*--label_dropout"),
+    ("sample UNLABELLED --guidance 2 --label 1 --out x.png", "with and without labels.*--classifier"),
+    (S + "--out x.png --guidance 2", "--label"),
+    (S + "--out x.png --guidance 2 --label 2", "label.*0 to 1.*2"),
+    (S + "--out x.png --guidance .inf --label 1", "weight.*inf"),
+    (S + "--out x.png --guidance_interval [0,1] --label 1", "--guidance_interval.*--guidance"),
+    (S + "--out x.png --guidance 2 --guidance_interval [2,1] --label 1", r"interval.*\(2.0, 1.0\)"),
+    ("average CLASSIFIER --width 0.1 --out new", "describes a classifier"),
     ("average none --width 0.1 --out new", "none.*config.json"),
     ("average RUN --width 0.1 --out new", "RUN.averages: holds no snapshots: train with --optimisation.widths"),
     ("average RUN --width 0.1 --out RUN", "--out RUN: holds a model already"),
@@ -233,6 +268,12 @@ def spoil(folder):
     generator = np.random.default_rng(0)
     np.save(folder / "signals.npy", generator.normal(size=(20, 1, 8)).astype("f4"))
     np.save(folder / "bits.npy", generator.random((20, 3)) > 0.5)
+    copy("OTHER_PROCESS", config=config.replace(b'"beta_max": 20.0', b'"beta_max": 10.0'))
+    copy("ONLY_LABELS", config=config.replace(b'"needs_label": false', b'"needs_label": true'))
+    scorefield(
+        *("train-classifier", "--data", "two_moons", "--run", folder / "RUN", "--out", folder / "CLASSIFIER"),
+        *("--net", "MLPClassifier", "--net.features", 16, "--net.blocks", 1, "--batch_size", 32, "--steps", 20),
+    )
     trained(folder / "UNLABELLED", "checkerboard", "--steps", 2)
     trained(folder / "SIGNALS", folder / "signals.npy", "--steps", 2)
     trained(folder / "INTEGERS", folder / "bits.npy", "--steps", 2)
@@ -253,6 +294,7 @@ def spoil(folder):
         "notes.txt": "hello",
         "mine.py": MINE,
         "tiny.yaml": TINY_YAML,
+        "tiny_classifier.yaml": TINY_YAML.replace("MLP", "MLPClassifier"),
         "broken.yaml": "data: [two_moons",
         "unknown.yaml": "stepps: 3",
         "list.yaml": "[1, 2]",

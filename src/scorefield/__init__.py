@@ -2,6 +2,7 @@
 
 from scorefield import data as data
 from scorefield import grids as grids
+from scorefield import guidance as guidance
 from scorefield import metrics as metrics
 from scorefield import nn as nn
 from scorefield import objectives as objectives
@@ -25,6 +26,7 @@ from scorefield.likelihood import log_prob as log_prob
 from scorefield.likelihood import noise_profile as noise_profile
 from scorefield.likelihood import prior_mismatch as prior_mismatch
 from scorefield.linear import LinearSDE as LinearSDE
+from scorefield.model import ClassifierModel as ClassifierModel
 from scorefield.model import ScoreModel as ScoreModel
 from scorefield.processes import EDM as EDM
 from scorefield.processes import VE as VE
@@ -42,6 +44,7 @@ from scorefield.score import Denoiser as Denoiser
 from scorefield.score import EDMPrecond as EDMPrecond
 from scorefield.score import Energy as Energy
 from scorefield.score import NoisePrecond as NoisePrecond
+from scorefield.score import NoisyClassifier as NoisyClassifier
 from scorefield.score import PlainScore as PlainScore
 from scorefield.score import Preconditioned as Preconditioned
 from scorefield.score import Score as Score

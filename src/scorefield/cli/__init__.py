@@ -17,17 +17,21 @@ from scorefield.cli.certify import certify
 from scorefield.cli.demo import demo
 from scorefield.cli.encode import encode
 from scorefield.cli.info import info
+from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.sample import sample
 from scorefield.cli.train import train
+from scorefield.cli.train_classifier import train_classifier
 from scorefield.train import distributed
 
 COMMANDS = {
     "demo": demo,
     "train": train,
+    "train-classifier": train_classifier,
     "sample": sample,
     "likelihood": likelihood,
     "encode": encode,
+    "invert": invert,
     "average": average,
     "info": info,
     "certify": certify,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorefield._files import check_tensors
+from scorefield.cli.running import SNAPSHOTS
 from scorefield.cli.sources import directory
-from scorefield.cli.train import SNAPSHOTS
 from scorefield.model import ScoreModel
 from scorefield.train import Snapshots, floating
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from scorefield._noise import Noise
 from scorefield.data import ArrayDataset, Dataset, Transform, level_distance, noise_scales
-from scorefield.nn import MLP, Network, Potential, UNet
+from scorefield.nn import MLP, ClassifierNetwork, MLPClassifier, Network, Potential, UNet, UNetClassifier
 from scorefield.processes import VE, VP
 from scorefield.score import EDMPrecond, Energy, Precond, Preconditioned, ScoreModule, ScoreNetwork
 from scorefield.sde import SDE, GaussianSDE
@@ -21,7 +23,7 @@ def usual_network(data: ArrayDataset) -> Network:
             f"events of shape {tuple(shape)} look like images with their channels last: transpose them to "
             "(n, channels, height, width), or name the network by --net"
         )
-    kind = UNet if 2 <= len(shape) <= 4 and min(shape[1:]) >= 16 else MLP
+    kind = UNet if _is_large(shape) else MLP
     if data.cond_shape is None:
         return kind(shape, data.classes)
     if len(data.cond_shape) == 1:
@@ -29,6 +31,17 @@ def usual_network(data: ArrayDataset) -> Network:
     if kind is UNet and data.cond_shape[1:] == shape[1:]:
         return UNet(shape, data.classes, cond_channels=data.cond_shape[0])
     raise ValueError(f"no usual network takes conditions of shape {data.cond_shape}: name one of yours by --net")
+
+
+def usual_classifier(data: ArrayDataset) -> ClassifierNetwork:
+    """UNetClassifier where `usual_network` is a UNet, else MLPClassifier."""
+    kind = UNetClassifier if _is_large(data.event_shape) else MLPClassifier
+    return kind(data.event_shape, data.classes)
+
+
+def _is_large(shape: Sequence[int]) -> bool:
+    """Whether events are signals, images or volumes with sides of 16 and more."""
+    return 2 <= len(shape) <= 4 and min(shape[1:]) >= 16
 
 
 def model_of(net: Network, sde: SDE, precond: Precond | None, energy: bool, std: float) -> ScoreModule:

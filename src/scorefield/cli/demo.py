@@ -13,8 +13,9 @@ from torch import Tensor
 from scorefield import grids, plot
 from scorefield._noise import Noise
 from scorefield.cli.likelihood import mean_and_error
+from scorefield.cli.running import CHECKPOINTS
 from scorefield.cli.sources import save_figure, save_picture
-from scorefield.cli.train import CHECKPOINTS, train
+from scorefield.cli.train import train
 from scorefield.data import digits, split
 from scorefield.model import ScoreModel
 from scorefield.sampling import integrate

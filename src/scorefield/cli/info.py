@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorefield._describe import describe
-from scorefield.model import ScoreModel
+from scorefield.model import ClassifierModel, ScoreModel
+from scorefield.model.stored import is_classifier
 
 
 def info(run: Path, types: Sequence[type] = ()) -> None:
@@ -16,15 +17,20 @@ def info(run: Path, types: Sequence[type] = ()) -> None:
         run: directory of a trained model.
         types: your own classes that the model is made of, by their import paths.
     """
-    model = ScoreModel.load(run, types=types)
-    weights = sum(p.numel() for p in model.denoiser.parameters())
+    if is_classifier(run):
+        model = ClassifierModel.load(run, types=types)
+        part = model.classifier
+    else:
+        model = ScoreModel.load(run, types=types)
+        part = model.denoiser
+    weights = sum(p.numel() for p in part.parameters())
     levels = model.transform.levels
     print(f"event shape  {model.event_shape}")
     print(f"values       {'real numbers' if levels is None else f'integers from 0 to {levels - 1}'}")
     print(f"classes      {', '.join(model.class_names) or model.classes or 'none'}")
-    print(f"process      {model.denoiser.sde}")
+    print(f"process      {part.sde}")
     print(f"parameters   {weights:,}")
-    for name, value in describe(model.denoiser).items():
+    for name, value in describe(part).items():
         if isinstance(value, dict) and name != "sde":
             print(f"{name:12} {', '.join(f'{k}={v}' if k != 'class' else str(v) for k, v in value.items())}")
     for name, value in model.about.items():

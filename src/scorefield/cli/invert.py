@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from scorefield.operators.operator import flat
 from scorefield.posterior import PosteriorSampler
 from scorefield.sampling import sample
 from scorefield.score import Denoiser
-from scorefield.sde import GaussianSDE
 from scorefield.solvers import ExponentialAdams, Solver
 
 Guide = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorDenoiser]
@@ -38,7 +37,7 @@ def invert(
     run: Path,
     operator: Measuring | LinearOperator,
     y: Path,
-    out: Path,
+    out: Path = Path("inverted"),
     sigma: float = 0.0,
     method: Guide | Loop | Steps = MomentMatching,
     samples: int = 16,
@@ -73,34 +72,37 @@ def invert(
         types: your own classes that the model is made of, by their import paths.
     """
     if samples < 1 or steps < 1 or not 0 <= sigma < math.inf:
-        raise ValueError(f"wanted --samples and --steps of at least 1 and --sigma of at least 0; got {samples}, {steps} and {sigma}")
+        raise ValueError(
+            f"wanted --samples and --steps of at least 1 and --sigma of at least 0; got {samples}, {steps} and {sigma}"
+        )
     model = ScoreModel.load(run, types=types, device=parse_device(device))
-    denoiser, sde = model.given(parse_label(model, label)), model.denoiser.sde
-    if not (isinstance(denoiser, Denoiser) and isinstance(sde, GaussianSDE)):
-        raise ValueError(f"inverse problems need a Gaussian process; got {type(sde).__name__}")
-    unit = 1.0 if model.transform.levels is None else model.transform.levels / 2
+    denoiser, transform = model.given(None if label is None else parse_label(model, label)), model.transform
+    if not (isinstance(denoiser, Denoiser) and isinstance(transform, Affine)):
+        raise ValueError(
+            "inverse problems need a denoiser and an affine transform of the data; got "
+            f"{type(denoiser).__name__} and {type(transform).__name__}"
+        )
+    sde, unit = denoiser.sde, 1.0 if transform.levels is None else transform.levels / 2
     measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
     noise = Gaussian(sigma * unit) if sigma else Noiseless()
     values = _as_measured(measure, load_values(y), model.event_shape, isinstance(operator, Mask), y)
     known = model.measured(measure, values, noise)
-    way, options = _class_of(method), {"seeds": range(seed, seed + samples), "batch_size": batch_size}
-    made: Any = method
+    way, seeds, made = _class_of(method), range(seed, seed + samples), cast(Any, method)
     with directory(out):
         if issubclass(way, PosteriorSampler):
-            z = made(denoiser, *known).sample(model.event_shape, progress=True, **options)
+            z = made(denoiser, *known).sample(model.event_shape, seeds=seeds, batch_size=batch_size, progress=True)
         else:
-            usual = ExponentialAdams(2, corrector=False, eta=1.0)
-            guided, using = denoiser, solver or usual
             if issubclass(way, GuidedSolver):
-                using = made(*known)
+                guided, using = denoiser, made(*known)
             else:
                 guided = made(denoiser, *known)
+                using = solver or ExponentialAdams(2, corrector=False, eta=1.0)
             times = [sde.T, sde.t_end, 0.0] if using.adaptive else uniform_log_snr(sde, steps)
-            z = sample(guided, model.event_shape, times, using, progress=True, **options)
+            z = sample(guided, model.event_shape, times, using, seeds=seeds, batch_size=batch_size, progress=True)
         left = flat(Measurement(*known).residual(z)).square().mean(1).sqrt()
         std = math.sqrt(float(torch.as_tensor(known.noise.variance(known.y)).mean()))
         report = {"method": way.__name__, "label": way.label.value, "residual": float(left.mean()), "noise": std}
-        _write(model, known, measure, z, out)
+        _write(model, transform, known, z, out)
         write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     print(
         f"wrote {samples} samples ({way.__name__}: {way.label.value}) to {out}; in the model's space the residual is "
@@ -123,13 +125,11 @@ def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int],
     return values.reshape(1, *shape)
 
 
-def _write(model: ScoreModel, known: tuple[Operator, Tensor, MeasurementNoise], measure: Operator, z: Tensor, out: Path) -> None:
+def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out: Path) -> None:
     """Samples, mean and standard deviation as arrays and, where they are pictures, as such."""
-    transform = model.transform
-    assert isinstance(transform, Affine)  # or the measurement could not have been converted
-    shift, scale = (torch.tensor(v, dtype=torch.float64) for v in (transform.shift, transform.scale))
-    shift = shift - (0 if transform.levels is None else 0.5)
-    wide = z.double().cpu() * scale + shift
+    wide = z.double().cpu()
+    shift, scale = transform.line(wide)
+    wide = wide * scale + shift
     mean, std = wide.mean(0), wide.std(0, correction=0)
     x = transform.inverse(z.cpu())
     write_file(out / "samples.npz", partial(np.savez, x=x.numpy(), mean=mean.numpy(), std=std.numpy()))
@@ -140,8 +140,7 @@ def _write(model: ScoreModel, known: tuple[Operator, Tensor, MeasurementNoise], 
     save_picture(plot.image_grid(mean[None], levels, side=1, gap=0), out / "mean.png")
     save_picture(plot.image_grid(std[None], side=1, gap=0), out / "std.png")
     shown = {"mean": mean}
-    operator, y, _ = known
-    if isinstance(operator, Linear):
-        shown["pseudo-inverse"] = operator.A_dagger(y)[0].cpu().double() * scale + shift
+    if isinstance(known.operator, Linear):
+        shown["pseudo-inverse"] = known.operator.A_dagger(known.y)[0].cpu().double() * scale + shift
     shown |= {"standard deviation": std, **{f"sample {k + 1}": one for k, one in enumerate(wide[:5])}}
     save_figure(plot.panels(shown, spread=("standard deviation",)), out / "figure.png")

@@ -177,12 +177,13 @@ class CompressedSensing(Measuring):
 
 
 def load_values(path: Path) -> Tensor:
-    """A picture as (height, width) or (3, height, width), or an array of any shape, in float64."""
+    """A picture as (height, width) or (3, height, width), or an array of any shape, in float64 if it is real."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         if path.suffix == ".npy":
-            return torch.as_tensor(np.load(path, allow_pickle=False)).double()
+            values = torch.as_tensor(np.load(path, allow_pickle=False))
+            return values if values.is_complex() else values.double()
         with Image.open(path) as picture:
             values = torch.as_tensor(np.asarray(picture.convert("RGB" if picture.mode not in "L1" else "L"))).double()
     except (OSError, ValueError, TypeError) as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 from scorefield._noise import as_seeds
 from scorefield.cli.certify import instability
 from scorefield.cli.grids import Grid, times_of_run
+from scorefield.cli.guiding import guided_model
 from scorefield.cli.sources import (
     Precision,
     check_samples_target,
@@ -35,6 +36,9 @@ def sample(
     steps: int = 20,
     label: int | str | None = None,
     cond: Path | None = None,
+    guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    classifier: Path | None = None,
     solver: Solver | None = None,
     grid: Grid | None = None,
     tolerance: float | None = None,
@@ -52,6 +56,12 @@ def sample(
         steps: network calls for each sample with the default solver, steps of another one.
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
         cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
+        guidance: weight of classifier-free guidance to the label, for a model that was trained with and without labels:
+            1 is none, more makes the samples more typical of the class and less various. With --classifier the weight
+            of that one, 1 by default.
+        guidance_interval: guide without a classifier only where sigma / alpha is above the first and at most the second
+            of two numbers, such as [0.2,2].
+        classifier: directory that `scorefield train-classifier` wrote for this run: guide to the label by it.
         solver: a class of scorefield.solvers, or your own by its import path; by default one that suits the steps.
         grid: times of the steps: log_snr (with --solver the default; quadratic for a process that is not Gaussian),
             information, karras, uniform, quadratic, or optimised for solver, steps and the data's spectrum, which takes
@@ -84,16 +94,20 @@ def sample(
             times = times_of_run(run, model, solver, steps, grid)
             if problem := instability(solver, times, model.denoiser.sde):
                 warnings.warn(problem, stacklevel=1)
+        rows, given = None if rows is None else distributed.mine(rows), label
+        if guidance is not None or guidance_interval is not None or classifier is not None:
+            model = guided_model(model, label, rows, guidance, guidance_interval, classifier, types, place)
+            rows = given = None  # the guided model has them
         x = model.sample(
             seeds=distributed.mine(keys),
             steps=steps,
-            label=parse_label(model, label),
+            label=None if given is None else parse_label(model, given),
             solver=solver,
             times=times,
             tolerance=tolerance,
             batch_size=batch_size,
             progress=distributed.rank() == 0,
-            cond=None if rows is None else distributed.mine(rows),
+            cond=rows,
         )
         parts = distributed.gathered(x.cpu())
         if parts:

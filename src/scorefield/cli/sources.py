@@ -21,7 +21,7 @@ from torch import Tensor
 from scorefield import data, plot
 from scorefield._files import write_file
 from scorefield.data import ArrayDataset, Audio, Broken, Images, Rows, Table
-from scorefield.model import ScoreModel
+from scorefield.model import ClassifierModel, ScoreModel
 from scorefield.train import distributed
 
 NAMED: dict[str, Callable[[], ArrayDataset]] = {
@@ -95,9 +95,9 @@ def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, li
     return Rows(rows.x, cond)
 
 
-def parse_label(model: ScoreModel, label: int | str | None) -> int | None:
+def parse_label(model: ScoreModel | ClassifierModel, label: int | str) -> int:
     """A class by its name, or by its number if the classes have no names."""
-    if label is None or not model.class_names:
+    if not model.class_names:
         if isinstance(label, str):
             raise ValueError(f"--label {label}: the model's classes have no names; give a number below {model.classes}")
         return label

@@ -126,6 +126,11 @@ class Affine(Transform):
         logs = torch.tensor(self.scale, dtype=torch.float64).log() - math.log1p(-2 * self._hair)
         return torch.full((len(x),), -float(logs.expand(x.shape[1:]).sum()), dtype=torch.float64, device=x.device)
 
+    def line(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """shift and scale of x = scale z + shift, integers standing for the centres of their cells."""
+        shift = self._tensor(self.shift, like) - (0 if self.levels is None else 0.5)
+        return shift, self._tensor(self.scale, like)
+
     @property
     def _hair(self) -> float:
         return 0.0 if self.levels is None else self.levels * 2.0**-21

@@ -51,8 +51,7 @@ def measured(
     """
     if not isinstance(transform, Affine):
         raise ValueError(f"measurements are converted by affine transforms alone; got {type(transform).__name__}")
-    shift, scale = (torch.tensor(v, dtype=like.dtype, device=like.device) for v in (transform.shift, transform.scale))
-    shift = shift - (0 if transform.levels is None else 0.5)
+    shift, scale = transform.line(like)
     middle = shift.expand(1, *event_shape)
     base = operator.A(middle)
     y = (y if y.is_floating_point() or y.is_complex() else y.double()).to(like.device)

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield import likelihood
-from scorefield._describe import describe
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, level_distance
 from scorefield.grids import quadratic, uniform_log_snr
@@ -27,7 +26,9 @@ from scorefield.likelihood import (
     importance_weighted,
 )
 from scorefield.likelihood.batches import keys_of
-from scorefield.model.stored import BROKEN, CONFIG, FORMAT, arguments, read_config, read_weights, write
+from scorefield.model import stored
+from scorefield.model.measured import Measured, measured
+from scorefield.operators import MeasurementNoise, Operator
 from scorefield.sampling import adaptive, default, sample
 from scorefield.score import ScoreModule, evaluating, placement
 from scorefield.sde import GaussianSDE
@@ -63,18 +64,7 @@ class ScoreModel:
         self.denoiser, self.event_shape = denoiser, tuple(index(side) for side in event_shape)
         self.transform, self.classes = transform or Affine(), index(classes)
         self.about, self.needs_label, self.class_names = dict(about or {}), needs_label, tuple(class_names)
-        if self.class_names and len(set(self.class_names)) != self.classes:
-            raise ValueError(f"wanted {self.classes} different class names or none; got {', '.join(self.class_names)}")
-        if min(self.event_shape, default=1) < 1 or self.classes < 0:
-            raise ValueError(
-                f"wanted sides of at least 1 and classes of at least 0; got {self.event_shape} and {self.classes}"
-            )
-        try:
-            shape = tuple(self.transform.inverse(torch.zeros(1, *self.event_shape)).shape[1:])
-        except RuntimeError as error:
-            raise ValueError(f"the transform does not fit events of shape {self.event_shape}: {error}") from error
-        if shape != self.event_shape:
-            raise ValueError(f"the transform makes events of shape {shape}; wanted {self.event_shape}")
+        stored.check_form(self.event_shape, self.transform, self.classes, self.class_names)
 
     def sample(
         self,
@@ -291,41 +281,13 @@ class ScoreModel:
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
         return gradient
 
-    def save(self, path: str | Path) -> None:
-        """Writes config.json and model.safetensors into a directory, which is made if need be."""
-        config = {
-            "format": FORMAT,
-            "event_shape": list(self.event_shape),
-            "classes": self.classes,
-            "class_names": list(self.class_names),
-            "needs_label": self.needs_label,
-            "transform": describe(self.transform),
-            "denoiser": describe(self.denoiser),
-            "about": self.about,
-        }
-        write(Path(path), config, self.denoiser)
-
-    @classmethod
-    def load(cls, path: str | Path, *, types: Iterable[type] = (), device: torch.device | str = "cpu") -> ScoreModel:
-        """Reads a directory that `save` wrote, without running anything from it.
+    def given(self, label: int | Tensor | None = None, **cond: Tensor | None) -> ScoreModule:
+        """The denoiser under conditions, each checked: what guidance is made of.
 
         Args:
-            path: the directory.
-            types: your own classes, if the model is made of any: networks, processes, preconditioners, transforms.
-            device: where the model goes.
+            label: one class for all, or one for each sample; any class by default, unless the model needs one.
+            cond: further conditions, one row for each sample.
         """
-        path = Path(path)
-        config = read_config(path)
-        try:
-            model = cls(**arguments(config, types))
-        except BROKEN as error:
-            reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
-            raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
-        read_weights(path, model.denoiser, device)
-        return model
-
-    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> ScoreModule:
-        """The model under its conditions, each checked."""
         bound = {name: value for name, value in cond.items() if value is not None}
         if label is not None:
             value = torch.as_tensor(label)
@@ -338,10 +300,46 @@ class ScoreModel:
             bound["label"] = value.long()
         elif self.needs_label:
             raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
-        for name, value in bound.items():
-            if value.ndim and len(value) != n:
-                raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")
         return self.denoiser.given(**bound) if bound else self.denoiser
+
+    def guided(self, denoiser: ScoreModule) -> ScoreModel:
+        """The same data by another denoiser of the same space, which brings its conditions with it.
+
+        `model.guided(ClassifierFree(model.given(3), model.given(), 2.0)).sample(seeds=range(64))` makes samples of
+        class 3 by classifier-free guidance.
+        """
+        return ScoreModel(denoiser, self.event_shape, self.transform, about=self.about)
+
+    def measured(self, operator: Operator, y: Tensor, noise: MeasurementNoise) -> Measured:
+        """A measurement y = A(x) + noise of the data, in their units, as one of the model's space.
+
+        `model.guided(PiGDM(model.given(), *model.measured(a, y, noise))).sample(seeds=range(16))` draws what y may have
+        been measured of. See `scorefield.model.measured`.
+        """
+        like = torch.empty(0, **placement(self.denoiser))
+        return measured(self.transform, self.event_shape, operator, y, noise, like)
+
+    def save(self, path: str | Path) -> None:
+        """Writes config.json and model.safetensors into a directory, which is made if need be."""
+        stored.save(self, stored.SCORE, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, types: Iterable[type] = (), device: torch.device | str = "cpu") -> ScoreModel:
+        """Reads a directory that `save` wrote, without running anything from it.
+
+        Args:
+            path: the directory.
+            types: your own classes, if the model is made of any: networks, processes, preconditioners, transforms.
+            device: where the model goes.
+        """
+        return stored.load(cls, stored.SCORE, Path(path), types, device)
+
+    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> ScoreModule:
+        """The model under its conditions, with one row for each of n samples."""
+        for name, value in {"label": label, **cond}.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) != n:
+                raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")
+        return self.given(label, **cond)
 
     def _check_gaussian(self) -> None:
         if not isinstance(self.denoiser.sde, GaussianSDE):

@@ -3,40 +3,107 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from scorefield import linear, processes, score
 from scorefield import nn as networks
-from scorefield._describe import build, class_name
+from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield.data import Transform, transforms
-from scorefield.score import ScoreModule
+from scorefield.score import NoisyClassifier, ScoreModule
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # what constructors raise when a damaged file gives them impossible arguments
 BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
+Model = TypeVar("Model")
 
 
-def write(path: Path, config: dict[str, Any], denoiser: nn.Module) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model, which is built from the attributes that are stored of it.
+
+    Args:
+        name: what messages call it.
+        part: the attribute that has the weights.
+        type: what that is.
+        values: the attributes that are plain values, and what they are in the file.
+    """
+
+    name: str
+    part: str
+    type: type[nn.Module]
+    values: Mapping[str, type]
+
+    @property
+    def objects(self) -> dict[str, type]:
+        """The attributes that are described, and what they are."""
+        return {self.part: self.type, "transform": Transform}
+
+
+FORM: dict[str, type] = {"event_shape": list, "classes": int, "class_names": list, "about": dict}
+SCORE = Kind("score model", "denoiser", ScoreModule, {"needs_label": bool, **FORM})
+CLASSIFIER = Kind("classifier", "classifier", NoisyClassifier, FORM)
+
+
+def save(model: object, kind: Kind, path: Path) -> None:
     """Writes both files; nothing if the description holds what JSON cannot."""
+    config: dict[str, Any] = {"format": FORMAT} | {name: describe(getattr(model, name)) for name in kind.objects}
+    config |= {name: getattr(model, name) for name in kind.values}
     try:
         text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     except (ValueError, TypeError) as error:
         raise type(error)(f"`about` holds what JSON cannot: {error}") from error
     path.mkdir(parents=True, exist_ok=True)
-    write_tensors(path / WEIGHTS, denoiser.state_dict())
+    write_tensors(path / WEIGHTS, getattr(model, kind.part).state_dict())
     write_text(path / CONFIG, text)
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], device: torch.device | str) -> Model:
+    """Builds a model from its directory, without running anything from it."""
+    config = _read_config(path)
+    if (other := _kind(config)) and other is not kind:
+        raise ValueError(f"{path / CONFIG}: describes a {other.name}; wanted a {kind.name}")
+    try:
+        model = made(**_arguments(config, kind, types))
+    except BROKEN as error:
+        reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
+        raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
+    _read_weights(path, getattr(model, kind.part), device)
+    return model
+
+
+def check_form(event_shape: Sequence[int], transform: Transform, classes: int, class_names: Sequence[str]) -> None:
+    """Refuses what the data of a model cannot look like."""
+    if class_names and len(set(class_names)) != classes:
+        raise ValueError(f"wanted {classes} different class names or none; got {', '.join(class_names)}")
+    if min(event_shape, default=1) < 1 or classes < 0:
+        raise ValueError(f"wanted sides of at least 1 and classes of at least 0; got {event_shape} and {classes}")
+    try:
+        shape = tuple(transform.inverse(torch.zeros(1, *event_shape)).shape[1:])
+    except RuntimeError as error:
+        raise ValueError(f"the transform does not fit events of shape {event_shape}: {error}") from error
+    if shape != event_shape:
+        raise ValueError(f"the transform makes events of shape {shape}; wanted {event_shape}")
+
+
+def is_classifier(path: Path) -> bool:
+    """Whether a directory holds a classifier rather than a score model."""
+    return _kind(_read_config(path)) is CLASSIFIER
+
+
+def _kind(config: dict[str, Any]) -> Kind | None:
+    return next((kind for kind in (SCORE, CLASSIFIER) if kind.part in config), None)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     """The description of a model of this version."""
     file = path / CONFIG
     if not file.is_file():
@@ -52,24 +119,22 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def arguments(config: dict[str, Any], types: Iterable[type]) -> dict[str, Any]:
-    """What `ScoreModel` is built from; raises one of BROKEN for a description that is damaged."""
+def _arguments(config: dict[str, Any], kind: Kind, types: Iterable[type]) -> dict[str, Any]:
+    """What a model is built from; raises one of BROKEN for a description that is damaged."""
     known = {class_name(c): c for c in (*_own_classes(), *types)}
     with networks.seeded(0):  # initial weights, replaced by those that are read
-        parts = {key: build(config[key], known) for key in ("denoiser", "transform")}
-    for key, kind in {"denoiser": ScoreModule, "transform": Transform}.items():
-        if not isinstance(parts[key], kind):
-            raise ValueError(f"its {key} is {str(config[key])[:80]}")
-    for key, kind in {"about": dict, "needs_label": bool}.items():
-        if not isinstance(config[key], kind):
-            raise ValueError(f"its {key} is {str(config[key])[:80]}")
-    names = config["class_names"]
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):  # pyright: ignore
-        raise ValueError(f"its class_names are {str(names)[:80]}")  # pyright: ignore[reportUnknownArgumentType]
-    return parts | {key: config[key] for key in ("event_shape", "classes", "needs_label", "about", "class_names")}
+        found = {name: build(config[name], known) for name in kind.objects}
+    found |= {name: config[name] for name in kind.values}
+    for name, wanted in {**kind.objects, **kind.values}.items():
+        if not isinstance(found[name], wanted):
+            raise ValueError(f"its {name} is {str(config[name])[:80]}")
+    names = found["class_names"]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its class_names are {str(names)[:80]}")
+    return found
 
 
-def read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -> None:
+def _read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -> None:
     """Puts the stored weights into a model of their own precision on a device."""
     tensors, _ = read_tensors(path / WEIGHTS)
     check_tensors(tensors, denoiser.state_dict(), str(path / WEIGHTS))

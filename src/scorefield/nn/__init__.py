@@ -1,6 +1,9 @@
-"""Networks F(x, noise, **cond): they know neither the process nor the objective."""
+"""Networks of noisy data and a noise level: they know neither the process nor the objective."""
 
 from scorefield.nn.attention import SelfAttention as SelfAttention
+from scorefield.nn.classifier import ClassifierNetwork as ClassifierNetwork
+from scorefield.nn.classifier import MLPClassifier as MLPClassifier
+from scorefield.nn.classifier import UNetClassifier as UNetClassifier
 from scorefield.nn.embedding import ConditionEmbedding as ConditionEmbedding
 from scorefield.nn.embedding import FourierFeatures as FourierFeatures
 from scorefield.nn.mlp import MLP as MLP

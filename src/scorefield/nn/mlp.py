@@ -41,7 +41,7 @@ class MLP(Network):
         d = math.prod(self.event_shape)
         self.embedding = ConditionEmbedding(features, classes, cond_features)
         self.inp = nn.Linear(d, features)
-        self.layers = nn.ModuleList(_Block(features, dropout) for _ in range(blocks))
+        self.layers = nn.ModuleList(Residual(features, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(features)
         self.out = nn.Linear(features, d)
         nn.init.zeros_(self.out.weight)
@@ -61,17 +61,25 @@ class MLP(Network):
         h = self.inp(x.reshape(len(x), -1))
         for layer in self.layers:
             h = layer(h, embedding)
-        return self._product(self.norm(h)).reshape(x.shape)
-
-    def _product(self, h: Tensor) -> Tensor:
-        """The last layer with at least 8 columns: a narrower product rounds a row by its place in the batch."""
-        d = len(self.out.bias)
-        missing = max(0, 8 - d)
-        weight, bias = (nn.functional.pad(p, (*(0, 0) * (p.ndim - 1), 0, missing)) for p in self.out.parameters())
-        return nn.functional.linear(h, weight, bias)[:, :d]
+        return row_linear(self.out, self.norm(h)).reshape(x.shape)
 
 
-class _Block(nn.Module):
+def row_linear(layer: nn.Linear, h: Float[Tensor, "b c"]) -> Float[Tensor, "b d"]:
+    """The layer with at least 8 columns: a narrower product rounds a row by its place in the batch."""
+    d = layer.out_features
+    missing = max(0, 8 - d)
+    weight, bias = (nn.functional.pad(p, (*(0, 0) * (p.ndim - 1), 0, missing)) for p in layer.parameters())
+    return nn.functional.linear(h, weight, bias)[:, :d]
+
+
+class Residual(nn.Module):
+    """h + W2 silu(W1 (norm(h) (1 + scale) + shift)).
+
+    Args:
+        features: width, also of the embedding.
+        dropout: rate before W2.
+    """
+
     def __init__(self, features: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(features, elementwise_affine=False)
@@ -80,7 +88,8 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.outer = nn.Linear(2 * features, features)
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "b c"], embedding: Tensor) -> Float[Tensor, "b c"]:
+        """The features of the next layer."""
         scale, shift = self.modulation(embedding).chunk(2, -1)
         inner = nn.functional.silu(self.inner(self.norm(h) * (1 + scale) + shift))
         return h + self.outer(self.dropout(inner))

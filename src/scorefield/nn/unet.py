@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from scorefield.nn.attention import SelfAttention
 from scorefield.nn.embedding import ConditionEmbedding
+from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Norm, Residual, check_levels
 from scorefield.nn.network import Network
-from scorefield.nn.normalisation import norm_silu
-
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class UNet(Network):
@@ -52,24 +47,11 @@ class UNet(Network):
     ) -> None:
         super().__init__()
         in_channels, dims = event_shape[0], len(event_shape) - 1
-        if dims not in CONVOLUTIONS:
-            raise ValueError(
-                f"a UNet takes events of shape (channels, *space), 1 to 3 space dimensions; got {tuple(event_shape)}: "
-                "use MLP for vectors"
-            )
-        if blocks < 0 or cond_channels < 0 or min(channels, default=0) < 1:
-            raise ValueError(
-                f"wanted blocks >= 0, cond_channels >= 0 and at least one level of channels; got blocks={blocks}, "
-                f"cond_channels={cond_channels}, channels={tuple(channels)}"
-            )
-        if attention is None:
-            attention = [False] * (len(channels) - 1) + [True]
-        if len(attention) != len(channels):
-            raise ValueError(
-                f"attention needs one value for each of the {len(channels)} levels in channels; got {len(attention)}"
-            )
+        attention = check_levels("UNet", event_shape, channels, blocks, attention)
+        if cond_channels < 0:
+            raise ValueError(f"wanted cond_channels >= 0; got {cond_channels}")
         self.event_shape, self.classes, self.channels = tuple(event_shape), classes, tuple(channels)
-        self.blocks, self.attention = blocks, tuple(attention)
+        self.blocks, self.attention = blocks, attention
         self.cond_features, self.cond_channels = cond_features, cond_channels
         self.dropout, self.checkpointing = dropout, checkpointing
         if cond_features and cond_channels:
@@ -81,26 +63,17 @@ class UNet(Network):
         self.embedding = ConditionEmbedding(width, classes, cond_features)
         conv = CONVOLUTIONS[dims]
         self.inp = conv(in_channels + cond_channels, channels[0], 3, padding=1)
-        now, skips = channels[0], [channels[0]]
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level, (wide, attends) in enumerate(zip(channels, attention, strict=True)):
-            if level:
-                self.down.append(conv(now, wide, 3, stride=2, padding=1))
-                now = wide
-                skips.append(now)
-            for _ in range(blocks):
-                self.down.append(_Block(now, wide, width, dims, dropout, attends))
-                now = wide
-                skips.append(now)
-        self.middle = _Block(now, now, width, dims, dropout, attention[-1])
+        self.down, self.up = Encoder(channels, blocks, attention, width, dims, dropout, checkpointing), nn.ModuleList()
+        now, skips = channels[-1], list(self.down.widths)
+        self.middle = Residual(now, now, width, dims, dropout, attention[-1], checkpointing)
         for level, (wide, attends) in reversed(list(enumerate(zip(channels, attention, strict=True)))):
             for _ in range(blocks + 1):
-                self.up.append(_Block(now + skips.pop(), wide, width, dims, dropout, attends))
+                self.up.append(Residual(now + skips.pop(), wide, width, dims, dropout, attends, checkpointing))
                 now = wide
             if level:
                 self.up.append(_Up(now, channels[level - 1], dims))
                 now = channels[level - 1]
-        self.norm = _Norm(now)
+        self.norm = Norm(now)
         self.out = conv(now, in_channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # pyright: ignore[reportArgumentType]
@@ -125,22 +98,12 @@ class UNet(Network):
             x = nn.functional.pad(x, [n for count in reversed(missing) for n in (0, count)])
         if len(self.event_shape) == 3:
             x = x.contiguous(memory_format=torch.channels_last)
-        h = self.inp(x)
-        skips = [h]
-        for layer in self.down:
-            h = self._run(layer, h, embedding) if isinstance(layer, _Block) else layer(h)
-            skips.append(h)
-        h = self._run(self.middle, h, embedding)
+        skips = self.down(self.inp(x), embedding)
+        h = self.middle(skips[-1], embedding)
         for layer in self.up:
-            h = self._run(layer, torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, _Block) else layer(h)
+            h = layer(torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, Residual) else layer(h)
         y = self.out(self.norm(h))
         return y[(..., *map(slice, sides))] if any(missing) else y
-
-    def _run(self, block: _Block, h: Tensor, embedding: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            recomputed: Tensor = checkpoint(block, h, embedding, use_reentrant=False)
-            return recomputed
-        return block(h, embedding)
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != len(self.event_shape) + 1 or x.shape[1] != self.event_shape[0]:
@@ -154,40 +117,6 @@ class UNet(Network):
             got = None if cond is None else tuple(cond.shape)
             raise ValueError(f"this UNet needs a conditioning image `cond` of shape {wanted}; got {got}")
         return cond.to(x)
-
-
-class _Norm(nn.Module):
-    """Group normalisation with a weight and bias for each channel, then silu."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return norm_silu(x, self.weight[None], self.bias[None])
-
-
-class _Block(nn.Module):
-    """Two convolutions around a scale and shift from the embedding, beside a shortcut; then attention."""
-
-    def __init__(self, inp: int, out: int, width: int, dims: int, dropout: float, attends: bool) -> None:
-        super().__init__()
-        conv = CONVOLUTIONS[dims]
-        self.norm = _Norm(inp)
-        self.conv1 = conv(inp, out, 3, padding=1)
-        self.modulation = nn.Linear(width, 2 * out)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = conv(out, out, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # pyright: ignore[reportArgumentType]
-        self.shortcut = nn.Identity() if inp == out else conv(inp, out, 1)
-        self.attention = SelfAttention(out, math.gcd(64, out)) if attends else None
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedding).reshape(-1, 2 * self.conv1.out_channels).chunk(2, 1)
-        h = norm_silu(self.conv1(self.norm(x)), 1 + scale, shift)
-        h = self.shortcut(x) + self.conv2(self.dropout(h))
-        return h if self.attention is None else self.attention(h)
 
 
 class _Up(nn.Module):

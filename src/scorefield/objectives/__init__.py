@@ -2,6 +2,9 @@
 
 from scorefield.objectives.adaptive import AdaptiveLogSNR as AdaptiveLogSNR
 from scorefield.objectives.adaptive import adaptive_densities as adaptive_densities
+from scorefield.objectives.classification import CrossEntropy as CrossEntropy
+from scorefield.objectives.classification import Judged as Judged
+from scorefield.objectives.classification import judged as judged
 from scorefield.objectives.conditioning import LabelDropout as LabelDropout
 from scorefield.objectives.denoising import DenoisingScoreMatching as DenoisingScoreMatching
 from scorefield.objectives.fisher import fisher_divergence as fisher_divergence

@@ -17,7 +17,7 @@ NO_LABEL = -1
 
 
 @dataclass(frozen=True)
-class LabelDropout(Objective):
+class LabelDropout(Objective[ScoreModule]):
     """Hides each sample's label with a probability, so that the network learns p(x) beside p(x | label).
 
     This is what classifier-free guidance asks for (Ho & Salimans 2022). A hidden label is -1.
@@ -38,6 +38,11 @@ class LabelDropout(Objective):
     def differentiates(self) -> bool:
         """As of the objective."""
         return self.objective.differentiates
+
+    @property
+    def extensive(self) -> bool:
+        """As of the objective."""
+        return self.objective.extensive
 
     def __call__(
         self, model: ScoreModule, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor

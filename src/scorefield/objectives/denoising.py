@@ -19,7 +19,7 @@ from scorefield.score import Denoiser, Preconditioned, ScoreModule, as_denoiser
 
 
 @dataclass(frozen=True)
-class DenoisingScoreMatching(Objective):
+class DenoisingScoreMatching(Objective[ScoreModule]):
     """w / 2 |ehat(x_t, t) - eps|^2 with x_t = alpha x_0 + sigma eps and the log-SNR drawn from a density p.
 
     sigma^2 |score - grad log p(x_t | x_0)|^2 is the same number (Vincent 2011). Its minimiser is the score of p_t for

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield._noise import Noise
 from scorefield.score import ScoreModule
 from scorefield.sde import GaussianSDE
 
+Model = TypeVar("Model", bound=nn.Module, contravariant=True)
 
-class Objective(ABC):
-    """A loss for each sample; the caller takes the mean."""
+
+class Objective(ABC, Generic[Model]):
+    """A loss for each sample of a kind of model, scores or classifiers; the caller takes the mean."""
 
     @property
     def differentiates(self) -> bool:
         """Whether the loss takes derivatives of the model by x, which compiled networks cannot give in training."""
         return False
 
+    @property
+    def extensive(self) -> bool:
+        """Whether the loss is a sum over the data's dimensions, so that training divides it by their number."""
+        return True
+
     @abstractmethod
     def __call__(
-        self, model: ScoreModule, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
+        self, model: Model, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
     ) -> Float[Tensor, "b"]:
         """The losses of a batch of clean samples."""
 

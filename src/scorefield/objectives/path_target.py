@@ -19,7 +19,7 @@ from scorefield.sde import SDE, GaussianSDE, ItoSDE, Knot, diffusion_and_slope
 
 
 @dataclass(frozen=True)
-class PathTarget(Objective):
+class PathTarget(Objective[ScoreModule]):
     """lambda/2 |s(x_n, t_n) - y_n|^2 at states and targets of simulated paths, E[y_n | x_n] = grad log p_n(x_n).
 
     For the Euler-Maruyama chain x_{k+1} = x_k + h f(x_k, t_k) + c_k sqrt(h) xi_k and any increasing phi with phi_0 = 0,

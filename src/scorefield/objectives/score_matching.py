@@ -24,7 +24,7 @@ MOST = 256  # dimensions whose derivatives are taken one by one
 
 
 @dataclass(frozen=True)
-class ImplicitScoreMatching(Objective):
+class ImplicitScoreMatching(Objective[ScoreModule]):
     """div(Lambda s) + 1/2 s^T Lambda s with the exact divergence: d backward passes, so for small events.
 
     Args:
@@ -54,7 +54,7 @@ class ImplicitScoreMatching(Objective):
 
 
 @dataclass(frozen=True)
-class SlicedScoreMatching(Objective):
+class SlicedScoreMatching(Objective[ScoreModule]):
     """v^T grad(Lambda s) v + 1/2 s^T Lambda s, the mean over random v with E v v^T = I  (Song et al. 2019).
 
     One backward pass for each projection instead of one for each dimension; its mean over v is `ImplicitScoreMatching`.

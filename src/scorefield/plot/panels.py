@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def panels(
-    pictures: Mapping[str, Float[Tensor, "c h w"]], columns: int = 4, spread: tuple[str, ...] = ()
-) -> Figure:
+def panels(pictures: Mapping[str, Float[Tensor, "c h w"]], columns: int = 4, spread: tuple[str, ...] = ()) -> Figure:
     """Pictures with their names, all on one scale of grey or colour but for those of `spread`.
 
     Args:

@@ -11,6 +11,7 @@ from scorefield.score.energy import Energy as Energy
 from scorefield.score.energy import log_density_ratio as log_density_ratio
 from scorefield.score.networks import PlainScore as PlainScore
 from scorefield.score.networks import ScoreNetwork as ScoreNetwork
+from scorefield.score.noisy_classifier import NoisyClassifier as NoisyClassifier
 from scorefield.score.preconditioned import Coefs as Coefs
 from scorefield.score.preconditioned import EDMPrecond as EDMPrecond
 from scorefield.score.preconditioned import NoisePrecond as NoisePrecond

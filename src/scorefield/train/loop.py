@@ -14,10 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from scorefield._noise import Noise
 from scorefield.nn import Potential, seeded
 from scorefield.objectives import Objective, adaptive_densities
-from scorefield.score import ScoreModule, evaluating
+from scorefield.score import evaluating
 from scorefield.train import distributed
 from scorefield.train.batches import Batch
-from scorefield.train.state import TrainState
+from scorefield.train.state import Model, TrainState
 
 
 class StepInfo(NamedTuple):
@@ -26,7 +26,7 @@ class StepInfo(NamedTuple):
     Attributes:
         step: number of steps done.
         loss: mean over the batch, of all processes.
-        gradient_norm: of the loss per dimension of the data, before clipping.
+        gradient_norm: of what is differentiated, before clipping.
         lr: learning rate of the step.
     """
 
@@ -55,7 +55,7 @@ class Losses(nn.Module):
         objective: the loss of each sample.
     """
 
-    def __init__(self, model: ScoreModule, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: Objective[Any]) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
@@ -64,7 +64,7 @@ class Losses(nn.Module):
         return self.objective(self.model, x0, noise=noise, **cond)
 
 
-def _compile(model: ScoreModule, objective: Objective) -> None:
+def _compile(model: nn.Module, objective: Objective[Any]) -> None:
     """Compiles the model's network, which objectives call by itself."""
     net = getattr(model, "net", model)
     if objective.differentiates or isinstance(net, Potential):
@@ -76,9 +76,9 @@ def _compile(model: ScoreModule, objective: Objective) -> None:
 
 
 def train(
-    state: TrainState,
+    state: TrainState[Model],
     batches: BatchSource,
-    objective: Objective,
+    objective: Objective[Model],
     *,
     steps: int,
     precision: torch.dtype | None = None,
@@ -91,7 +91,8 @@ def train(
     on as if it had not stopped, and neither the number of processes nor that of parts changes it beyond rounding, but
     for the masks of dropout. Among several processes (see `distributed.joined`) each must make the same calls.
 
-    What is differentiated is the loss per dimension of the data, so that `clip` means the same for all data.
+    What is differentiated is the loss per dimension of the data, so that `clip` means the same for all data; of an
+    objective that is no sum over dimensions, the loss itself.
 
     Args:
         state: advanced in place; save it between two items.
@@ -137,8 +138,8 @@ def train(
                     torch.autocast(device.type, precision, enabled=precision is not None),
                 ):
                     mean = losses(batch.x0, batch.noise, batch.cond).sum() / size
-                # DistributedDataParallel takes the mean over processes
-                (mean * (world / math.prod(batch.x0.shape[1:]))).backward()
+                dimensions = math.prod(batch.x0.shape[1:]) if objective.extensive else 1
+                (mean * (world / dimensions)).backward()  # DistributedDataParallel takes the mean over processes
             loss = loss + mean.detach()
         norm = nn.utils.clip_grad_norm_(weights, state.optimisation.clip)
         state.optimiser.step()
@@ -152,9 +153,9 @@ def train(
 
 @torch.no_grad()
 def validation_loss(
-    state: TrainState,
+    state: TrainState[Model],
     batches: BatchSource,
-    objective: Objective,
+    objective: Objective[Model],
     *,
     count: int,
     precision: torch.dtype | None = None,

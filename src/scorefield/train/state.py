@@ -6,29 +6,29 @@ import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield._files import check_tensors, read_tensors, write_tensors
-from scorefield.score import ScoreModule
 from scorefield.train.ema import EMA, Average, PowerEMA
 from scorefield.train.optimisation import Optimisation
 
+Model = TypeVar("Model", bound=nn.Module)
 LEARNT = "learnt."  # begins the names of the objective's tensors in a file
 
 
-class TrainState:
+class TrainState(Generic[Model]):
     """Model, optimiser, averaged weights, seed and step number; `train` advances it.
 
     Args:
-        model: what to train, on its device.
+        model: what to train, on its device: a score, a classifier, or any module with an objective of its own.
         optimisation: how its weights move.
         seed: of everything random in the run.
     """
 
-    def __init__(self, model: ScoreModule, optimisation: Optimisation | None = None, *, seed: int) -> None:
+    def __init__(self, model: Model, optimisation: Optimisation | None = None, *, seed: int) -> None:
         self.model, self.seed, self.step = model, seed, 0
         self.optimisation = o = optimisation or Optimisation()
         trainable = [p for p in model.parameters() if p.requires_grad]
@@ -44,7 +44,7 @@ class TrainState:
         ]
         self.learnt: dict[str, Tensor] = {}  # what the objective has learnt; `train` shares it
 
-    def averaged(self, k: int = 0) -> ScoreModule:
+    def averaged(self, k: int = 0) -> Model:
         """A copy of the model with the weights' k-th average, in evaluation mode: what to sample from and to save.
 
         The averages of the half-lives come first, then those of the widths.
