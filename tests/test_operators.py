@@ -83,6 +83,10 @@ CASES: dict[str, tuple[Linear, tuple[int, ...]]] = {
     "colorize a signal": (Colorize(2), (2, 5)),
     "circular blur": (Blur(gaussian_kernel(5, 1.0)), COLOUR),
     "circular blur with zeros": (Blur(torch.full((2, 4), 0.125)), IMAGE),
+    "circular blur with zeros but for rounding": (
+        Blur(torch.tensor([1, -2 * math.cos(4 * math.pi / 9), 1], dtype=torch.float64)),
+        (2, 9),
+    ),
     "circular blur of signals": (Blur(normal(4)), (2, 9)),
     "circular blur of volumes": (Blur(normal(2, 3, 2)), (4, 5, 3)),
     "valid blur": (Blur(normal(3, 2) + 2, circular=False), COLOUR),

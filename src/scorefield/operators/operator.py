@@ -114,7 +114,7 @@ def conjugate_gradients(
         product = matrix(direction)
         curvature = inner(direction, product)
         step = square / torch.where(curvature > 0, curvature, 1)
-        going = (square > enough) & (curvature > 0) & torch.isfinite(curvature) & torch.isfinite(step)
+        going = (square > enough) & (curvature > 0) & torch.isfinite(step)
         if k % 8 == 7 and not bool(going.any()):
             break
         direction, product = (torch.where(expand(going, v), u, 0) for u in (direction, product))
