@@ -79,6 +79,17 @@ def test_a_row_stops_at_the_tolerance() -> None:
         assert float(size.max()) < tolerance < 1e4 * float(size.max())
 
 
+def test_gradients_pass_through_the_solution() -> None:
+    matrix, b = spread(torch.logspace(-1, 1, 6, dtype=torch.float64)), normal(3, 6)
+    b[1] = 0  # a row that stops at once, and the others before the last iteration
+    b.requires_grad_()
+    (found,) = torch.autograd.grad(conjugate_gradients(by(matrix), b, 30, 1e-12)[::2].sum(), b)
+    expected = torch.linalg.solve(matrix, torch.ones(6, dtype=torch.float64))
+    torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(found[2], expected, rtol=1e-6, atol=1e-8)
+    assert bool((found[1] == 0).all())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [1.0, 1e25])
 def test_matrices_that_are_no_covariances_give_no_nan(dtype: torch.dtype, scale: float) -> None:
@@ -94,6 +105,8 @@ def test_matrices_that_are_no_covariances_give_no_nan(dtype: torch.dtype, scale:
         spread(torch.full((8,), 0.01, dtype=dtype)) + 10 * (skew - skew.mT),
         torch.full((8, 8), torch.nan, dtype=dtype),
         torch.full((8, 8), 1e38, dtype=dtype),
+        torch.finfo(dtype).max * torch.eye(8, dtype=dtype),
+        torch.finfo(dtype).tiny / 100 * torch.eye(8, dtype=dtype),
     )
     for matrix in matrices:
         found = solve(by(matrix * scale), b, 100)

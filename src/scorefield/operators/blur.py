@@ -48,7 +48,7 @@ class Blur(LinearOperator):
         return self._filtered(y, self._response(self._space(y), y).conj())
 
     def A_dagger(self, y: Float[Tensor, "b *measurement"]) -> Float[Tensor, "b *event"]:
-        """Y divided by the kernel's frequency response, which counts as 0 below 100 roundings of its maximum.
+        """y divided by the kernel's frequency response, which counts as 0 below 100 roundings of its maximum.
 
         By conjugate gradients if the blur is not circular.
         """

@@ -65,13 +65,13 @@ class Colorize(LinearOperator):
         return x.mean(1, keepdim=True)
 
     def A_adjoint(self, y: Float[Tensor, "b 1 *space"]) -> Float[Tensor, "b c *space"]:
-        """Y / channels in each channel."""
+        """y / channels in each channel."""
         expect(self, y, (1, *y.shape[2:]))
         return (y / self.channels).repeat_interleave(self.channels, 1)
 
 
 def gram_of(matrix: Float[Tensor, "m n"]) -> float | None:
-    """C if M M^T = c I up to rounding, c > 0."""
+    """c if M M^T = c I up to rounding, c > 0."""
     product = matrix @ matrix.mT
     c = float(product.diagonal().mean())
     close = torch.allclose(product, c * torch.eye(len(matrix)).to(matrix), rtol=0, atol=1e-12 * c)

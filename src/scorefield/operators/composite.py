@@ -22,7 +22,7 @@ class Compose(LinearOperator):
 
     def __init__(self, *parts: Linear) -> None:
         super().__init__()
-        self.parts, self.modules_among_them = checked(self, parts)
+        self.parts, self.registered = checked(self, parts)
         grams = [getattr(part, "gram", None) for part in parts]
         self.gram = None if None in grams else math.prod(c for c in grams if c)
 
@@ -49,7 +49,7 @@ class Stack(LinearOperator):
 
     def __init__(self, *parts: Linear, event_shape: Sequence[int]) -> None:
         super().__init__()
-        self.parts, self.modules_among_them = checked(self, parts)
+        self.parts, self.registered = checked(self, parts)
         measured = [part.A(zeros_for(part, event_shape)) for part in parts]
         self.layouts = [(y.shape[1:], y.is_complex()) for y in measured]
         self.ends = torch.tensor([0, *(flat(y).shape[1] for y in measured)]).cumsum(0).tolist()

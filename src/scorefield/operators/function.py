@@ -31,6 +31,7 @@ class FromFunction(LinearOperator):
     ) -> None:
         super().__init__()
         self.function, self.event_shape = function, tuple(event_shape)
+        self.register_buffer("place", torch.zeros((), device=device))  # where others are to try the function
         zeros = torch.zeros(2, *event_shape, device=device)
         noise = Noise.per_sample([0, 1])
         u, v = noise.normal(zeros, 0), noise.normal(zeros, 1)

@@ -82,10 +82,10 @@ def unflat(values: Float[Tensor, "b m"], shape: Sequence[int], is_complex: bool)
     return values.reshape(-1, *shape)
 
 
-def zeros_for(operator: object, event_shape: Sequence[int], rows: int = 1) -> Tensor:
-    """A batch of zeros on the operator's device, to try it with."""
+def zeros_for(operator: object, event_shape: Sequence[int]) -> Tensor:
+    """One event of zeros on the operator's device, to try it with."""
     tensors = [*operator.parameters(), *operator.buffers()] if isinstance(operator, nn.Module) else []
-    return torch.zeros(rows, *event_shape, device=tensors[0].device if tensors else None)
+    return torch.zeros(1, *event_shape, device=tensors[0].device if tensors else None)
 
 
 def inner(u: Tensor, v: Tensor) -> Float[Tensor, "b"]:
@@ -118,7 +118,7 @@ def conjugate_gradients(
         product, *others = matrix(direction)
         curvature = inner(direction, product)
         step = square / torch.where(curvature > 0, curvature, 1)
-        going = (square > enough) & (curvature > 0) & torch.isfinite(curvature) & torch.isfinite(step)
+        going = (square > enough) & (curvature > 0) & torch.isfinite(step)
         if k % 8 == 7 and not bool(going.any()):
             break
         direction, product, *others = (torch.where(expand(going, u), u, 0) for u in (direction, product, *others))

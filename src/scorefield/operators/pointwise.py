@@ -17,11 +17,11 @@ class Identity(LinearOperator):
     gram = 1.0
 
     def A(self, x: Inexact[Tensor, "b *event"]) -> Tensor:
-        """X itself."""
+        """x itself."""
         return x
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        """Y itself."""
+        """y itself."""
         return y
 
 
@@ -51,7 +51,7 @@ class Mask(LinearOperator):
         return x.reshape(len(x), -1)[:, self.observed.to(x.device)]
 
     def A_adjoint(self, y: Inexact[Tensor, "b m"]) -> Inexact[Tensor, "b *event"]:
-        """Y where observed, 0 elsewhere."""
+        """y where observed, 0 elsewhere."""
         expect(self, y, (len(self.observed),))
         filled = y.new_zeros(len(y), torch.Size(self.event_shape).numel())
         return filled.index_copy(1, self.observed.to(y.device), y).reshape(-1, *self.event_shape)
@@ -76,7 +76,7 @@ class Diagonal(LinearOperator):
         self.gram = size**2 if size and bool((self.weights.abs() == size).all()) else None
 
     def A(self, x: Inexact[Tensor, "b *event"]) -> Inexact[Tensor, "b *event"]:
-        """W x."""
+        """w x."""
         if not broadcasts(self.weights, x.shape[1:]):
             raise ValueError(
                 f"Diagonal has weights of shape {tuple(self.weights.shape)}, which do not broadcast to events of shape "
@@ -85,11 +85,11 @@ class Diagonal(LinearOperator):
         return x * self.weights.to(x.real)
 
     def A_adjoint(self, y: Inexact[Tensor, "b *event"]) -> Inexact[Tensor, "b *event"]:
-        """W y."""
+        """w y."""
         return self.A(y)
 
     def A_dagger(self, y: Inexact[Tensor, "b *event"]) -> Inexact[Tensor, "b *event"]:
-        """Y / w, and 0 where w is 0."""
+        """y / w, and 0 where w is 0."""
         w = self.weights.to(y.real)
         return torch.where(w == 0, 0, y / torch.where(w == 0, 1, w))
 

@@ -22,8 +22,8 @@ class Radon(LinearOperator):
         y_ij = 1 / w  int_{cell j} ds  int image(s n_i + t n_i') dt,        n_i = (cos angle_i, sin angle_i)
 
     Exact for images that are constant on pixels: an entry of the matrix is the area that a pixel and a strip share,
-    divided by w. Lengths are in units of half the image's side, so values do not depend on the resolution. The first
-    axis of space runs down the image and the second to the right. About 2.3 side^2 entries an angle are kept, twice.
+    divided by w. Lengths are in units of half the image's side, so values do not depend on the resolution; x runs to
+    the right, y up, and row 0 is at the top. About 2.3 side^2 entries an angle are kept, and as many of the transpose.
 
     Args:
         side: of the image in pixels; events are (1, side, side).
@@ -64,9 +64,9 @@ class Radon(LinearOperator):
 def filtered_back_projection(radon: Radon, y: Float[Tensor, "b 1 angles detectors"]) -> Float[Tensor, "b 1 side side"]:
     """The classical inverse, for angles evenly spaced over half a turn  (Ramachandran & Lakshminarayanan 1971).
 
-    Each projection is convolved with the band-limited ramp filter as sampled in space (Kak & Slaney 1988, equation
-    3.61), 1 / (4 w^2) at 0, -1 / (pi n w)^2 at odd n, 0 at even n, whose mean is right where |frequency| is biased;
-    then averaged over each pixel's shadow and summed over the angles.
+    Each projection is convolved with the band-limited ramp filter as sampled in space, 1 / (4 w^2) at 0, 0 at even n,
+    -1 / (pi n w)^2 at odd n (Kak & Slaney 1988, chapter 3, equation 61), whose mean is right where |frequency| is
+    biased; then averaged over each pixel's shadow and summed over the angles.
 
     Args:
         radon: the geometry.
@@ -108,7 +108,7 @@ class _Sparse(nn.Module):
 class _Product(torch.autograd.Function):
     """The product with a sparse matrix, and as its gradient that with the transpose, which is stored as well.
 
-    torch's own gradient would transpose at each call, and add in no fixed order on a GPU.
+    torch's own gradient would transpose the matrix at each call.
     """
 
     @staticmethod
@@ -122,6 +122,10 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _Product.apply(grad, ctx.transposed, ctx.matrix), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Product.apply(tangent, ctx.matrix, ctx.transposed)
 
 
 def _areas(side: int, angles: np.ndarray, detectors: int) -> Any:
