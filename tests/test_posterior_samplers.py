@@ -160,7 +160,7 @@ BAD = [
     (lambda: TwistedSMC(PRIOR, FIRST, Y.repeat(2, 1), Gaussian(1.0)), "a cloud for each"),
     (lambda: FKSteering(PRIOR, lambda x: x, count=3, steps=3).sample((2,), seeds=[0]), "one number for each of 3"),
     (lambda: FKSteering(PRIOR, lambda x: x, scale=-1.0), "scale must be positive"),
-    (lambda: TwistedSMC(PRIOR, FIRST, Y, Noiseless(), count=3, steps=3).sample((2,), seeds=[0]), "has no likelihood"),
+    (lambda: TwistedSMC(PRIOR, FIRST, Y, Noiseless()), "has no likelihood"),
     (lambda: DAPS(PRIOR, FIRST, Y, Gaussian(1.0)).sample((2,), seeds=[]), "at least one seed"),
 ]
 

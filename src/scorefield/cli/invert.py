@@ -20,7 +20,7 @@ from scorefield.cli.sources import directory, parse_device, parse_label, save_fi
 from scorefield.data import Affine
 from scorefield.grids import uniform_log_snr
 from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
-from scorefield.model import ScoreModel
+from scorefield.model import Measured, ScoreModel
 from scorefield.operators import Gaussian, Linear, LinearOperator, MeasurementNoise, Noiseless, Operator
 from scorefield.operators.operator import flat
 from scorefield.posterior import PosteriorSampler

@@ -185,7 +185,8 @@ def load_values(path: Path) -> Tensor:
             values = torch.as_tensor(np.load(path, allow_pickle=False))
             return values if values.is_complex() else values.double()
         with Image.open(path) as picture:
-            values = torch.as_tensor(np.asarray(picture.convert("RGB" if picture.mode not in "L1" else "L"))).double()
+            colours = "L" if picture.mode in ("L", "1") else "RGB"
+            values = torch.as_tensor(np.array(picture.convert(colours))).double()
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({error})") from error
     return values.movedim(-1, 0) if values.ndim == 3 else values

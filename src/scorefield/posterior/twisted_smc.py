@@ -43,4 +43,5 @@ class TwistedSMC(ParticleSampler):
     ) -> None:
         if len(y) != 1:
             raise ValueError(f"a cloud of particles is for one measurement; got {len(y)}: make a cloud for each")
+        noise.log_likelihood(y, y)  # now rather than after the last step, if there is none
         super().__init__(denoiser, twist(denoiser, operator, y, noise), count, steps, threshold)

@@ -1,0 +1,161 @@
+"""`scorefield invert`: the same samples as from Python, in the data's units."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import scorefield
+
+from scorefield import VP, EDMPrecond, Noise, Preconditioned, ScoreModel, grids, sample
+from scorefield.cli import main
+from scorefield.data import Affine
+from scorefield.guidance import DDRM, MomentMatching
+from scorefield.nn import MLP, seeded
+from scorefield.operators import Gaussian, LinearOperator, Mask, SuperResolution
+from scorefield.posterior import DAPS
+from scorefield.solvers import ExponentialAdams
+
+SHAPE = (1, 8, 8)
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+class EverySecond(LinearOperator):
+    """An operator of one's own."""
+
+    gram = 1.0
+
+    def A(self, x):
+        return x[..., ::2]
+
+    def A_adjoint(self, y):
+        return torch.stack((y, torch.zeros_like(y)), -1).flatten(-2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, a picture, a mask and measurements of arrays."""
+    path = tmp_path_factory.mktemp("invert")
+    with seeded(0):
+        net = MLP(SHAPE, features=16, blocks=1)
+    ScoreModel(Preconditioned(net, VP(), EDMPrecond(1.0)), SHAPE, Affine.of_levels(256)).save(path / "run")
+    picture = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(picture).save(path / "photo.png")
+    mask = np.full((8, 8), 255, np.uint8)
+    mask[2:5, 2:5] = 0
+    Image.fromarray(mask).save(path / "mask.png")
+    np.save(path / "small.npy", picture.astype(float).reshape(4, 2, 4, 2).mean((1, 3)))
+    np.save(path / "half.npy", picture[None, :, ::2])
+    np.save(path / "nan.npy", np.full((4, 4), np.nan))
+    return path
+
+
+def arrays(path):
+    with np.load(path / "samples.npz") as file:
+        return {name: file[name] for name in file}
+
+
+def test_inpainting_writes_what_python_gives(folder, tmp_path, capsys):
+    common = ["invert", folder / "run", "--y", folder / "photo.png", "--sigma", 0.05, "--samples", 5, "--steps", 4]
+    masked = ["--operator", "Mask", "--operator.mask", folder / "mask.png"]
+    scorefield(*common, *masked, "--batch_size", 3, "--out", tmp_path / "a")
+    model = ScoreModel.load(folder / "run")
+    mask = torch.as_tensor(np.array(Image.open(folder / "mask.png"))) > 127
+    operator = Mask(mask, SHAPE)
+    photo = torch.as_tensor(np.array(Image.open(folder / "photo.png"))).double()
+    known = model.measured(operator, operator.A(photo[None, None]), Gaussian(0.05 * 128))
+    guided = MomentMatching(model.given(), *known)
+    solver, times = ExponentialAdams(2, corrector=False, eta=1.0), grids.uniform_log_snr(VP(), 4)
+    z = sample(guided, SHAPE, times, solver, seeds=range(5), batch_size=3)
+    found = arrays(tmp_path / "a")
+    assert np.array_equal(found["x"], model.transform.inverse(z).numpy())
+    continuous = 128 * z.double() + 127.5
+    np.testing.assert_allclose(found["mean"], continuous.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found["std"], continuous.std(0, correction=0), rtol=1e-4, atol=1e-4)
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    residual = (known.y - known.operator.A(z)).square().mean(1).sqrt().mean()
+    assert report["residual"] == pytest.approx(float(residual), rel=1e-5)
+    assert report["noise"] == pytest.approx(0.05)
+    assert re.search("MomentMatching: from the posterior .* if the prior is normal", capsys.readouterr().out)
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {
+        "samples.npz",
+        "samples.png",
+        "mean.png",
+        "std.png",
+        "figure.png",
+        "report.json",
+    }
+
+
+def test_methods_of_each_kind(folder, tmp_path):
+    """A solver that knows the measurement, and a loop of its own; options go to the class."""
+    small = ["invert", folder / "run", "--operator", "SuperResolution", "--operator.factor", 2]
+    small += ["--y", folder / "small.npy", "--sigma", 0.1, "--samples", 3, "--steps", 4]
+    scorefield(*small, "--method", "DDRM", "--method.eta", 0.5, "--out", tmp_path / "ddrm")
+    scorefield(*small, "--method", "DAPS", "--method.levels", 3, "--out", tmp_path / "daps")
+    model = ScoreModel.load(folder / "run")
+    y = torch.as_tensor(np.load(folder / "small.npy"))[None]
+    known = model.measured(SuperResolution(2), y, Gaussian(12.8))
+    times = grids.uniform_log_snr(VP(), 4)
+    z = sample(model.denoiser, SHAPE, times, DDRM(*known, eta=0.5), seeds=range(3), batch_size=16)
+    assert np.array_equal(arrays(tmp_path / "ddrm")["x"], model.transform.inverse(z).numpy())
+    z = DAPS(model.denoiser, *known, levels=3).sample(SHAPE, seeds=range(3), batch_size=16)
+    assert np.array_equal(arrays(tmp_path / "daps")["x"], model.transform.inverse(z).numpy())
+
+
+OPERATORS = {
+    "Identity": ([], (1, 8, 8)),
+    "Colorize": ([], (1, 8, 8)),
+    "Blur": (["--operator.std", 1.0, "--operator.circular", "false"], (1, 2, 2)),
+    "FourierMask": (["--operator.acceleration", 2], (1, 32)),
+    "Radon": (["--operator.angles", 5, "--operator.detectors", 9], (1, 5, 9)),
+    "CompressedSensing": (["--operator.measurements", 20], (20,)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_by_its_name(folder, tmp_path, name):
+    options, shape = OPERATORS[name]
+    y = 100 + Noise.per_sample([0]).normal(torch.zeros(1, *shape, dtype=torch.float64))[0].numpy()
+    np.save(tmp_path / "y.npy", y + 0j if name == "FourierMask" else y)
+    common = ["invert", folder / "run", "--y", tmp_path / "y.npy", "--samples", 2, "--steps", 2, "--sigma", 0.2]
+    scorefield(*common, "--operator", name, *options, "--method", "DiffPIR", "--out", tmp_path / "a")
+    assert arrays(tmp_path / "a")["x"].shape == (2, *SHAPE)
+
+
+def test_an_operator_of_ones_own(folder, tmp_path):
+    common = ["invert", folder / "run", "--y", folder / "half.npy", "--samples", 2, "--steps", 4]
+    scorefield(*common, "--operator", f"{__name__}.EverySecond", "--method", "DDNM", "--out", tmp_path / "a")
+    x = arrays(tmp_path / "a")["x"]
+    assert np.abs(x[..., ::2].astype(float) - np.load(folder / "half.npy")).max() <= 1
+
+
+BAD = [
+    ("--operator Mask --operator.mask none.png --y photo.png", "none.png: no such file"),
+    ("--operator Mask --operator.mask mask.png --y small.npy", r"measures \(55,\) of a sample; got \(4, 4\)"),
+    ("--operator SuperResolution --operator.factor 3 --y small.npy", "multiples of"),
+    ("--operator SuperResolution --operator.factor 2 --y nan.npy", "nan"),
+    ("--operator SuperResolution --operator.factor 2 --y run/config.json", "config.json: wanted a picture"),
+    ("--operator SuperResolution --operator.factor 2 --y small.npy --sigma -1", "--sigma"),
+    ("--operator SuperResolution --operator.factor 2 --y small.npy --samples 0", "--samples"),
+    ("--operator SuperResolution --operator.factor 2 --y small.npy --label 3", "label: wanted none"),
+    (
+        "--operator SuperResolution --operator.factor 2 --y small.npy --method MomentMatching --method.iterations 0",
+        "at least 1 iteration",
+    ),
+    ("--operator SuperResolution --operator.factor 2 --y small.npy --method TwistedSMC", "has no likelihood"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[o for o, _ in BAD])
+def test_bad_input_is_one_line_and_writes_nothing(folder, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.chdir(folder)
+    assert main(["invert", "run", *options.split(), "--steps", "2", "--out", str(tmp_path / "new")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert re.search(message, said), said
+    assert len([line for line in said.splitlines() if "error" in line]) == 1
+    assert not (tmp_path / "new").exists()
