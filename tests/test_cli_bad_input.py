@@ -210,12 +210,15 @@ BAD = [
 ]
 
 RUN_ALL = """
-import contextlib, io, json, os, sys
+import contextlib, functools, io, json, os, sys
 from pathlib import Path
+from scorefield import cli
 from scorefield.cli import main
 
+cli.parser = functools.cache(cli.parser)  # to build it takes longer than most commands do
+
 def tree():
-    return {str(path): path.read_bytes().hex() if path.is_file() else None for path in Path().rglob("*")}
+    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
 sys.path.insert(0, os.getcwd())
 sys.dont_write_bytecode = True
@@ -235,7 +238,7 @@ for command in json.load(sys.stdin):
         if path not in before:
             Path(path).rmdir() if Path(path).is_dir() else Path(path).unlink()
         elif before[path] is not None:
-            Path(path).write_bytes(bytes.fromhex(before[path]))
+            Path(path).write_bytes(before[path])
     outcomes.append((status, err.getvalue(), changed))
 print(json.dumps(outcomes))
 """
