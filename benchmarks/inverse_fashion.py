@@ -122,21 +122,20 @@ def main() -> None:
     images = model.transform.forward(images, torch.full(images.shape, 0.5))
     tuning, truth = images[:8], images[8:]
     n, k = len(truth), options.samples
-    shown: dict[str, Tensor] = {}
+    shown: dict[str, dict[str, Tensor]] = {}
     for name, a in PROBLEMS.items():
         clean = a.A(images)
         y = Gaussian(SIGMA).sample(clean, noise=Noise.per_sample(range(len(images))))
-        print(
-            f"\n| {name} | PSNR of the mean | of a sample | residual | 90 % intervals | TARP | seconds |\n|---|---|---|---|---|---|---|"
-        )
-        baselines = {
-            "pseudo-inverse" if not isinstance(a, Radon) else "filtered back-projection": (
-                filtered_back_projection(a, y[8:]) if isinstance(a, Radon) else a.A_dagger(y[8:])
-            )
-        }
+        print(f"\n| {name} | PSNR of the mean | of a sample | residual | 90 % intervals | TARP | seconds |")
+        print("|---|---|---|---|---|---|---|")
+        if isinstance(a, Radon):
+            baselines = {"filtered back-projection": filtered_back_projection(a, y[8:])}
+        else:
+            baselines = {"pseudo-inverse": a.A_dagger(y[8:])}
         weights = [0.003, 0.01, 0.03, 0.1]
         best = max(weights, key=lambda w: float(psnr(total_variation(a, y[:8], w), tuning, 2.0).mean()))
-        baselines[f"total variation, {best}"] = total_variation(a, y[8:], best)
+        tv = f"total variation, weight {best}"
+        baselines[tv] = total_variation(a, y[8:], best)
         for label, x in baselines.items():
             print(f"| {label} | {float(psnr(x.clamp(-1, 1), truth, 2.0).mean()):.2f} | | | | | |")
         for label, method in METHODS.items():
@@ -157,17 +156,16 @@ def main() -> None:
                 flush=True,
             )
             if label == "MomentMatching":
-                first = a.A_dagger(y[8:9])[0]
-                shown |= {
-                    f"{name}: truth": truth[0],
-                    "A^+ y": first.clamp(-1, 1),
-                    "mean " + name: mean[0],
-                    "std " + name: std[0],
-                    **{f"sample {j + 1} {name}": each[0, j] for j in range(2)},
+                shown[name] = {
+                    "truth": truth[0],
+                    next(iter(baselines)): next(iter(baselines.values()))[0],
+                    "total variation": baselines[tv][0],
+                    "mean": mean[0],
+                    "standard deviation": std[0],
+                    **{f"sample {j + 1}": each[0, j] for j in range(2)},
                 }
     if options.figure:
-        spread = tuple(key for key in shown if key.startswith("std"))
-        plot.panels(shown, columns=6, spread=spread).savefig(options.figure, dpi=80)
+        plot.panels(shown, -1, 1, spread="standard deviation").savefig(options.figure, dpi=70)
 
 
 if __name__ == "__main__":
