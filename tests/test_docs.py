@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefield import solvers
+from scorefield import guidance, operators, posterior, solvers
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
@@ -28,6 +28,32 @@ def test_claimed_and_certified_orders_agree_on_the_page() -> None:
     # noise within an interval costs less of the order than noise everywhere
     wrong = {name: (order, claimed) for name, order, claimed in rows if abs(float(order) - int(claimed)) > 0.25}
     assert set(wrong) <= {"SASolver"}
+
+
+WORDS = {
+    guidance.Label.ASYMPTOTICALLY_EXACT: "asymptotically exact",
+    guidance.Label.GAUSSIAN_EXACT: "Gaussian-exact",
+    guidance.Label.HEURISTIC: "heuristic",
+    guidance.Label.OPTIMISER: "optimiser",
+}
+ABSTRACT = {"GuidedSolver", "PosteriorDenoiser", "PosteriorSampler", "Extrapolation"}
+
+
+def test_every_method_of_guidance_has_its_line_and_its_label() -> None:
+    page = (ROOT / "docs" / "guidance.md").read_text(encoding="utf-8")
+    methods = [v for module in (guidance, posterior) for v in vars(module).values() if hasattr(v, "label")]
+    assert len(methods) > 15
+    lines = {m.__name__: f"| `{m.__name__}` | {WORDS[m.label]} |" for m in methods if m.__name__ not in ABSTRACT}
+    assert [name for name, line in lines.items() if line not in page] == []
+
+
+def test_every_operator_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "guidance.md").read_text(encoding="utf-8")
+    kinds = [
+        v for v in vars(operators).values() if inspect.isclass(v) and hasattr(v, "A") and not inspect.isabstract(v)
+    ]
+    names = {kind.__name__ for kind in kinds} - {"Linear", "Operator"}
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefield._shapes import expand
 from scorefield.guidance.extrapolation import check_process
+from scorefield.guidance.measurement import Label
 from scorefield.score import Denoiser
 
 
@@ -41,6 +42,8 @@ class Classifier(Denoiser):
         ValueError: the processes differ, or there is no such class.
     """
 
+    label: ClassVar[Label] = Label.ASYMPTOTICALLY_EXACT  # with weight 1 and the true classifier
+
     def __init__(
         self, denoiser: Denoiser, classifier: ClassPosterior, label: int | Int64[Tensor, "*b"], weight: float = 1.0
     ) -> None:
@@ -49,7 +52,7 @@ class Classifier(Denoiser):
         if not math.isfinite(weight):
             raise ValueError(f"the weight of guidance must be finite; got {weight}")
         self.denoiser, self.classifier, self.weight = denoiser, classifier, weight
-        self.label = torch.as_tensor(label)
+        self.wanted = torch.as_tensor(label)
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The guided denoiser; further conditions go to the denoiser."""
@@ -59,7 +62,7 @@ class Classifier(Denoiser):
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of the labels and of the denoiser."""
-        label = self._labels(n)[rows.to(self.label.device)] if self.label.ndim else self.label
+        label = self._labels(n)[rows.to(self.wanted.device)] if self.wanted.ndim else self.wanted
         return Classifier(self.denoiser.select(rows, n), self.classifier, label, self.weight)
 
     def _gradient(self, x: Tensor, t: Tensor) -> Tensor:
@@ -79,6 +82,8 @@ class Classifier(Denoiser):
 
     def _labels(self, n: int) -> Tensor:
         """One for each of n samples."""
-        if self.label.ndim and len(self.label) != n:
-            raise ValueError(f"the label has {len(self.label)} rows for {n} samples: give one a sample, or one for all")
-        return self.label.expand(n)
+        if self.wanted.ndim and len(self.wanted) != n:
+            raise ValueError(
+                f"the label has {len(self.wanted)} rows for {n} samples: give one a sample, or one for all"
+            )
+        return self.wanted.expand(n)

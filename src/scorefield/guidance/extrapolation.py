@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scorefield._shapes import expand
+from scorefield.guidance.measurement import Label
 from scorefield.score import Denoiser
 
 EVERYWHERE = (0.0, math.inf)
@@ -40,6 +42,8 @@ class Extrapolation(Denoiser):
     Raises:
         ValueError: the processes differ, the weight is not finite, or the interval is empty.
     """
+
+    label: ClassVar[Label] = Label.HEURISTIC
 
     def __init__(
         self, model: Denoiser, reference: Denoiser, weight: float, interval: tuple[float, float] = EVERYWHERE
