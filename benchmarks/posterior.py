@@ -87,7 +87,7 @@ METHODS: dict[str, Method] = {
     "PiGDM": guided(lambda p: PiGDM(p.prior, p.operator, p.y, Gaussian(p.sigma))),
     **{
         f"DPS, zeta {z}": guided(lambda p, z=z: DPS(p.prior, p.operator, p.y, Gaussian(p.sigma), zeta=z))
-        for z in (0.3, 1.0, 3.0)
+        for z in (0.3, 1.0, 2.0, 3.0, 5.0, 10.0)
     },
     "DDRM": solved(lambda p: DDRM(p.operator, p.y, Gaussian(p.sigma))),
     "DDNM": guided(lambda p: DDNM(p.prior, p.operator, p.y, Gaussian(p.sigma))),
