@@ -77,13 +77,14 @@ def test_the_data_step_without_noise_agrees_with_the_measurement():
     torch.testing.assert_close(z @ matrix.mT, y.expand(8, 2), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_systematic_resampling_takes_each_within_one_of_its_share():
     log_weights = 2 * normal(50)
     for seed in range(20):
         rows = systematic(log_weights, 200, Noise.per_sample([seed]))
         counts = torch.bincount(rows, minlength=50)
         assert float((counts - 200 * log_weights.softmax(0)).abs().max()) < 1
-    rows = torch.stack([systematic(log_weights, 7, Noise.per_sample([seed])) for seed in range(4000)])
+    rows = torch.stack([systematic(log_weights, 7, Noise.per_sample([seed])) for seed in range(500)])
     shares = torch.bincount(rows.flatten(), minlength=50) / rows.numel()
     error = 5 * (log_weights.softmax(0) / rows.numel()).sqrt() + 1e-4
     assert bool(((shares - log_weights.softmax(0)).abs() < error).all())  # without bias
@@ -103,8 +104,8 @@ def test_particles_of_a_reward_that_is_a_likelihood():
     """One cloud has the error of a chain of random choices: 5 clouds, and the spread between them as the error bar."""
     clouds = torch.stack(
         [
-            FKSteering(PRIOR, lambda x: -0.5 * (x[:, 0] - 0.7) ** 2, 1 / SIGMA**2, count=8000, steps=60)
-            .sample((2,), seeds=[1000 + k, *range(7999)])
+            FKSteering(PRIOR, lambda x: -0.5 * (x[:, 0] - 0.7) ** 2, 1 / SIGMA**2, count=4000, steps=60)
+            .sample((2,), seeds=[1000 + k, *range(3999)])
             .mean(0)
             for k in range(8)
         ]
@@ -112,7 +113,7 @@ def test_particles_of_a_reward_that_is_a_likelihood():
     error = 6 * clouds.std(0) / math.sqrt(8)  # Student's t with 7 degrees: below 1e-3, and the seeds are fixed
     mean, _ = exact()
     assert bool(((clouds.mean(0) - mean).abs() < error).all())
-    assert float(error.max()) < 0.1
+    assert float(error.max()) < 0.15
 
 
 @pytest.mark.usefixtures("unchecked")
