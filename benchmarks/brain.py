@@ -138,7 +138,7 @@ def best_weight(problem: Problem) -> float:
     """Of the total variation, for slices of the brain that the model was trained on."""
     fine = fine_slices(Volume(COLIN27), OTHER)
     y, truth = noisy(problem.measured(fine), 10**6), band_limited(fine)
-    weights = [0.0005 * 2**k for k in range(8)]
+    weights = [0.0005 * 2**k for k in range(10)]
     return max(weights, key=lambda w: psnr(total_variation(problem.operator, y, w), truth))
 
 
