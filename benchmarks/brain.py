@@ -11,9 +11,10 @@ that is inverted: k-space is that of the 1 mm slice, cut to its 64 x 64 lowest f
 them, and CT's line integrals go through the 1 mm slice. Both have normal noise, of 2 % of white matter in each pixel
 of a full scan and of 0.02 in line integrals of up to 1.6.
 
-For each method: the PSNR (peak 1: white matter's 99th percentile) of the samples' mean and of one sample; the residual
-of one sample over the noise, 1 for the posterior; the share of pixels where the truth is within the central 90 % that
-the samples' mean and standard deviation predict, for n samples mean +- t sqrt(1 + 1/n) std with Student's t of n - 1.
+For each method: the PSNR (peak 1: the brain's 99th percentile) of the samples' mean and of one sample; the residual of
+one sample over the noise, 1 for the posterior; the share of the brain's pixels inside the central 90 % that the samples
+predict, for n of them mean +- t sqrt(1 + 1/n) std with Student's t of n - 1 (1.645 for n to infinity); the samples'
+standard deviation beside the error of their mean, and the seconds of one core that a sample takes.
 With `--truth model` the truths are samples of the model and measured by the operator itself: then the prior is right,
 and what is wrong is the method's.
 """
@@ -142,11 +143,16 @@ def best_weight(problem: Problem) -> float:
     return max(weights, key=lambda w: psnr(total_variation(problem.operator, y, w), truth))
 
 
-def coverage(x: Tensor, truth: Tensor) -> float:
-    """Share of the pixels inside the central 90 % for x (slices, samples, ...)."""
+def inside(x: Tensor, truth: Tensor) -> float:
+    """Share of the brain's pixels whose truth is in the central 90 % of samples x, (slices, samples, ...)."""
     n = x.shape[1]
     reach = float(student.ppf(0.95, n - 1)) * (1 + 1 / n) ** 0.5 * x.std(1)
-    return float(((truth - x.mean(1)).abs() < reach).float().mean())
+    return float(((truth - x.mean(1)).abs() < reach)[truth > 0.2].float().mean())
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square."""
+    return float(flat(x).square().mean().sqrt())
 
 
 def main() -> None:
@@ -169,54 +175,56 @@ def main() -> None:
     drawn: dict[str, dict[str, Tensor]] = {}
     for name in options.problems:
         problem = PROBLEMS[name]
-        clean = problem.measured(fine) if options.truth == "volume" else problem.operator.A(truth)
-        y = noisy(clean, 0)
-        mismatch = flat(problem.operator.A(truth.double()) - clean).square().mean().sqrt() / SIGMA
-        weight = best_weight(problem)
-        shown = {
-            "zeros" if name.startswith("MRI") else "back-projection": problem.classical(y),
-            "pseudo-inverse": problem.operator.A_dagger(y),
-            f"TV {weight:.4f}": total_variation(problem.operator, y, weight),
+        a, own = problem.operator, problem.operator.A(truth.double())
+        clean = own if options.truth == "model" else problem.measured(fine)
+        y, weight = noisy(clean, 0), best_weight(problem)
+        drawn[name] = {
+            "zero-filled" if name.startswith("MRI") else "filtered back-projection": problem.classical(y),
+            "pseudo-inverse": a.A_dagger(y),
+            f"total variation, {weight:g}": total_variation(a, y, weight),
         }
-        print(f"{name}: the operator errs by {mismatch:.2f} of the noise", flush=True)
-        for kind, x in shown.items():
-            print(f"{kind:16}{psnr(x, truth):8.2f}", flush=True)
-        known = model.measured(problem.operator, y.repeat_interleave(options.samples, 0), Gaussian(SIGMA))
+        print(f"\n{name}; the operator errs by {rms(own - clean) / SIGMA:.2f} of the noise\n")
+        print("| method | mean | one | residual | inside | std | error of mean | seconds |\n" + "|---" * 8 + "|")
+        for kind, x in drawn[name].items():
+            print(f"| {kind} | {psnr(x, truth):.2f} | | {rms(a.A(x) - y) / SIGMA:.2f} | | | {rms(x - truth):.4f} | |")
+        known = model.measured(a, y.repeat_interleave(options.samples, 0), Gaussian(SIGMA))
         for kind in options.methods:
             start = time.process_time()
             x = model.transform.inverse(METHODS[kind](model, known, options.steps))
             seconds = (time.process_time() - start) / len(x)
             x = x.unflatten(0, (len(truth), options.samples))
-            residual = flat(problem.operator.A(x[:, 0].double()) - y).square().mean().sqrt() / SIGMA
-            print(
-                f"{kind:16}{psnr(x.mean(1), truth):8.2f}{psnr(x[:, 0], truth):8.2f}{residual:8.2f}"
-                f"{100 * coverage(x, truth):8.1f}{x.std(1).square().mean().sqrt():8.4f}"
-                f"{(x.mean(1) - truth).square().mean().sqrt():8.4f}{seconds:8.1f}",
-                flush=True,
-            )
-            shown[kind] = x
-        drawn[name] = shown
+            numbers = [
+                f"{psnr(x.mean(1), truth):.2f}",
+                f"{psnr(x[:, 0], truth):.2f}",
+                f"{rms(a.A(x[:, 0].double()) - y) / SIGMA:.2f}",
+                f"{100 * inside(x, truth):.1f} %",
+                f"{rms(x.var(1).sqrt()):.4f}",
+                f"{rms(x.mean(1) - truth):.4f}",
+                f"{seconds:.1f}",
+            ]
+            print(f"| {kind} | {' | '.join(numbers)} |", flush=True)
+            drawn[name][kind] = x
     if options.figure:
-        picture(truth, drawn).savefig(options.figure, dpi=90)
+        picture(truth, drawn).savefig(options.figure, dpi=80)
 
 
-def picture(truth: Tensor, drawn: dict[str, dict[str, Tensor]], slice_: int = 4) -> Figure:
-    """For each problem the truth, the baselines, and what one method makes of it."""
+def picture(truth: Tensor, drawn: dict[str, dict[str, Tensor]], number: int = 4) -> Figure:
+    """One slice of each problem: the truth, two baselines, and what the last method makes of it."""
     figure = Figure(figsize=(15, 2.3 * len(drawn)), layout="constrained")
     axes = figure.subplots(len(drawn), 8, squeeze=False)
     for row, (problem, shown) in zip(axes, drawn.items(), strict=True):
-        *classical, (method, x) = shown.items()
-        panels = {"truth": truth, **{name: value for name, value in classical if value.ndim == 4}}
-        panels |= {
-            f"{method}: mean": x.mean(1),
-            "standard deviation": x.std(1),
-            "a sample": x[:, 0],
-            "another": x[:, 1],
-        }
-        for place, (name, values) in zip(row, panels.items(), strict=True):
-            spread = name == "standard deviation"
-            place.imshow(values[slice_, 0], cmap="magma" if spread else "gray", vmin=0, vmax=None if spread else 1.1)
-            place.set(title=name, xticks=[], yticks=[])
+        (classical, *_, tv), x = [(k, v) for k, v in shown.items() if v.ndim == 4], list(shown.values())[-1]
+        panels = dict([("truth", truth), classical, tv])
+        panels |= {"mean of samples": x.mean(1), "one sample": x[:, 0], "another": x[:, 1]}
+        maps = {"|mean - truth|": (x.mean(1) - truth).abs(), "standard deviation": x.std(1)}
+        for place, (title, values) in zip(row, {**panels, **maps}.items(), strict=True):
+            place.imshow(
+                values[number, 0],
+                cmap="magma" if title in maps else "gray",
+                vmin=0,
+                vmax=0.25 if title in maps else 1.1,
+            )
+            place.set(title=title.split(",")[0], xticks=[], yticks=[])
         row[0].set_ylabel(problem)
     return figure
 
