@@ -87,13 +87,13 @@ def guided(build: Callable[..., PosteriorDenoiser], **options: float) -> Method:
 METHODS: dict[str, Method] = {
     "MomentMatching": guided(MomentMatching),
     "PiGDM": guided(PiGDM),
-    "DPS": guided(DPS),
+    "DPS": guided(DPS, zeta=3.0),  # the best of 0.03, 0.3, 1, 3 and 10 for two of the slices
     "DiffPIR": guided(DiffPIR),
     "DDNM": guided(DDNM),
     "DAPS": lambda model, known, steps: DAPS(model.given(), *known, levels=steps, steps=3).sample(
         SHAPE, seeds=range(len(known.y)), batch_size=20
     ),
-    "SplitGibbs": lambda model, known, steps: SplitGibbs(model.given(), *known, rounds=steps, steps=8).sample(
+    "SplitGibbs": lambda model, known, steps: SplitGibbs(model.given(), *known, rounds=steps // 2, steps=8).sample(
         SHAPE, seeds=range(len(known.y)), batch_size=20
     ),
 }
