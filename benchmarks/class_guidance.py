@@ -3,7 +3,7 @@
     OPTIONS="--data digits --held_out 0.2 --steps 4000 --optimisation.lr 3e-3"
     scorefield train $OPTIONS --out labelled
     scorefield train $OPTIONS --use_labels false --out unlabelled
-    scorefield train-classifier --data digits --held_out 0.2 --optimisation.lr 2e-3 --run unlabelled --out classifier
+    scorefield train-classifier unlabelled --data digits --held_out 0.2 --optimisation.lr 2e-3 --out classifier
     python benchmarks/class_guidance.py labelled unlabelled classifier
 
 One sample of 20 steps for each of the 1797 digits, of its class. Agreement: the share that an SVC, fitted on the digits

@@ -1,4 +1,4 @@
-"""Azula's posterior samplers on a problem of posterior.py, with the same prior, times and number of steps."""
+"""Azula's posterior samplers on the problems of posterior.py, with the same prior, times and number of steps."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from posterior_problems import Problem
 from torch import Tensor, nn
 
 from scorefield import GaussianMixture, GaussianSDE
 from scorefield.operators import Linear
 
 
-def azula_methods(steps: int) -> dict[str, Callable[[GaussianMixture, Linear, Tensor, float, int, int], Tensor]]:
-    """Name -> (prior, operator, y, sigma, number of samples, seed) -> samples; empty without azula."""
+def azula_methods(steps: int) -> dict[str, Callable[[Problem, int, int], Tensor]]:
+    """Name -> (problem, number of samples, seed) -> samples; empty without azula."""
     try:
         from azula import guidance, sample
         from azula.denoise import DiracPosterior
@@ -42,12 +43,14 @@ def azula_methods(steps: int) -> dict[str, Callable[[GaussianMixture, Linear, Te
             alpha, sigma = self.schedule(t)
             return DiracPosterior(self.prior(x, self.prior.sde.time(2 * (alpha.log() - sigma.log()))))
 
-    def run(make: Callable[..., Any]) -> Callable[[GaussianMixture, Linear, Tensor, float, int, int], Tensor]:
-        def samples(prior: GaussianMixture, a: Linear, y: Tensor, sigma: float, n: int, seed: int) -> Tensor:
+    def run(make: Callable[..., Any]) -> Callable[[Problem, int, int], Tensor]:
+        def samples(p: Problem, n: int, seed: int) -> Tensor:
             torch.manual_seed(seed)
-            model = Prior(prior)
-            sampler = make(model, a, y, sigma, {"steps": steps - 1, "silent": True, "dtype": torch.float64})
-            x = sampler(sampler.init((n, prior.means.shape[1]), dtype=torch.float64))
+            model = Prior(p.prior)
+            sampler = make(
+                model, p.operator, p.y, p.sigma, {"steps": steps - 1, "silent": True, "dtype": torch.float64}
+            )
+            x = sampler(sampler.init((n, *p.prior.event_shape), dtype=torch.float64))
             denoiser = getattr(sampler, "denoiser", model)
             return denoiser(x, torch.zeros((), dtype=torch.float64)).mean.detach()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from jaxtyping import install_import_hook
 assert "scorefield" not in sys.modules
 install_import_hook("scorefield", "typecheck.check")
 torch.set_num_threads(1)  # tensors here are small: threads would only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, as well
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ T = "train --config tiny.yaml --out new "
 S = "sample RUN --steps 2 --seeds 0-3 "
 L = "likelihood RUN --steps 2 --limit 2 "
 E = "encode RUN --steps 2 "
-C = "train-classifier --config tiny_classifier.yaml --run RUN --out new "
+C = "train-classifier RUN --config tiny_classifier.yaml --out new "
 G = S + "--out x.png --classifier CLASSIFIER "
 
 # (command, what the message names); one line at most, unless the parser of options speaks
@@ -163,11 +163,11 @@ BAD = [
     (E + "--data two_moons --out x.npz --steps 0", "steps.*0"),
     (E + "--data two_moons --out x.npz --batch_size 0", "batch_size.*0"),
     ("encode none --data two_moons", "none.*config.json"),
-    (C + "--run none", "none.*config.json"),
-    (C + "--run CLASSIFIER", "CLASSIFIER.*describes a classifier; wanted a score model"),
+    (C.replace("RUN", "none"), "none.*config.json"),
+    (C.replace("RUN", "CLASSIFIER"), "CLASSIFIER.*describes a classifier; wanted a score model"),
     (C + "--data checkerboard", "--data checkerboard: .*labels of 2 classes or more; got 0"),
-    (C + "--data digits --net MLPClassifier", r"--run RUN: .*\(2,\).*digits has \(\(1, 8, 8\)"),
-    (C + "--data rings", r"--run RUN: .*classes.*\(2, .*rings are"),
+    (C + "--data digits --net MLPClassifier", r"RUN: .*\(2,\).*digits has \(\(1, 8, 8\)"),
+    (C + "--data rings", r"RUN: .*classes.*\(2, .*rings are"),
     (C + "--steps 0", "--steps.*0"),
     (C + "--seed -1", "seed.*-1"),
     (C + "--net MLP", "net.*MLP"),
@@ -176,6 +176,7 @@ BAD = [
     (C + "--out CLASSIFIER --resume true --steps 30 --seed 1", "state.safetensors.*seed 1"),
     (C + "--out CLASSIFIER --resume true --steps 30 --net.features 32", "state.safetensors"),
     ("train-classifier --data two_moons --out new", "run"),
+    ("train-classifier RUN --out new", "data"),
     (T + "--objective CrossEntropy", "CrossEntropy trains a NoisyClassifier; got Preconditioned"),
     (G, "--label"),
     (G + "--label 2", "classes 0 to 1; got .2"),
@@ -209,12 +210,15 @@ BAD = [
 ]
 
 RUN_ALL = """
-import contextlib, io, json, os, sys
+import contextlib, functools, io, json, os, sys
 from pathlib import Path
+from scorefield import cli
 from scorefield.cli import main
 
+cli.parser = functools.cache(cli.parser)  # to build it takes longer than most commands do
+
 def tree():
-    return {str(path): path.read_bytes().hex() if path.is_file() else None for path in Path().rglob("*")}
+    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
 sys.path.insert(0, os.getcwd())
 sys.dont_write_bytecode = True
@@ -234,7 +238,7 @@ for command in json.load(sys.stdin):
         if path not in before:
             Path(path).rmdir() if Path(path).is_dir() else Path(path).unlink()
         elif before[path] is not None:
-            Path(path).write_bytes(bytes.fromhex(before[path]))
+            Path(path).write_bytes(before[path])
     outcomes.append((status, err.getvalue(), changed))
 print(json.dumps(outcomes))
 """
@@ -271,7 +275,7 @@ def spoil(folder):
     copy("OTHER_PROCESS", config=config.replace(b'"beta_max": 20.0', b'"beta_max": 10.0'))
     copy("ONLY_LABELS", config=config.replace(b'"needs_label": false', b'"needs_label": true'))
     scorefield(
-        *("train-classifier", "--data", "two_moons", "--run", folder / "RUN", "--out", folder / "CLASSIFIER"),
+        *("train-classifier", folder / "RUN", "--data", "two_moons", "--out", folder / "CLASSIFIER"),
         *("--net", "MLPClassifier", "--net.features", 16, "--net.blocks", 1, "--batch_size", 32, "--steps", 20),
     )
     trained(folder / "UNLABELLED", "checkerboard", "--steps", 2)

@@ -24,7 +24,7 @@ FILES = {"config.json", "model.safetensors", "checkpoints", "loss.csv", "loss.pn
 
 
 def classifier_of(run, out, data="two_moons", *options):
-    scorefield("train-classifier", "--data", data, "--run", run, "--out", out, *TINY, *options)
+    scorefield("train-classifier", run, "--data", data, "--out", out, *TINY, *options)
     return out
 
 
@@ -69,7 +69,7 @@ def test_an_interrupted_classifier_resumes_to_the_files_of_an_uninterrupted_one(
     whole = classifier_of(run, tmp_path / "whole", "two_moons", *options)
     with monkeypatch.context() as patch:
         interrupted_at(15, patch)
-        arguments = ["train-classifier", "--data", "two_moons", "--run", run, "--out", tmp_path / "part", *TINY]
+        arguments = ["train-classifier", run, "--data", "two_moons", "--out", tmp_path / "part", *TINY]
         assert main([str(argument) for argument in (*arguments, *options)]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert ClassifierModel.load(tmp_path / "part").about["step"] == 12
@@ -145,8 +145,7 @@ def test_digits_are_of_the_class_that_was_asked_for_by_either_guidance(tmp_path)
     common = ["--data", "digits", "--held_out", 0.2, "--device", "cpu", "--optimisation.lr", 3e-3]
     for name, labels in (("labelled", "true"), ("unlabelled", "false")):
         scorefield("train", *common, "--steps", 1500, "--use_labels", labels, "--out", tmp_path / name)
-    by = ["--run", tmp_path / "unlabelled", "--out", tmp_path / "classifier"]
-    scorefield("train-classifier", *common, "--steps", 600, *by)
+    scorefield("train-classifier", tmp_path / "unlabelled", *common, "--steps", 600, "--out", tmp_path / "classifier")
     rows = split(digits(), 0.2, 0)[0].rows(torch.arange(1400))
     judge = SVC(C=10.0).fit(rows.x.flatten(1).numpy(), rows.cond["label"].numpy())
 

@@ -139,8 +139,9 @@ def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out
     save_picture(plot.image_grid(x, levels), out / "samples.png")
     save_picture(plot.image_grid(mean[None], levels, side=1, gap=0), out / "mean.png")
     save_picture(plot.image_grid(std[None], side=1, gap=0), out / "std.png")
-    shown = {"mean": mean}
+    shown = {}
     if isinstance(known.operator, Linear):
         shown["pseudo-inverse"] = known.operator.A_dagger(known.y)[0].cpu().double() * scale + shift
-    shown |= {"standard deviation": std, **{f"sample {k + 1}": one for k, one in enumerate(wide[:5])}}
-    save_figure(plot.panels(shown, spread=("standard deviation",)), out / "figure.png")
+    shown |= {"mean": mean, "standard deviation": std, **{f"sample {k + 1}": one for k, one in enumerate(wide[:4])}}
+    low, high = (0, levels - 1) if levels else (float(mean.min()), float(mean.max()))
+    save_figure(plot.panels({"": shown}, low, high, spread="standard deviation"), out / "figure.png")

@@ -30,9 +30,9 @@ LEVELS = 8  # of noise, in the report
 
 
 def train_classifier(
+    run: Path,
     data: str,
     out: Path,
-    run: Path,
     net: Callable[[Sequence[int], int], ClassifierNetwork] | None = None,
     optimisation: Optimisation | None = None,
     steps: int = 2000,
@@ -53,9 +53,9 @@ def train_classifier(
     --label 3 --guidance 2`.
 
     Args:
+        run: directory of the score model that is to be guided; the classifier gets its process and transform.
         data: a name (digits, two_moons, ...) or a path, see `scorefield train --help`; with labels.
         out: directory of the classifier.
-        run: directory of the score model that is to be guided; the classifier gets its process and transform.
         net: the network: by default a UNetClassifier for signals, images and volumes with sides of 16 and more, else an
             MLPClassifier.
         optimisation: learning rate, averaging and the like.
@@ -78,7 +78,7 @@ def train_classifier(
     first, base = distributed.rank() == 0, ScoreModel.load(run, types=types)
     sde, transform = base.denoiser.sde, base.transform
     if not isinstance(sde, GaussianSDE):
-        raise ValueError(f"--run {run}: guidance by a classifier is for Gaussian processes; got {type(sde).__name__}")
+        raise ValueError(f"{run}: guidance by a classifier is for Gaussian processes; got {type(sde).__name__}")
     with directory(out), locked(out):
         source = load_data(data, reading, folder=out)
         _check_fits(base, source, run, data)
@@ -140,10 +140,10 @@ def _check_fits(base: ScoreModel, source: ArrayDataset, run: Path, data: str) ->
         raise ValueError(f"--data {data}: a classifier is trained on labels of 2 classes or more; got {source.classes}")
     have, wanted = (source.event_shape, source.levels), (base.event_shape, base.transform.levels)
     if have != wanted:
-        raise ValueError(f"--run {run}: is of data of the event shape and levels {wanted}; {data} has {have}")
+        raise ValueError(f"{run}: is of data of the event shape and levels {wanted}; {data} has {have}")
     theirs, own = (base.classes, base.class_names), (source.classes, source.class_names)
     if base.classes and theirs != own:
-        raise ValueError(f"--run {run}: its number of classes and their names are {theirs}; those of {data} are {own}")
+        raise ValueError(f"{run}: its number of classes and their names are {theirs}; those of {data} are {own}")
 
 
 def _report(model: ClassifierModel, held: Iterator[Batch], out: Path) -> None:

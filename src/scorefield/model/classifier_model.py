@@ -66,7 +66,7 @@ class ClassifierModel:
             if own != other:
                 raise ValueError(
                     f"the {name} of the classifier and of the score model differ: {str(own)[:200]} and "
-                    f"{str(other)[:200]}: train the classifier for this model, by `scorefield train-classifier --run`"
+                    f"{str(other)[:200]}: train the classifier for this model, by `scorefield train-classifier`"
                 )
         denoiser = model.given(**cond)
         if not isinstance(denoiser, Denoiser):
