@@ -13,8 +13,9 @@ of a full scan and of 0.02 in line integrals of up to 1.6.
 
 For each method: the PSNR (peak 1: the brain's 99th percentile) of the samples' mean and of one sample; the residual of
 one sample over the noise, 1 for the posterior; the share of the brain's pixels inside the central 90 % that the samples
-predict, for n of them mean +- t sqrt(1 + 1/n) std with Student's t of n - 1 (1.645 for n to infinity); the samples'
-standard deviation beside the error of their mean, and the seconds of one core that a sample takes.
+predict, for n of them mean +- t sqrt(1 + 1/n) std with Student's t of n - 1 (1.645 std for many); the p-value of TARP's
+levels, which for ten slices sees only what is far off; the samples' standard deviation and the error of their mean; and
+the seconds of one core for a sample.
 With `--truth model` the truths are samples of the model and measured by the operator itself: then the prior is right,
 and what is wrong is the method's.
 """
@@ -35,6 +36,7 @@ from torch import Tensor
 
 import scorefield as sf
 from scorefield.guidance import DDNM, DPS, DiffPIR, MomentMatching, PiGDM, PosteriorDenoiser
+from scorefield.metrics import psnr, tarp_levels, uniformity
 from scorefield.model import Measured
 from scorefield.operators import FourierMask, Gaussian, LinearOperator, Radon, cartesian_mask, filtered_back_projection
 from scorefield.operators.operator import flat
@@ -104,11 +106,6 @@ def noisy(clean: Tensor, seed: int) -> Tensor:
     return Gaussian(SIGMA).sample(clean, noise=sf.Noise.per_sample(range(seed, seed + len(clean))))
 
 
-def psnr(x: Tensor, truth: Tensor) -> float:
-    """Mean over the slices in dB."""
-    return float(-10 * (x - truth).square().flatten(1).mean(1).log10().mean())
-
-
 def total_variation(operator: LinearOperator, y: Tensor, weight: float, steps: int = 300) -> Tensor:
     """argmin |A x - y|^2 / 2 + weight TV(x), isotropic, by the primal-dual algorithm of Chambolle & Pock (2011)."""
 
@@ -140,7 +137,7 @@ def best_weight(problem: Problem) -> float:
     fine = fine_slices(Volume(COLIN27), OTHER)
     y, truth = noisy(problem.measured(fine), 10**6), band_limited(fine)
     weights = [0.0005 * 2**k for k in range(10)]
-    return max(weights, key=lambda w: psnr(total_variation(problem.operator, y, w), truth))
+    return max(weights, key=lambda w: quality(total_variation(problem.operator, y, w), truth))
 
 
 def inside(x: Tensor, truth: Tensor) -> float:
@@ -153,6 +150,11 @@ def inside(x: Tensor, truth: Tensor) -> float:
 def rms(x: Tensor) -> float:
     """Root mean square."""
     return float(flat(x).square().mean().sqrt())
+
+
+def quality(x: Tensor, truth: Tensor) -> float:
+    """Mean PSNR of the slices in dB."""
+    return float(psnr(x, truth, peak=1.0).mean())
 
 
 def main() -> None:
@@ -184,9 +186,11 @@ def main() -> None:
             f"total variation, {weight:g}": total_variation(a, y, weight),
         }
         print(f"\n{name}; the operator errs by {rms(own - clean) / SIGMA:.2f} of the noise\n")
-        print("| method | mean | one | residual | inside | std | error of mean | seconds |\n" + "|---" * 8 + "|")
+        print("| method | mean | one | residual | inside | TARP | std | error of mean | seconds |\n" + "|---" * 9 + "|")
         for kind, x in drawn[name].items():
-            print(f"| {kind} | {psnr(x, truth):.2f} | | {rms(a.A(x) - y) / SIGMA:.2f} | | | {rms(x - truth):.4f} | |")
+            print(
+                f"| {kind} | {quality(x, truth):.2f} | | {rms(a.A(x) - y) / SIGMA:.2f} | | | | {rms(x - truth):.4f} | |"
+            )
         known = model.measured(a, y.repeat_interleave(options.samples, 0), Gaussian(SIGMA))
         for kind in options.methods:
             start = time.process_time()
@@ -194,10 +198,11 @@ def main() -> None:
             seconds = (time.process_time() - start) / len(x)
             x = x.unflatten(0, (len(truth), options.samples))
             numbers = [
-                f"{psnr(x.mean(1), truth):.2f}",
-                f"{psnr(x[:, 0], truth):.2f}",
+                f"{quality(x.mean(1), truth):.2f}",
+                f"{quality(x[:, 0], truth):.2f}",
                 f"{rms(a.A(x[:, 0].double()) - y) / SIGMA:.2f}",
                 f"{100 * inside(x, truth):.1f} %",
+                f"{uniformity(tarp_levels(x, truth)):.2g}",
                 f"{rms(x.var(1).sqrt()):.4f}",
                 f"{rms(x.mean(1) - truth):.4f}",
                 f"{seconds:.1f}",
