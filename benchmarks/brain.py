@@ -210,15 +210,15 @@ def main() -> None:
             print(f"| {kind} | {' | '.join(numbers)} |", flush=True)
             drawn[name][kind] = x
     if options.figure:
-        picture(truth, drawn).savefig(options.figure, dpi=80)
+        picture(truth, drawn, options.methods[0]).savefig(options.figure, dpi=60)
 
 
-def picture(truth: Tensor, drawn: dict[str, dict[str, Tensor]], number: int = 4) -> Figure:
-    """One slice of each problem: the truth, two baselines, and what the last method makes of it."""
+def picture(truth: Tensor, drawn: dict[str, dict[str, Tensor]], method: str, number: int = 4) -> Figure:
+    """One slice of each problem: the truth, two baselines, and what a method makes of it."""
     figure = Figure(figsize=(15, 2.3 * len(drawn)), layout="constrained")
     axes = figure.subplots(len(drawn), 8, squeeze=False)
     for row, (problem, shown) in zip(axes, drawn.items(), strict=True):
-        (classical, *_, tv), x = [(k, v) for k, v in shown.items() if v.ndim == 4], list(shown.values())[-1]
+        (classical, *_, tv), x = [(k, v) for k, v in shown.items() if v.ndim == 4], shown[method]
         panels = dict([("truth", truth), classical, tv])
         panels |= {"mean of samples": x.mean(1), "one sample": x[:, 0], "another": x[:, 1]}
         maps = {"|mean - truth|": (x.mean(1) - truth).abs(), "standard deviation": x.std(1)}

@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from skimage import data as skimage_pictures
@@ -32,6 +31,7 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 import scorefield as sf
+from scorefield import plot
 from scorefield.guidance import DDNM, MomentMatching, PosteriorDenoiser, Replacement
 from scorefield.metrics import tarp_levels, uniformity
 from scorefield.model import Measured
@@ -104,17 +104,18 @@ METHODS: dict[str, Method] = {
 
 
 def colourise(run: Path, samples: int, count: int, steps: int, out: Path | None) -> None:
-    """The tables, and a figure for each."""
+    """The tables, and a figure with four patches of each."""
     torch.set_num_threads(1)
     model, operator = sf.ScoreModel.load(run), Colorize()
     tests = {
-        "trained": ("other parts of the pictures trained on", [parts(name)[1] for name in TRAINED]),
-        "others": ("other pictures", [picture(name) for name in HELD_OUT]),
+        "other parts of the pictures trained on": [parts(name)[1] for name in TRAINED],
+        "other pictures": [picture(name) for name in HELD_OUT],
     }
-    for short, (long, pictures) in tests.items():
+    shown: list[Tensor] = []
+    for test, pictures in tests.items():
         truth = patches(pictures, count, 1)
         y = operator.A(truth.double())
-        print(f"\n{long}: {count} patches, {samples} samples of each\n")
+        print(f"\n{test}: {count} patches, {samples} samples of each\n")
         print("| method | grey | error of mean | std | inside | TARP | seconds |\n" + "|---" * 7 + "|")
         print(f"| grey for all colours | 0 | {rms(y - truth):.1f} | | | | |")
         known, found = model.measured(operator, y.repeat_interleave(samples, 0), Noiseless()), dict[str, Tensor]()
@@ -133,27 +134,16 @@ def colourise(run: Path, samples: int, count: int, steps: int, out: Path | None)
             ]
             print(f"| {name} | {' | '.join(numbers)} |", flush=True)
             found[name] = x
-        if out:
-            show(truth, y, found).savefig(out.with_stem(f"{out.stem}_{short}"), dpi=80)
+        for k in range(0, count, -(-count // 4)):  # a row: grey, truth, three samples of each method
+            row = [y[k].expand_as(truth[k]), truth[k], *(sample for x in found.values() for sample in x[k, :3])]
+            shown += [x.double() for x in row]
+    if out:
+        plot.image_grid(torch.stack(shown), 256, columns=2 + 3 * len(METHODS), side=48).save(out)
 
 
 def rms(x: Tensor) -> float:
     """Root mean square."""
     return float(x.double().square().mean().sqrt())
-
-
-def show(truth: Tensor, y: Tensor, found: Mapping[str, Tensor], rows: int = 8, columns: int = 4) -> Figure:
-    """Grey, samples of each method, truth."""
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    axes = figure.subplots(rows, 2 + columns * len(found))
-    for row, line in enumerate(axes):
-        k = row * len(truth) // rows
-        panels = [("grey", y[k].expand_as(truth[k])), ("truth", truth[k])]
-        panels += [(name if j == 0 else "", x[k, j]) for name, x in found.items() for j in range(columns)]
-        for place, (title, x) in zip(line, panels, strict=True):
-            place.imshow((x / 255).clamp(0, 1).movedim(0, -1))
-            place.set(xticks=[], yticks=[], title=title if row == 0 else "")
-    return figure
 
 
 def main() -> None:
