@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,6 +36,8 @@ class Volume:
     """
 
     def __init__(self, path: str | Path) -> None:
+        import nibabel  # not needed for the rest
+
         image = nibabel.load(path)
         self.values = np.asarray(image.dataobj, np.float32)
         self.values /= np.percentile(self.values[self.values > 0], 99)
