@@ -13,6 +13,8 @@ from scorefield.nn import seeded
 
 SHAPES = {
     "audio": (1, 8192),
+    "brain": (1, 64, 64),
+    "colour_patches": (3, 24, 24),
     "digits": (1, 8, 8),
     "fashion_mnist": (1, 28, 28),
     "tutorial_mnist": (1, 28, 28),

@@ -36,7 +36,7 @@ class Measurement(nn.Module):
         if not (y.is_floating_point() or y.is_complex()):
             raise ValueError(
                 f"wanted real or complex numbers in the model's space for y; got {y.dtype}: convert integers as the "
-                "model's transform does, or use ScoreModel.invert"
+                "model's transform does, or use ScoreModel.measured"
             )
         if not bool(torch.isfinite(y).all()):
             raise ValueError(f"y has {int((~torch.isfinite(y)).sum())} values that are not finite: mask them out")
