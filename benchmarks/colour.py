@@ -10,38 +10,31 @@ rocket and motorcycle of scikit-image, china and flower of scikit-learn. Tested 
 pictures, which is never trained on, and two whole pictures, astronaut and chelsea. Five photographs are a poor idea of
 the world's colours: for other pictures the samples can only be plausible where these have similar things.
 
-For each method, in grey levels of 0 to 255 before rounding: how far the grey of the samples is from the one measured;
-the error of the samples' mean and their standard deviation; the share of colour values inside the central 90 % that the
-samples predict, mean +- t sqrt(1 + 1/n) std; the p-value of TARP's levels; and the seconds of one core for a sample.
+The columns are those of reconstruction.py in grey levels of 0 to 255; `residual` is what the grey of the samples
+errs.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from reconstruction import Comparison
 from skimage import data as skimage_pictures
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 import scorefield as sf
 from scorefield import plot
-from scorefield.guidance import DDNM, MomentMatching, PosteriorDenoiser, Replacement
-from scorefield.metrics import tarp_levels, uniformity
-from scorefield.model import Measured
-from scorefield.operators import Colorize, Noiseless
-from scorefield.solvers import ExponentialAdams, Langevin, PredictorCorrector, Solver
+from scorefield.operators import Colorize
 
 SIDE = 24
 TRAINED = ("coffee", "rocket", "motorcycle", "china", "flower")
 HELD_OUT = ("astronaut", "chelsea")
-Method = Callable[[sf.ScoreModel, Measured, int], Tensor]  # model, grey patches, steps -> a sample for each of them
+METHODS = ("Replacement", "DDNM", "MomentMatching")
 
 
 def picture(name: str) -> NDArray[np.uint8]:
@@ -76,33 +69,6 @@ def parts(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return x[:, :cut], x[:, cut:]
 
 
-def replacement(model: sf.ScoreModel, known: Measured, steps: int) -> Tensor:
-    """Song et al. (2021): the grey is put in after each predictor's and each corrector's step."""
-    pair = PredictorCorrector(Replacement(*known), Replacement(*known, Langevin()))
-    return drawn(model, model.given(), pair, known, steps)
-
-
-def guided(build: Callable[..., PosteriorDenoiser]) -> Method:
-    """The reverse SDE with a guided denoiser."""
-    solver = ExponentialAdams(2, corrector=False, eta=1.0)
-    return lambda model, known, steps: drawn(model, build(model.given(), *known), solver, known, steps)
-
-
-def drawn(model: sf.ScoreModel, denoiser: sf.Denoiser, solver: Solver, known: Measured, steps: int) -> Tensor:
-    """A sample for each row of y, in the data's units before rounding."""
-    times, seeds = sf.grids.uniform_log_snr(denoiser.sde, steps), range(len(known.y))
-    z = sf.sample(denoiser, model.event_shape, times, solver, seeds=seeds, batch_size=48)
-    shift, scale = model.transform.line(z)
-    return z * scale + shift
-
-
-METHODS: dict[str, Method] = {
-    "Replacement": replacement,
-    "DDNM": guided(DDNM),
-    "MomentMatching": guided(MomentMatching),
-}
-
-
 def colourise(run: Path, samples: int, count: int, steps: int, out: Path | None) -> None:
     """The tables, and a figure with four patches of each."""
     torch.set_num_threads(1)
@@ -115,35 +81,15 @@ def colourise(run: Path, samples: int, count: int, steps: int, out: Path | None)
     for test, pictures in tests.items():
         truth = patches(pictures, count, 1)
         y = operator.A(truth.double())
-        print(f"\n{test}: {count} patches, {samples} samples of each\n")
-        print("| method | grey | error of mean | std | inside | TARP | seconds |\n" + "|---" * 7 + "|")
-        print(f"| grey for all colours | 0 | {rms(y - truth):.1f} | | | | |")
-        known, found = model.measured(operator, y.repeat_interleave(samples, 0), Noiseless()), dict[str, Tensor]()
-        for name, method in METHODS.items():
-            start = time.process_time()
-            x = method(model, known, steps).unflatten(0, (count, samples))
-            seconds = (time.process_time() - start) / (count * samples)
-            reach = float(student.ppf(0.95, samples - 1)) * (1 + 1 / samples) ** 0.5 * x.std(1)
-            numbers = [
-                f"{rms(x.mean(2, keepdim=True) - y[:, None]):.1e}",
-                f"{rms(truth - x.mean(1)):.1f}",
-                f"{rms(x.std(1)):.1f}",
-                f"{100 * float(((truth - x.mean(1)).abs() < reach).float().mean()):.1f} %",
-                f"{uniformity(tarp_levels(x, truth.float())):.2g}",
-                f"{seconds:.2f}",
-            ]
-            print(f"| {name} | {' | '.join(numbers)} |", flush=True)
-            found[name] = x
+        table = Comparison(operator, y, 0.0, truth.double(), 255.0, torch.ones_like(truth, dtype=torch.bool))
+        table.head(f"{test}: {count} patches, {samples} samples of each")
+        table.estimate("grey for all colours", y.expand_as(truth))
+        found = {name: table.method(name, model, samples, steps) for name in METHODS}
         for k in range(0, count, -(-count // 4)):  # a row: grey, truth, three samples of each method
             row = [y[k].expand_as(truth[k]), truth[k], *(sample for x in found.values() for sample in x[k, :3])]
             shown += [x.double() for x in row]
     if out:
         plot.image_grid(torch.stack(shown), 256, columns=2 + 3 * len(METHODS), side=48).save(out)
-
-
-def rms(x: Tensor) -> float:
-    """Root mean square."""
-    return float(x.double().square().mean().sqrt())
 
 
 def main() -> None:

@@ -330,12 +330,14 @@ def test_label_dropout_and_precision_reach_the_training(tmp_path):
 
 
 def test_the_first_signal_is_noted_and_the_second_ends_the_process():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets jobs in the background ignore it
     with Signals() as signals:
         assert not signals.arrived()
         signal.raise_signal(signal.SIGINT)
         assert signals.arrived()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 def test_classes_go_by_their_names(tmp_path, capsys):

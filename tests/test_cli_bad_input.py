@@ -210,12 +210,9 @@ BAD = [
 ]
 
 RUN_ALL = """
-import contextlib, functools, io, json, os, sys
+import contextlib, io, json, os, sys
 from pathlib import Path
-from scorefield import cli
 from scorefield.cli import main
-
-cli.parser = functools.cache(cli.parser)  # to build it takes longer than most commands do
 
 def tree():
     return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}

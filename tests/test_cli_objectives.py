@@ -79,7 +79,7 @@ OWN = "--types [bounded.Jacobi]"
 
 def test_a_process_of_your_own_that_is_not_gaussian(bounded, capsys):
     """Trained, saved, loaded, sampled by the SDE and in the units of its domain; what needs a kernel says so."""
-    train = "train --data x.npy --sde bounded.Jacobi --sde.rate 4 --steps 5 --batch_size 16 --device cpu --out run"
+    train = "train --data x.npy --sde bounded.Jacobi --sde.rate 4 --steps 5 --batch_size 128 --device cpu --out run"
     assert scorefield(train) == 0
     import bounded as mine
 

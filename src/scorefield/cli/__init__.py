@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import inspect
 import sys
 import warnings
@@ -38,6 +39,7 @@ COMMANDS = {
 }
 
 
+@functools.cache  # to build it takes longer than many commands do
 def parser() -> ArgumentParser:
     """The parser of the whole command line."""
     top = ArgumentParser(prog="scorefield", description="Score-based generative modelling.", version=__version__)

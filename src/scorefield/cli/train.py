@@ -190,7 +190,7 @@ def train(
             out=out,
             state=state,
             objective=objective,
-            checks=Batches(held, transform, min(micro, len(held)), seed=seed + 1, device=place, centred=centred),
+            checks=Batches(held, transform, micro, seed=seed + 1, device=place, centred=centred),
             log=LossLog(out / LOSSES, out / "tensorboard" if tensorboard and first else None),
             checkpoints=checkpoints,
             fingerprint={
@@ -232,7 +232,7 @@ def _draw(model: ScoreModel, kept: Subset, out: Path) -> None:
     count = 2000 if shape == (2,) else 64
     cond = kept.rows(torch.arange(count) % len(kept)).cond
     label = cond["label"] if model.needs_label else None
-    x = model.sample(seeds=range(count), label=label, cond=cond.get("cond"), batch_size=64)
+    x = model.sample(seeds=range(count), label=label, cond=cond.get("cond"))
     out.parent.mkdir(exist_ok=True)
     drawn = plot.is_image(shape) or shape == (2,)
     save_samples(x, model.transform.levels, out if drawn else out.with_suffix(".npz"))

@@ -105,7 +105,7 @@ def train_classifier(
             out=out,
             state=state,
             objective=objective,
-            checks=Batches(held, transform, min(micro, len(held)), seed=seed + 1, device=place, centred=centred),
+            checks=Batches(held, transform, micro, seed=seed + 1, device=place, centred=centred),
             log=LossLog(out / LOSSES),
             checkpoints=checkpoints,
             fingerprint={
