@@ -93,7 +93,7 @@ def main() -> None:
         estimates = {
             "zero-filled" if name.startswith("MRI") else "filtered back-projection": problem.classical(y),
             "pseudo-inverse": a.A_dagger(y),
-            f"total variation, {weight:g}": total_variation(a, y, weight),
+            f"total variation, {weight:.3g}": total_variation(a, y, weight),
         }
         table = Comparison(a, y, SIGMA, truth.double(), 1.0, truth > 0.2)
         print(f"\n{name}; the operator errs by {rms(own - clean) / SIGMA:.2f} of the noise")

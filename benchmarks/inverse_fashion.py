@@ -73,7 +73,7 @@ def main() -> None:
         weight = best_weight(a, every[:8], tuning, SIGMA, PEAK)
         estimates = {
             "pseudo-inverse": a.A_dagger(y),
-            f"total variation, {weight:g}": total_variation(a, y, weight),
+            f"total variation, {weight:.3g}": total_variation(a, y, weight),
         }
         if isinstance(a, Radon):
             estimates = {"filtered back-projection": filtered_back_projection(a, y), **estimates}

@@ -84,10 +84,15 @@ METHODS: dict[str, Method] = {
         lambda p: MomentMatching(p.prior, p.operator, p.y, Gaussian(p.sigma), iterations=1)
     ),
     "SplitGibbs": looped(lambda p, n: SplitGibbs(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    "PiGDM": guided(lambda p: PiGDM(p.prior, p.operator, p.y, Gaussian(p.sigma))),
+    **{
+        f"PiGDM, sigma_data {s}": guided(
+            lambda p, s=s: PiGDM(p.prior, p.operator, p.y, Gaussian(p.sigma), sigma_data=s)
+        )
+        for s in (1.0, 0.5, 0.25)
+    },
     **{
         f"DPS, zeta {z}": guided(lambda p, z=z: DPS(p.prior, p.operator, p.y, Gaussian(p.sigma), zeta=z))
-        for z in (0.3, 1.0, 2.0, 3.0, 5.0, 10.0)
+        for z in (1.0, 2.0, 3.0, 5.0, 10.0)
     },
     "DDRM": solved(lambda p: DDRM(p.operator, p.y, Gaussian(p.sigma))),
     "DDNM": guided(lambda p: DDNM(p.prior, p.operator, p.y, Gaussian(p.sigma))),

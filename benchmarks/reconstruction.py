@@ -76,28 +76,31 @@ def total_variation(a: LinearOperator, y: Tensor, weight: float, steps: int = 30
         return torch.stack((x.diff(dim=2, append=x[:, :, -1:]), x.diff(dim=3, append=x[..., -1:])))
 
     def divergence(p: Tensor) -> Tensor:  # minus the adjoint
-        down, right = p[0].clone(), p[1].clone()
-        down[:, :, -1], right[..., -1] = 0, 0
-        return down - torch.roll(down, 1, 2) + right - torch.roll(right, 1, 3)
+        first, second = p[0].clone(), p[1].clone()
+        first[:, :, -1], second[..., -1] = 0, 0
+        return first - torch.roll(first, 1, 2) + second - torch.roll(second, 1, 3)
 
+    unit = float(y.abs().max())  # the steps below are for numbers of about 1
+    y, weight = y / unit, weight / unit
     x = a.A_adjoint(y) * 0
     probe = torch.randn(x[:1].shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
     for _ in range(30):
         probe = a.A_adjoint(a.A(probe)) / probe.norm()
-    step = 0.95 / (float(probe.norm()) + 8) ** 0.5
+    size = 0.95 / (float(probe.norm()) + 8) ** 0.5
+    up, down = size / 10, 10 * size  # of the dual variables, which are small, and of x
     ahead, u, p = x, 0 * y, gradient(x)
     for _ in range(steps):
-        u = (u + step * (a.A(ahead) - y)) / (1 + step)
-        p = p + step * gradient(ahead)
+        u = (u + up * (a.A(ahead) - y)) / (1 + up)
+        p = p + up * gradient(ahead)
         p = p / (p.square().sum(0).sqrt() / weight).clamp_min(1)
-        last, x = x, x - step * (a.A_adjoint(u) - divergence(p))
+        last, x = x, x - down * (a.A_adjoint(u) - divergence(p))
         ahead = 2 * x - last
-    return x
+    return unit * x
 
 
 def best_weight(a: LinearOperator, y: Tensor, truth: Tensor, std: float, peak: float) -> float:
     """The weight of the total variation that brings the highest PSNR, for images that are not tested on."""
-    weights = [std * peak * 2.0**k / 40 for k in range(10)]
+    weights = [std * 2.0**k / 40 for k in range(10)]
     return max(weights, key=lambda w: quality(total_variation(a, y, w), truth, peak))
 
 
