@@ -6,6 +6,8 @@ from scorefield import guidance as guidance
 from scorefield import metrics as metrics
 from scorefield import nn as nn
 from scorefield import objectives as objectives
+from scorefield import operators as operators
+from scorefield import posterior as posterior
 from scorefield import solvers as solvers
 from scorefield._noise import Noise as Noise
 from scorefield.analytic import GaussianMixture as GaussianMixture
