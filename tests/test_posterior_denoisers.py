@@ -8,7 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefield import VE, VP, EDMPrecond, GaussianMixture, Noise, Preconditioned, gaussian, grids, log_prob, sample
+from scorefield import (
+    VE,
+    VP,
+    Denoiser,
+    EDMPrecond,
+    GaussianMixture,
+    Noise,
+    Preconditioned,
+    gaussian,
+    grids,
+    log_prob,
+    sample,
+)
 from scorefield.guidance import DDNM, DPS, DiffPIR, MomentMatching, PiGDM, PosteriorDenoiser, ScoreALD
 from scorefield.nn import MLP, seeded
 from scorefield.operators import Dense, FromFunction, Gaussian, Mask, Noiseless, PhaseRetrieval, Poisson
@@ -113,9 +125,17 @@ def test_a_sample_does_not_depend_on_its_batch_mates(method: type[PosteriorDenoi
     torch.testing.assert_close(one(x, t)[0], together[0], rtol=1e-9, atol=1e-9)
 
 
+class Scaled(Denoiser):
+    """A prior with a condition for each sample."""
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return (1 + 0.1 * label[:, None]) * PRIOR(x, t)
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_each_sample_of_a_batch_has_its_own_measurement(method: type[PosteriorDenoiser]):
-    guided = method(PRIOR, Dense(MATRIX), normal(5, M, seed=9), Gaussian(SIGMA))
+def test_each_sample_of_a_batch_has_its_own_measurement_and_condition(method: type[PosteriorDenoiser]):
+    prior = Scaled(SDE).given(label=torch.arange(5))
+    guided = method(prior, Dense(MATRIX), normal(5, M, seed=9), Gaussian(SIGMA))
     times = grids.uniform_log_snr(SDE, 8)
     whole = sample(guided, (D,), times, DDIM(), seeds=range(5))
     split = sample(guided, (D,), times, DDIM(), seeds=range(5), batch_size=2)
