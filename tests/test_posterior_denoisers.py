@@ -73,6 +73,19 @@ def test_pigdm_is_exact_for_an_isotropic_normal_prior(t):
     torch.testing.assert_close(guided(x, t), prior.posterior(MATRIX, Y[0], SIGMA)(x, t), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("t", TIMES[:3], ids=lambda t: str(t.tolist()))
+def test_the_twist_is_the_law_of_the_measurement_given_the_state(t):
+    """log p(y | x_t) = log p(x_t | y) - log p(x_t) but for a constant, where the method is exact."""
+    x, isotropic = normal(4, D, seed=6), gaussian(SDE, PRIOR.means[0], torch.tensor(0.7))
+    for prior, method in {
+        PRIOR: MomentMatching(PRIOR, Dense(MATRIX), Y, Gaussian(SIGMA), iterations=M),
+        isotropic: PiGDM(isotropic, Dense(MATRIX), Y, Gaussian(SIGMA), sigma_data=math.sqrt(0.7)),
+    }.items():
+        exact = prior.posterior(MATRIX, Y[0], SIGMA).log_prob(x, t) - prior.log_prob(x, t)
+        found = method.twisted(x, t).log_twist
+        torch.testing.assert_close(found - found[0], exact - exact[0], rtol=1e-4, atol=1e-6)
+
+
 def test_pigdm_is_not_exact_for_another_prior():
     x, t = normal(4, D, seed=6), TIMES[1]
     other = PiGDM(PRIOR, Dense(MATRIX), Y, Gaussian(SIGMA))
