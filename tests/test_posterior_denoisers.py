@@ -21,9 +21,22 @@ from scorefield import (
     log_prob,
     sample,
 )
-from scorefield.guidance import DDNM, DPS, DiffPIR, MomentMatching, PiGDM, PosteriorDenoiser, ScoreALD
+from scorefield.guidance import DDNM, DPS, DiffPIR, Measurement, MomentMatching, PiGDM, PosteriorDenoiser, ScoreALD
+from scorefield.guidance.pigdm import ridge
 from scorefield.nn import MLP, seeded
-from scorefield.operators import Dense, FromFunction, Gaussian, Mask, Noiseless, PhaseRetrieval, Poisson
+from scorefield.operators import (
+    Blur,
+    Dense,
+    FromFunction,
+    Gaussian,
+    Mask,
+    Noiseless,
+    PhaseRetrieval,
+    Poisson,
+    SuperResolution,
+    gaussian_kernel,
+)
+from scorefield.operators.svd import matrix_of
 from scorefield.solvers import (
     DDIM,
     Ancestral,
@@ -124,6 +137,17 @@ def test_formulas_against_dense_algebra():
     (gradient,) = torch.autograd.grad((Y - PRIOR(point, t) @ MATRIX.mT).norm(dim=1).sum(), point)
     scale = (M / (s2 / (1 + s2) + SIGMA**2)) ** 0.5 * knot.sigma**2 / knot.alpha
     torch.testing.assert_close(DPS(PRIOR, operator, Y, noise, zeta=0.5)(x, t), denoised - 0.5 * scale * gradient)
+
+
+@pytest.mark.parametrize("operator", [SuperResolution(2), Blur(gaussian_kernel(3, 1.0))], ids=["gram", "no gram"])
+def test_the_ridge_is_that_of_the_matrix(operator):
+    matrix, x0, spread = matrix_of(operator, (1, 4, 4)), normal(3, 1, 4, 4), torch.tensor(0.5).double()
+    y = operator.A(normal(3, 1, 4, 4, seed=9))
+    residual, weights = ridge(Measurement(operator, y, Gaussian(SIGMA)), x0, spread)
+    system = spread * matrix @ matrix.mT + SIGMA**2 * torch.eye(len(matrix), dtype=torch.float64)
+    expected = torch.linalg.solve(system, (y - operator.A(x0)).flatten(1).mT).mT
+    torch.testing.assert_close(residual, y - operator.A(x0))
+    torch.testing.assert_close(weights.flatten(1), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
