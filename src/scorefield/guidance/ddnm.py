@@ -52,5 +52,5 @@ class DDNMPlus(Spectral):
         spread = s_next * math.sqrt(1 - k)
         noisy = (1 - k) * std
         share = torch.where(noisy > spread, spread / noisy.clamp_min(torch.finfo(std.dtype).tiny), 1.0)
-        rest = (spread**2 - (share * noisy) ** 2).clamp_min(0).sqrt()
+        rest = (spread**2 - noisy**2).clamp_min(0).sqrt()
         return k * c + (1 - k) * (denoised + share * (y - denoised)) + rest * z
