@@ -58,9 +58,13 @@ def test_training_writes_a_classifier_of_the_runs_process_and_transform_and_its_
         time = sde.knot_at(-2 * np.log(float(row["sigma/alpha"]))).time
         batches = [checks[k] for k in range(32)]
         found = [judged(model.classifier, b.x0, b.cond["label"], time, noise=b.noise) for b in batches]
-        for name in ("correct", "confidence", "cross_entropy"):
+        for column, name in {
+            "accuracy": "correct",
+            "confidence": "confidence",
+            "cross_entropy": "cross_entropy",
+        }.items():
             mean = float(torch.cat([getattr(part, name) for part in found]).double().mean())
-            assert float(row[name]) == pytest.approx(mean, rel=1e-3)
+            assert float(row[column]) == pytest.approx(mean, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -54,14 +54,31 @@ def test_the_residual_is_the_datas(name):
         )
 
 
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_clips_nothing_measures_as_what_it_clips(name):
+    """Methods depend on the operator's scale: one that is not linear has that of a linear one."""
+    a, y, z = Dense(MATRIX, SHAPE), 30 * normal(1, 6, seed=1), normal(2, *SHAPE)
+    known, clipped = (model(TRANSFORMS[name]).measured(o, y, Gaussian(2.0)) for o in (a, Clip(-1e9, 1e9, a)))
+    torch.testing.assert_close(clipped.operator.A(z), known.operator.A(z))
+    torch.testing.assert_close(clipped.y, known.y)
+    assert clipped.noise == known.noise
+
+
 def test_an_operator_that_is_not_linear_acts_on_data():
     transform = TRANSFORMS["integers"]
     clip = Clip(0.0, 100.0, Mask(torch.ones(SHAPE, dtype=torch.bool)))
     y, z = 50 * torch.ones(1, 16, dtype=torch.float64), normal(2, *SHAPE)
     known = model(transform).measured(clip, y, Gaussian(1.0))
     shift, scale = transform.line(z)
-    torch.testing.assert_close(known.operator.A(z), clip.A(scale * z + shift))
-    assert torch.equal(known.y, y)
+    found = (known.y - known.operator.A(z)) / known.noise.std
+    torch.testing.assert_close(found, y - clip.A(scale * z + shift))
+
+
+class Twice(Dense):
+    """With an adjoint that is too large."""
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return 2 * super().A_adjoint(y)
 
 
 def test_counts_keep_their_law():
@@ -96,6 +113,7 @@ BAD = [
     (FourierMask(torch.ones(4, 4, dtype=torch.bool)), torch.ones(1, 1, 16), "measures complex numbers"),
     (Identity(), 1e6 * torch.ones(1, *SHAPE), "times as far from the middle"),
     (Identity(), torch.full((1, *SHAPE), torch.nan), "nan times as far"),
+    (Twice(MATRIX, SHAPE), torch.ones(1, 6), "A_adjoint of Twice is not the adjoint of A"),
 ]
 
 

@@ -22,7 +22,6 @@ from scorefield import (
     sample,
 )
 from scorefield.guidance import DDNM, DPS, DiffPIR, Measurement, MomentMatching, PiGDM, PosteriorDenoiser, ScoreALD
-from scorefield.guidance.pigdm import ridge
 from scorefield.nn import MLP, seeded
 from scorefield.operators import (
     Blur,
@@ -135,7 +134,9 @@ def test_formulas_against_dense_algebra():
     torch.testing.assert_close(DDNM(PRIOR, operator, Y, noise)(x, t), denoised + residual @ pseudo.mT)
     point = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad((Y - PRIOR(point, t) @ MATRIX.mT).norm(dim=1).sum(), point)
-    scale = (M / (s2 / (1 + s2) + SIGMA**2)) ** 0.5 * knot.sigma**2 / knot.alpha
+    along = torch.nn.functional.normalize(residual, dim=1) @ MATRIX  # A^T along the residual
+    c = along.square().sum(1, keepdim=True)
+    scale = (M / (c * s2 / (1 + s2) + SIGMA**2)) ** 0.5 * knot.sigma**2 / knot.alpha
     torch.testing.assert_close(DPS(PRIOR, operator, Y, noise, zeta=0.5)(x, t), denoised - 0.5 * scale * gradient)
 
 
@@ -143,7 +144,7 @@ def test_formulas_against_dense_algebra():
 def test_the_ridge_is_that_of_the_matrix(operator):
     matrix, x0, spread = matrix_of(operator, (1, 4, 4)), normal(3, 1, 4, 4), torch.tensor(0.5).double()
     y = operator.A(normal(3, 1, 4, 4, seed=9))
-    residual, weights = ridge(Measurement(operator, y, Gaussian(SIGMA)), x0, spread)
+    residual, weights = Measurement(operator, y, Gaussian(SIGMA)).ridge(x0, spread)
     system = spread * matrix @ matrix.mT + SIGMA**2 * torch.eye(len(matrix), dtype=torch.float64)
     expected = torch.linalg.solve(system, (y - operator.A(x0)).flatten(1).mT).mT
     torch.testing.assert_close(residual, y - operator.A(x0))

@@ -211,6 +211,26 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
     return solver, grids.uniform_information(sde, nfe, max(time, sde.t_end))
 
 
+def stochastic(sde: GaussianSDE, steps: int, finest: float = math.inf) -> tuple[Solver, list[float]]:
+    """The reverse SDE by exponential Adams of order 2, on equal steps of the log-SNR.
+
+    For guided denoisers, which err: fresh noise makes samples forget the errors of earlier steps, where those of the
+    ODE add up.
+
+    Args:
+        sde: the process.
+        steps: at least 1.
+        finest: the smallest structure of the samples; the last step begins at a tenth of it, if the process goes so far
+            and t_end does not.
+    """
+    times = torch.tensor([sde.t_end, sde.t_min], dtype=torch.float64)
+    usual, least = (-0.5 * sde.log_snr(times)).exp().tolist()
+    end = float(sde.time(torch.tensor(-2 * math.log(max(least, 0.1 * finest)), dtype=torch.float64)))
+    return ExponentialAdams(2, corrector=False, eta=1.0), grids.uniform_log_snr(
+        sde, steps, max(sde.t_min, end) if 0.1 * finest < usual else None
+    )
+
+
 def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:
     """A solver and its grid for samples of the probability-flow ODE that err by about `tolerance`, for unit data.
 

@@ -13,23 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield import plot
+from scorefield import operators, plot
 from scorefield._files import write_file, write_text
-from scorefield.cli.measuring import Mask, Measuring, load_values
+from scorefield.cli.measuring import Measuring, load_values
 from scorefield.cli.sources import directory, parse_device, parse_label, save_figure, save_picture
 from scorefield.data import Affine
-from scorefield.grids import uniform_log_snr
 from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
 from scorefield.model import Measured, ScoreModel
 from scorefield.operators import Gaussian, Linear, LinearOperator, MeasurementNoise, Noiseless, Operator
 from scorefield.operators.operator import flat
-from scorefield.posterior import PosteriorSampler
-from scorefield.sampling import sample
+from scorefield.posterior import PosteriorSampler, TwistedSMC
+from scorefield.posterior.sampler import OuterLoop
+from scorefield.sampling import sample, stochastic
 from scorefield.score import Denoiser
-from scorefield.solvers import ExponentialAdams, Solver
+from scorefield.solvers import Solver
 
 Guide = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorDenoiser]
-Loop = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorSampler]
+Loop = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], OuterLoop]
+Cloud = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], TwistedSMC]
 Steps = Callable[[Linear, Tensor, MeasurementNoise], GuidedSolver]
 
 
@@ -38,11 +39,11 @@ def invert(
     operator: Measuring | LinearOperator,
     y: Path,
     out: Path = Path("inverted"),
-    sigma: float = 0.0,
-    method: Guide | Loop | Steps = MomentMatching,
+    sigma: float | None = None,
+    method: Guide | Steps | Loop | Cloud = MomentMatching,
     samples: int = 16,
     seed: int = 0,
-    steps: int = 100,
+    steps: int | None = None,
     solver: Solver | None = None,
     label: int | str | None = None,
     batch_size: int = 16,
@@ -55,26 +56,34 @@ def invert(
         run: directory of a trained model.
         operator: what was measured: Identity, Mask, Colorize, Blur, SuperResolution, FourierMask, Radon or
             CompressedSensing, or your own LinearOperator by its import path.
-        y: what came out: a picture, or an array (.npy) of the measurement's shape, in the data's units. For a Mask a
-            whole sample, whose values where nothing is known do not matter.
-        out: folder for the samples, their mean and standard deviation, a figure, and report.json.
+        y: what came out: a picture, or an array (.npy) of the measurement's shape, in the data's units. For a Mask or
+            FourierMask the whole of it will do, of which what is not known does not matter.
+        out: folder for samples.npz with the samples `x`, in the data's values, and their `mean` and standard deviation
+            `std` before rounding, for pictures of them and a figure, and for report.json.
         sigma: standard deviation of y's noise in the data's units; for pictures and other integers as a part of half
-            their range, as if it were [-1, 1]. 0 takes y for exact.
+            their range, as if it were [-1, 1]. 0 takes y for exact; by default so, but for integers, which are rounded.
         method: a class of scorefield.guidance or scorefield.posterior: MomentMatching, PiGDM, DPS, DiffPIR, DDNM,
             DDRM, DDNMPlus, ScoreALD, Replacement, RePaint, TwistedSMC, SplitGibbs, DAPS or REDdiff.
         samples: how many to draw.
         seed: of the first; the others follow.
-        steps: of the solver, for methods that have no loop of their own.
+        steps: of the solver, by default 100, for methods that have no loop of their own.
         solver: for guided denoisers; by default the reverse SDE by exponential Adams of order 2.
         label: class of the samples, for a model of classes.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
     """
-    if samples < 1 or steps < 1 or not 0 <= sigma < math.inf:
+    if samples < 1 or (steps is not None and steps < 1) or not 0 <= (sigma or 0.0) < math.inf:
         raise ValueError(
             f"wanted --samples and --steps of at least 1 and --sigma of at least 0; got {samples}, {steps} and {sigma}"
         )
+    if (out / "config.json").exists():
+        raise ValueError(f"--out {out}: holds a model, whose samples would be overwritten: name another folder")
+    way, made = _class_of(method), cast(Any, method)
+    if steps is not None and issubclass(way, PosteriorSampler):
+        raise ValueError(f"--steps: {way.__name__} has a loop of its own, whose options are --method.steps and others")
+    if solver is not None and not issubclass(way, PosteriorDenoiser):
+        raise ValueError(f"--solver: {way.__name__} takes its own steps; leave it out")
     model = ScoreModel.load(run, types=types, device=parse_device(device))
     denoiser, transform = model.given(None if label is None else parse_label(model, label)), model.transform
     if not (isinstance(denoiser, Denoiser) and isinstance(transform, Affine)):
@@ -82,12 +91,11 @@ def invert(
             "inverse problems need a denoiser and an affine transform of the data; got "
             f"{type(denoiser).__name__} and {type(transform).__name__}"
         )
-    sde, unit = denoiser.sde, 1.0 if transform.levels is None else transform.levels / 2
+    sde, seeds, steps = denoiser.sde, range(seed, seed + samples), steps or 100
     measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
-    noise = Gaussian(sigma * unit) if sigma else Noiseless()
-    values = _as_measured(measure, load_values(y), model.event_shape, isinstance(operator, Mask), y)
-    known = model.measured(measure, values, noise)
-    way, seeds, made = _class_of(method), range(seed, seed + samples), cast(Any, method)
+    values = _as_measured(measure, load_values(y), model.event_shape, y)
+    known = model.measured(measure, values, _noise(sigma, transform.levels))
+    variance = torch.as_tensor(known.noise.variance(known.y))
     with directory(out):
         if issubclass(way, PosteriorSampler):
             z = made(denoiser, *known).sample(model.event_shape, seeds=seeds, batch_size=batch_size, progress=True)
@@ -96,11 +104,13 @@ def invert(
                 guided, using = denoiser, made(*known)
             else:
                 guided = made(denoiser, *known)
-                using = solver or ExponentialAdams(2, corrector=False, eta=1.0)
-            times = [sde.T, sde.t_end, 0.0] if using.adaptive else uniform_log_snr(sde, steps)
+                using = solver
+            usual, times = stochastic(sde, steps, math.sqrt(float(variance.min())) or math.inf)
+            using = using or usual
+            times = [sde.T, sde.t_end, 0.0] if using.adaptive else times
             z = sample(guided, model.event_shape, times, using, seeds=seeds, batch_size=batch_size, progress=True)
         left = flat(Measurement(*known).residual(z)).square().mean(1).sqrt()
-        std = math.sqrt(float(torch.as_tensor(known.noise.variance(known.y)).mean()))
+        std = math.sqrt(float(variance.mean()))
         report = {"method": way.__name__, "label": way.label.value, "residual": float(left.mean()), "noise": std}
         _write(model, transform, known, z, out)
         write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
@@ -115,14 +125,42 @@ def _class_of(method: Any) -> type[PosteriorDenoiser | PosteriorSampler | Guided
     return method if isinstance(method, type) else next(part for part in method.args if isinstance(part, type))
 
 
-def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int], masked: bool, path: Path) -> Tensor:
+def _noise(sigma: float | None, levels: int | None) -> MeasurementNoise:
+    """In the data's units. The rounding of integers has the variance 1/12."""
+    if levels is None:
+        return Gaussian(sigma) if sigma else Noiseless()
+    if sigma is not None and sigma > 1:
+        raise ValueError(
+            f"--sigma {sigma:g}: of integers from 0 to {levels - 1} it is a part of half their range; wanted at most "
+            f"1: {sigma:g} levels are {sigma / (levels / 2):.4g}"
+        )
+    std = math.sqrt(1 / 12) if sigma is None else sigma * levels / 2
+    return Gaussian(std) if std else Noiseless()
+
+
+def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int], path: Path) -> Tensor:
     """The file's values in the shape of one measurement, up to axes of length 1."""
-    if masked and values.numel() == math.prod(event_shape):
-        return operator.A(values.reshape(1, *event_shape))
     shape = operator.A(torch.zeros(1, *event_shape)).shape[1:]
-    if [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
+    if (
+        values.ndim == 3
+        and len(values) == 3
+        and bool((values == values[:1]).all())
+        and _long(values.shape) != _long(shape)
+    ):
+        values = values[0]  # a grey picture that is stored in colours
+    if isinstance(operator, operators.Mask) and _long(values.shape) == _long(event_shape):
+        return operator.A(values.reshape(1, *event_shape))
+    if isinstance(operator, operators.FourierMask) and _long(values.shape) == [operator.height, operator.width]:
+        whole = torch.fft.ifftshift(values.reshape(operator.height, operator.width))
+        return whole.flatten()[None, operator.observed]
+    if _long(values.shape) != _long(shape):
         raise ValueError(f"--y {path}: the operator measures {tuple(shape)} of a sample; got {tuple(values.shape)}")
     return values.reshape(1, *shape)
+
+
+def _long(shape: Sequence[int]) -> list[int]:
+    """The axes that are longer than 1."""
+    return [n for n in shape if n > 1]
 
 
 def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out: Path) -> None:
@@ -130,7 +168,7 @@ def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out
     wide = z.double().cpu()
     shift, scale = transform.line(wide)
     wide = wide * scale + shift
-    mean, std = wide.mean(0), wide.std(0, correction=0)
+    mean, std = wide.mean(0), wide.std(0, correction=min(1, len(wide) - 1))
     x = transform.inverse(z.cpu())
     write_file(out / "samples.npz", partial(np.savez, x=x.numpy(), mean=mean.numpy(), std=std.numpy()))
     if not plot.is_image(model.event_shape):
@@ -141,7 +179,9 @@ def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out
     save_picture(plot.image_grid(std[None], side=1, gap=0), out / "std.png")
     shown = {}
     if isinstance(known.operator, Linear):
-        shown["pseudo-inverse"] = known.operator.A_dagger(known.y)[0].cpu().double() * scale + shift
+        nothing = torch.zeros_like(z[:1])
+        linear = known.operator.A_adjoint(Measurement(*known).ridge(nothing, 1.0)[1])
+        shown["linear estimate"] = linear[0].cpu().double() * scale + shift
     shown |= {"mean": mean, "standard deviation": std, **{f"sample {k + 1}": one for k, one in enumerate(wide[:4])}}
     low, high = (0, levels - 1) if levels else (float(mean.min()), float(mean.max()))
     save_figure(plot.panels({"": shown}, low, high, spread="standard deviation"), out / "figure.png")

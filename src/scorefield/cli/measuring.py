@@ -51,7 +51,13 @@ class Mask(Measuring):
 
 @dataclass(frozen=True)
 class Colorize(Measuring):
-    """The grey of a colour picture."""
+    """The grey of a colour picture.
+
+    Args:
+        weights: of each channel; by default their mean. [0.299, 0.587, 0.114] is what most programs make grey of.
+    """
+
+    weights: Sequence[float] | None = None
 
     def build(self, event_shape: Sequence[int]) -> Operator:
         """The operator."""
@@ -59,7 +65,8 @@ class Colorize(Measuring):
             raise ValueError(
                 f"--operator Colorize: wanted pictures (channels, height, width); got {tuple(event_shape)}"
             )
-        return operators.Colorize(event_shape[0])
+        weights = self.weights or [1 / event_shape[0]] * event_shape[0]
+        return operators.Colorize(weights)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,13 @@ class Blur(Measuring):
         """The operator."""
         if self.kernel is not None:
             values = load_values(self.kernel)
+            if self.kernel.suffix != ".npy" and values.ndim == 3:
+                values = values.mean(0)
+            if values.ndim != len(event_shape) - 1:
+                raise ValueError(
+                    f"--operator.kernel {self.kernel}: wanted a kernel with {len(event_shape) - 1} axes; got "
+                    f"{tuple(values.shape)}"
+                )
             kernel = values / values.sum()
         elif self.motion is not None:
             kernel = operators.motion_kernel(self.motion, math.radians(self.angle))
@@ -151,8 +165,7 @@ class Radon(Measuring):
 
     def build(self, event_shape: Sequence[int]) -> Operator:
         """The operator."""
-        turns = torch.arange(self.angles, dtype=torch.float64) * (math.pi / max(1, self.angles))
-        return operators.Radon(event_shape[-1], turns, self.detectors)
+        return operators.Radon(event_shape[-1], self.angles, self.detectors)
 
 
 @dataclass(frozen=True)

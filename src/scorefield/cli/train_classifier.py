@@ -152,7 +152,7 @@ def _report(model: ClassifierModel, held: Iterator[Batch], out: Path) -> None:
     knots = sde.knots(grids.uniform_log_snr(sde, LEVELS)[-2::-1])
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("sigma/alpha", *Judged._fields))
+    writer.writerow(("sigma/alpha", "accuracy", *Judged._fields[1:]))
     print(f"on {sum(len(b.x0) for b in batches)} noisy samples of held-out data:")
     print(f"sigma/alpha  accuracy  confidence  cross-entropy (a guess: {math.log(model.classes):.3f})")
     for knot in knots:

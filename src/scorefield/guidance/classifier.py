@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -42,8 +42,6 @@ class Classifier(Denoiser):
         ValueError: the processes differ, or there is no such class.
     """
 
-    label: ClassVar[Label] = Label.ASYMPTOTICALLY_EXACT  # with weight 1 and the true classifier
-
     def __init__(
         self, denoiser: Denoiser, classifier: ClassPosterior, label: int | Int64[Tensor, "*b"], weight: float = 1.0
     ) -> None:
@@ -53,6 +51,11 @@ class Classifier(Denoiser):
             raise ValueError(f"the weight of guidance must be finite; got {weight}")
         self.denoiser, self.classifier, self.weight = denoiser, classifier, weight
         self.wanted = torch.as_tensor(label)
+
+    @property
+    def label(self) -> Label:
+        """Asymptotically exact with weight 1 and the true classifier."""
+        return Label.ASYMPTOTICALLY_EXACT if self.weight == 1 else Label.HEURISTIC
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The guided denoiser; further conditions go to the denoiser."""

@@ -36,7 +36,9 @@ class DDNMPlus(Spectral):
 
         k c_i + (1 - k) (d_i + l_i (ybar_i - d_i)) + sqrt(v - ((1 - k) l_i std_i)^2) z
 
-    for d_i of D and the largest l_i <= 1 for which the root is real, so that the state has the noise that it should.
+    for d_i of D and the largest l_i <= 1 for which the root is real, so that a step brings the noise that it should.
+    But the noise of y is the same in each step and adds up where l_i < 1: it is for few steps (the paper has 100) and
+    little noise. `DDRM` has no such limit.
     """
 
     def rest(self, denoised: Tensor, xbar: Tensor, z: Tensor, s: float, s_next: float) -> Tensor:

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.pigdm import ridge
 from scorefield.guidance.posterior_denoiser import PosteriorDenoiser
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.score import Denoiser
@@ -51,4 +50,4 @@ class DiffPIR(PosteriorDenoiser):
         """D + r^2 A^T (r^2 A A^T + S)^-1 (y - A D)."""
         denoised = self.denoiser(x, t, **cond)
         spread = self._ratio(x, t) ** 2 / self.weight
-        return denoised + spread * self.measurement.linear.A_adjoint(ridge(self.measurement, denoised, spread)[1])
+        return denoised + spread * self.measurement.linear.A_adjoint(self.measurement.ridge(denoised, spread)[1])

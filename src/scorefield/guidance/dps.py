@@ -20,12 +20,13 @@ from scorefield.score import Denoiser
 class DPS(PosteriorDenoiser):
     """Down the gradient of the residual's norm, for any differentiable A  (Chung et al. 2023, "DPS", algorithm 1).
 
-        D_y = D - zeta (sigma^2 / alpha) sqrt(m / (r^2 + S)) grad |y - A(D)|,    r^2 = s^2 / (1 + s^2)
+        D_y = D - zeta (sigma^2 / alpha) sqrt(m / (c r^2 + S)) grad |y - A(D)|,    r^2 = s^2 / (1 + s^2)
 
-    for m real measurements with noise of variance S. The norm is that of each sample; public codes take one over the
-    batch. The paper subtracts zeta grad |.| from the state after each of 1000 steps of one grid, which means another
-    thing on any other grid; the factor here is what it should be if A has rows of length 1 and p(x_0 | x_t) a variance
-    of r^2, as for normal data, since |y - A(D)| is then about sqrt(m (r^2 + S)). Thus zeta = 1 on every grid.
+    for m real measurements with noise of variance S, and c the square of the norm of A^T along the residual, which is 1
+    if A has orthonormal rows. The norm is that of each sample; public codes take one over the batch. The paper
+    subtracts zeta grad |.| from the state after each of 1000 steps of one grid, which means another thing on any other
+    grid; the factor here is what it should be if p(x_0 | x_t) has a variance of r^2, as for normal data, since
+    |y - A(D)| is then about sqrt(m (c r^2 + S)). Thus zeta = 1 on every grid and for every unit of y.
 
     Args:
         denoiser: of the prior.
@@ -52,15 +53,15 @@ class DPS(PosteriorDenoiser):
         self.zeta = zeta
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D - zeta (sigma^2 / alpha) sqrt(m / (r^2 + S)) grad |y - A(D)|."""
+        """D - zeta (sigma^2 / alpha) sqrt(m / (c r^2 + S)) grad |y - A(D)|."""
         denoised, covariance = with_pullback(self.denoiser, x, t, cond)
         with torch.enable_grad():
             at = denoised if denoised.requires_grad else denoised.detach().requires_grad_()
-            residual = flat(self.measurement.residual(at))
-            norm = residual.square().sum(1).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
+            residual = self.measurement.residual(at)
+            norm = flat(residual).square().sum(1).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
             (gradient,) = torch.autograd.grad(norm.sum(), at, create_graph=denoised.requires_grad)
-        clean = self.measurement.rows(self.measurement.operator.A(denoised))
-        s2 = self._ratio(x, t) ** 2
-        noise = torch.as_tensor(self.measurement.noise.variance(clean)).to(x)
+        s2, m = self._ratio(x, t) ** 2, flat(residual).shape[1]
+        noise = torch.as_tensor(self.measurement.noise.variance(self.measurement.rows(residual))).to(x)
         noise = expand(noise.reshape(len(noise), -1).mean(1), x) if noise.ndim else noise
-        return denoised - self.zeta * (residual.shape[1] / (s2 / (1 + s2) + noise)).sqrt() * covariance(gradient)
+        c = expand(flat(gradient.detach()).square().sum(1), x)
+        return denoised - self.zeta * (m / (c * s2 / (1 + s2) + noise)).sqrt() * covariance(gradient)

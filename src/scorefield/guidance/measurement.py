@@ -9,15 +9,21 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield.operators import Linear, MeasurementNoise, Operator
+from scorefield.operators.operator import conjugate_gradients
 
 
 class Label(Enum):
-    """What is known of a method's samples, given the exact prior score."""
+    """What is known of a method's samples, given the exact prior score.
 
-    ASYMPTOTICALLY_EXACT = "from the posterior in the limit of many steps and particles"
-    GAUSSIAN_EXACT = "from the posterior in the limit of many steps if the prior is normal"
-    HEURISTIC = "plausible, but not from the posterior even for a normal prior"
-    OPTIMISER = "a point estimate"
+    Asymptotically exact: from the posterior in the limit of many steps, iterations and particles. Gaussian-exact: so if
+    the prior is normal. Heuristic: plausible, but not from the posterior even for a normal prior. Optimiser: a point
+    estimate, whose spread says nothing.
+    """
+
+    ASYMPTOTICALLY_EXACT = "asymptotically exact"
+    GAUSSIAN_EXACT = "Gaussian-exact"
+    HEURISTIC = "heuristic"
+    OPTIMISER = "optimiser"
 
 
 class Measurement(nn.Module):
@@ -48,8 +54,8 @@ class Measurement(nn.Module):
         """The operator, if it is linear."""
         if not isinstance(self.operator, Linear):
             raise TypeError(
-                "this method needs a linear operator with A, A_adjoint and A_dagger; got "
-                f"{type(self.operator).__name__}: use one that asks for A alone, such as DPS"
+                f"this method needs a linear operator with A, A_adjoint and A_dagger; got {self.operator}: derive a "
+                "linear one from LinearOperator, which makes an A_dagger; for any other take DPS, SplitGibbs or DAPS"
             )
         return self.operator
 
@@ -62,6 +68,32 @@ class Measurement(nn.Module):
         """log p(y | x_0) up to a constant."""
         clean = self.operator.A(x0)
         return self.noise.log_likelihood(self.rows(clean), clean)
+
+    def ridge(
+        self, x0: Float[Tensor, "b *event"], spread: Tensor | float, disturbance: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """r = y - A x_0 - disturbance and (spread A A^T + S)^-1 r, S the covariance of the noise; A must be linear.
+
+        Args:
+            x0: clean samples.
+            spread: (), or (b, 1, ..) as it broadcasts against x0; > 0.
+            disturbance: of the measurement.
+        """
+        a = self.linear
+        clean = a.A(x0)
+        y = self.rows(clean)
+        residual, variance = y - clean - disturbance, self.noise.variance(y)
+        spread = torch.as_tensor(spread).to(x0)
+        spread = spread.reshape(-1, *(1,) * (residual.ndim - 1)) if spread.ndim else spread
+        gram: float | None = getattr(a, "gram", None)
+        if gram:
+            return residual, residual / (spread * gram + variance)
+        tolerance = 1e-5  # far below what the methods neglect
+
+        def matrix(v: Tensor) -> tuple[Tensor]:
+            return (spread * a.A(a.A_adjoint(v)) + variance * v,)
+
+        return residual, conjugate_gradients(matrix, residual, 100, tolerance)[0]
 
     def rows(self, clean: Tensor) -> Tensor:
         """The y of each sample, in the precision of what is measured of it, `clean`."""

@@ -28,7 +28,8 @@ class MomentMatching(PosteriorDenoiser):
         operator: A, linear.
         y: (1, *measurement) for all samples, or one row for each.
         noise: the law of y given A x_0.
-        iterations: of the conjugate gradients, >= 1. As many as there are measurements is exact; 2 or 3 suffice.
+        iterations: of the conjugate gradients, >= 1. As many as there are measurements is exact; 3 suffice where the
+            noise is not small. More, if the residual of the samples is above the noise.
     """
 
     label: ClassVar[Label] = Label.GAUSSIAN_EXACT

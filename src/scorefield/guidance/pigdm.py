@@ -8,11 +8,11 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.guidance.measurement import Label, Measurement
+from scorefield.guidance.measurement import Label
 from scorefield.guidance.posterior_denoiser import PosteriorDenoiser, with_pullback
 from scorefield.guidance.twist import Twisted
 from scorefield.operators import MeasurementNoise, Operator
-from scorefield.operators.operator import conjugate_gradients, inner
+from scorefield.operators.operator import inner
 from scorefield.score import Denoiser
 
 
@@ -56,33 +56,6 @@ class PiGDM(PosteriorDenoiser):
         """With N(y; A D, r^2 A A^T + S) as the twist."""
         denoised, covariance = with_pullback(self.denoiser, x, t, cond)
         s, v = self._ratio(x, t), self.sigma_data**2
-        residual, weights = ridge(self.measurement, denoised, v * s**2 / (v + s**2))
+        residual, weights = self.measurement.ridge(denoised, v * s**2 / (v + s**2))
         guided = denoised + covariance(self.measurement.linear.A_adjoint(weights))
         return Twisted(denoised, guided, -0.5 * inner(residual, weights))
-
-
-def ridge(
-    measurement: Measurement, x0: Float[Tensor, "b *event"], spread: Tensor, disturbance: Tensor | float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """The residual r = y - A x_0 - disturbance and (spread A A^T + S)^-1 r, S the covariance of the noise.
-
-    Args:
-        measurement: with a linear operator.
-        x0: clean samples.
-        spread: (), or (b, 1, ..) as it broadcasts against x0; > 0.
-        disturbance: of the measurement.
-    """
-    a = measurement.linear
-    clean = a.A(x0)
-    y = measurement.rows(clean)
-    residual, variance = y - clean - disturbance, measurement.noise.variance(y)
-    spread = spread.reshape(-1, *(1,) * (residual.ndim - 1)) if spread.ndim else spread
-    gram: float | None = getattr(a, "gram", None)
-    if gram:
-        return residual, residual / (spread * gram + variance)
-    tolerance = 1e-5  # far below what the method neglects
-
-    def matrix(v: Tensor) -> tuple[Tensor]:
-        return (spread * a.A(a.A_adjoint(v)) + variance * v,)
-
-    return residual, conjugate_gradients(matrix, residual, 100, tolerance)[0]

@@ -30,7 +30,7 @@ class Replacement(GuidedSolver):
         operator: A, linear.
         y: (1, *measurement) for all samples, or one row for each.
         noise: taken no notice of: y counts as exact, and its noise is copied into the samples.
-        solver: any, by default `Ancestral()`.
+        solver: any, by default `Ancestral()`; one with steps of its own takes them between the times of the grid.
         relaxation: the lambda of Song et al. 2022, in (0, 1]; 1 puts all of the measurement in.
     """
 
@@ -46,11 +46,6 @@ class Replacement(GuidedSolver):
         if not 0 < relaxation <= 1:
             raise ValueError(f"relaxation must lie in (0, 1]; got {relaxation}")
         self.solver, self.relaxation = solver or Ancestral(), relaxation
-
-    @property
-    def adaptive(self) -> bool:
-        """As the solver, whose own steps then pass without replacement."""
-        return self.solver.adaptive
 
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource

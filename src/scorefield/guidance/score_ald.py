@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.pigdm import ridge
 from scorefield.guidance.posterior_denoiser import PosteriorDenoiser
 
 
@@ -30,5 +29,5 @@ class ScoreALD(PosteriorDenoiser):
         """D + s^2 A^T (s^2 A A^T + S)^-1 (y - A x / alpha)."""
         alpha, sigma = self._scales(x, t)
         spread = (sigma / alpha) ** 2
-        pull = self.measurement.linear.A_adjoint(ridge(self.measurement, x / alpha, spread)[1])
+        pull = self.measurement.linear.A_adjoint(self.measurement.ridge(x / alpha, spread)[1])
         return self.denoiser(x, t, **cond) + spread * pull

@@ -40,7 +40,7 @@ class Spectral(GuidedSolver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """One step."""
-        svd: SVD = state or SVD(self.measurement.linear, x.shape[1:])
+        svd: SVD = state or SVD(self.measurement.linear, x.shape[1:], x.dtype)
         y = svd.measured(self.measurement.rows(svd.operator.A(x)))
         values = svd.values.to(y)
         y, std = y / values, self.sigma_y / values

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -65,20 +63,6 @@ def uniformity(levels: Float[Tensor, "n"]) -> float:
     from scipy.stats import kstest  # heavy, and nothing else here needs it
 
     return float(kstest(levels.cpu().double().numpy(), "uniform").pvalue)
-
-
-def psnr(x: Float[Tensor, "n *event"], truth: Float[Tensor, "n *event"], peak: float) -> Float[Tensor, "n"]:
-    """Peak signal-to-noise ratio 10 log10(peak^2 / mean squared error) of each sample, in decibels.
-
-    Args:
-        x: reconstructions.
-        truth: what they should be.
-        peak: range of the data, such as 2 for [-1, 1].
-    """
-    if not peak > 0:
-        raise ValueError(f"peak is the range of the data, above 0; got {peak}")
-    error = (x - truth).reshape(len(x), -1).double().square().mean(1)
-    return 20 * math.log10(peak) - 10 * error.log10()
 
 
 def _level(own: Tensor, each: Tensor, generator: torch.Generator) -> Tensor:

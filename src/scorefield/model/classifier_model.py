@@ -68,6 +68,11 @@ class ClassifierModel:
                     f"the {name} of the classifier and of the score model differ: {str(own)[:200]} and "
                     f"{str(other)[:200]}: train the classifier for this model, by `scorefield train-classifier`"
                 )
+        if model.needs_label:
+            raise ValueError(
+                "this score model was trained only with labels, and a classifier guides one without: train it with "
+                "label dropout (--label_dropout 0.1) or without labels (--use_labels false)"
+            )
         denoiser = model.given(**cond)
         if not isinstance(denoiser, Denoiser):
             raise TypeError(f"guidance needs a denoiser; got {type(denoiser).__name__}")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from scorefield._noise import Noise
 from scorefield.data import Affine, Transform
 from scorefield.operators import Compose, Diagonal, Linear, MeasurementNoise, Operator
-from scorefield.operators.operator import flat
+from scorefield.operators.operator import flat, inner
 
-FARTHEST = 20.0  # times what the operator makes of data; a y beyond it is in other units
+FARTHEST = 10.0  # times what the operator makes of data; a y beyond it is in other units
 
 
 class Measured(NamedTuple):
@@ -35,8 +35,10 @@ def measured(
 ) -> Measured:
     """y = A(x) + noise of data x = scale z + shift as a measurement of z.
 
-    If A is linear and the scale one number, (y - A shift) / scale = A z + noise / scale; if each feature has its own
-    scale, y - A shift = (A scale) z + noise. Integers stand for the centres of their cells.
+        (y - A(shift)) / c = (A(scale z + shift) - A(shift)) / c + noise / c
+
+    where c is the scale, or its root mean square if each feature has its own. If A is linear, what stands beside the
+    noise is A (scale / c) z. Integers stand for the centres of their cells.
 
     Args:
         transform: affine.
@@ -47,7 +49,8 @@ def measured(
         like: a tensor of the model's dtype and device.
 
     Raises:
-        ValueError: y does not fit the operator, or cannot have been measured of such data.
+        ValueError: y does not fit the operator, or cannot have been measured of such data, or A_adjoint is not the
+            adjoint of A.
     """
     if not isinstance(transform, Affine):
         raise ValueError(f"measurements are converted by affine transforms alone; got {type(transform).__name__}")
@@ -63,19 +66,21 @@ def measured(
             f"ones of shape {tuple(y.shape[1:])}"
         )
     y = y.to(base)
-    _check_units(operator, middle, scale, y - base)
+    _check_units(operator, middle, scale, y - base, noise)
+    unit = float(scale.square().mean().sqrt())
     if not isinstance(operator, Linear):
-        return Measured(_InDataUnits(operator, shift, scale), y, noise)
-    if scale.ndim == 0:
-        return Measured(operator, (y - base) / scale, noise.rescaled(base, float(scale)))
-    weights = Diagonal(scale.expand(tuple(event_shape)))
-    return Measured(Compose(weights, operator), y - base, noise.rescaled(base, 1.0))
+        own = _InDataUnits(operator, shift, scale, base, unit)
+    else:
+        _check_adjoint(operator, middle, y - base)
+        own = Compose(Diagonal((scale / unit).expand(tuple(event_shape))), operator) if scale.ndim else operator
+    return Measured(own, (y - base) / unit, noise.rescaled(base, unit))
 
 
-def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor) -> None:
-    """Refuses what is out of reach of data within some scales of their middle."""
+def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor, noise: MeasurementNoise) -> None:
+    """Refuses what is out of reach of data within some scales of their middle, and of the noise."""
     probes = torch.stack((torch.ones_like(middle[0]), Noise.per_sample([0]).normal(middle)[0]))
     reach = flat(operator.A(middle + scale * probes) - operator.A(middle)).square().mean(1).sqrt().max()
+    reach = reach + torch.as_tensor(noise.variance(y)).max().to(reach) ** 0.5
     got = flat(y).square().mean(1).sqrt().max()
     if not float(got) <= FARTHEST * float(reach):  # NaN as well
         raise ValueError(
@@ -84,12 +89,29 @@ def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor) -
         )
 
 
-class _InDataUnits(nn.Module):
-    """A(scale z + shift)."""
+def _check_adjoint(operator: Linear, like: Tensor, y: Tensor) -> None:
+    """Tries <A u, v> = <u, A^T v> once, with which all methods stand and fall."""
+    noise = Noise.per_sample([1])
+    u, v = noise.normal(like), noise.child(1).normal(y.real).to(y)
+    clean, back = operator.A(u), operator.A_adjoint(v)
+    one, other = float(inner(clean, v)), float(inner(u, back))
+    if not abs(one - other) <= 1e-3 * float(clean.abs().square().sum().sqrt() * v.abs().square().sum().sqrt()):
+        raise ValueError(
+            f"A_adjoint of {type(operator).__name__} is not the adjoint of A: <A u, v> = {one:.6g} and <u, A^T v> = "
+            f"{other:.6g} for random u and v; `operators.FromFunction` makes one by automatic differentiation"
+        )
 
-    def __init__(self, operator: Operator, shift: Tensor, scale: Tensor) -> None:
+
+class _InDataUnits(nn.Module):
+    """(A(scale z + shift) - A(shift)) / unit of an operator that is not linear."""
+
+    def __init__(self, operator: Operator, shift: Tensor, scale: Tensor, base: Tensor, unit: float) -> None:
         super().__init__()
-        self.operator, self.shift, self.scale = operator, shift, scale
+        self.operator, self.shift, self.scale, self.base, self.unit = operator, shift, scale, base, unit
 
     def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
-        return self.operator.A(self.scale.to(x) * x + self.shift.to(x))
+        clean = self.operator.A(self.scale.to(x) * x + self.shift.to(x))
+        return (clean - self.base.to(clean)) / self.unit
+
+    def extra_repr(self) -> str:
+        return f"{type(self.operator).__name__} in the model's units"

@@ -16,6 +16,7 @@ from scorefield import likelihood
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, level_distance
 from scorefield.grids import quadratic, uniform_log_snr
+from scorefield.guidance import PosteriorDenoiser
 from scorefield.likelihood import (
     Cells,
     Dequantisation,
@@ -29,7 +30,7 @@ from scorefield.likelihood.batches import keys_of
 from scorefield.model import stored
 from scorefield.model.measured import Measured, measured
 from scorefield.operators import MeasurementNoise, Operator
-from scorefield.sampling import adaptive, default, sample
+from scorefield.sampling import adaptive, default, sample, stochastic
 from scorefield.score import ScoreModule, evaluating, placement
 from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
@@ -83,7 +84,8 @@ class ScoreModel:
 
         Args:
             seeds: one 64-bit integer for each sample; a sample depends on its own alone.
-            steps: network calls for each sample with the default solver and grid.
+            steps: network calls for each sample with the default solver and grid; for a `PosteriorDenoiser` steps of
+                the reverse SDE.
             label: one class for all, or one for each sample; any class by default, unless the model needs one.
             solver: instead of the default one.
             times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another (of
@@ -107,7 +109,11 @@ class ScoreModel:
                 raise ValueError(f"tolerance is for Gaussian processes; got {type(sde).__name__}: give steps")
             solver, times = adaptive(sde, tolerance)
         elif solver is None:
-            solver, usual = default(sde, steps if times is None else len(times) - 1)
+            count = steps if times is None else len(times) - 1
+            if isinstance(self.denoiser, PosteriorDenoiser):
+                solver, usual = stochastic(self.denoiser.sde, count, self.denoiser.finest)
+            else:
+                solver, usual = default(sde, count)
             times = usual if times is None else times
         elif times is None:
             equal = uniform_log_snr(sde, steps) if isinstance(sde, GaussianSDE) else quadratic(sde, steps)
@@ -308,6 +314,11 @@ class ScoreModel:
         `model.guided(ClassifierFree(model.given(3), model.given(), 2.0)).sample(seeds=range(64))` makes samples of
         class 3 by classifier-free guidance.
         """
+        if not isinstance(denoiser, ScoreModule):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"wanted a denoiser, made of `model.given()`; got {type(denoiser).__name__}: solvers go to "
+                "`model.sample(solver=...)`, and samplers with a loop of their own have a `sample`"
+            )
         return ScoreModel(denoiser, self.event_shape, self.transform, about=self.about)
 
     def measured(self, operator: Operator, y: Tensor, noise: MeasurementNoise) -> Measured:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 from torch.nn import functional
 
-from scorefield.operators.operator import LinearOperator
+from scorefield.operators.operator import LinearOperator, real
 
 
 class Blur(LinearOperator):
@@ -24,11 +24,11 @@ class Blur(LinearOperator):
 
     kernel: Tensor
 
-    def __init__(self, kernel: Float[Tensor, "*size"], circular: bool = True) -> None:
+    def __init__(self, kernel: Inexact[Tensor, "*size"], circular: bool = True) -> None:
         super().__init__()
         if not kernel.ndim or not kernel.numel() or not bool(torch.isfinite(kernel).all()):
             raise ValueError(f"wanted a finite kernel with axes of space; got one of shape {tuple(kernel.shape)}")
-        self.register_buffer("kernel", kernel.double())
+        self.register_buffer("kernel", real(kernel, "the kernel of Blur"))
         self.circular = circular
 
     def A(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b *measurement"]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
-from scorefield.operators.operator import LinearOperator, expect
+from scorefield.operators.operator import LinearOperator, expect, real
 
 
 class ChannelMix(LinearOperator):
@@ -19,11 +22,11 @@ class ChannelMix(LinearOperator):
     matrix: Tensor
     inverse: Tensor
 
-    def __init__(self, matrix: Float[Tensor, "c_out c_in"]) -> None:
+    def __init__(self, matrix: Inexact[Tensor, "c_out c_in"]) -> None:
         super().__init__()
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("the matrix of ChannelMix must be finite")
-        self.register_buffer("matrix", matrix.double())
+        self.register_buffer("matrix", real(matrix, "the matrix of ChannelMix"))
         self.register_buffer("inverse", torch.linalg.pinv(self.matrix))
         self.gram = gram_of(self.matrix)
 
@@ -44,30 +47,33 @@ class ChannelMix(LinearOperator):
 
 
 class Colorize(LinearOperator):
-    """The mean over the channels, as one channel: the grey image whose colours are sought. A A^T = I / channels.
+    """A mean over the channels, as one channel: the grey image whose colours are sought. A A^T = |w|^2 I.
 
-    In an orthonormal colour basis whose first vector is (1, ..., 1) / sqrt(channels), the grey image is the first
-    coordinate / sqrt(channels): inpainting of the others is the same measurement  (Song et al. 2021, appendix I.3).
+    In an orthonormal colour basis whose first vector is w / |w|, the grey image is the first coordinate times |w|:
+    inpainting of the others is the same measurement  (Song et al. 2021, appendix I.3).
 
     Args:
-        channels: of an event, its first axis; >= 1.
+        weights: w, of each channel; (0.299, 0.587, 0.114) is the luma that most programs make grey pictures of.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    weights: Tensor
+
+    def __init__(self, weights: Sequence[float] = (1 / 3, 1 / 3, 1 / 3)) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"Colorize needs at least one channel; got {channels}")
-        self.channels, self.gram = channels, 1 / channels
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.gram = float(self.weights.square().sum())
+        if not (len(weights) and 0 < self.gram < math.inf):
+            raise ValueError(f"Colorize needs the weights of one channel or more, not all 0; got {tuple(weights)}")
 
     def A(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b 1 *space"]:
         """The mean."""
-        expect(self, x, (self.channels, *x.shape[2:]))
-        return x.mean(1, keepdim=True)
+        expect(self, x, (len(self.weights), *x.shape[2:]))
+        return torch.einsum("c,bc...->b...", self.weights.to(x), x)[:, None]
 
     def A_adjoint(self, y: Float[Tensor, "b 1 *space"]) -> Float[Tensor, "b c *space"]:
-        """y / channels in each channel."""
+        """w y."""
         expect(self, y, (1, *y.shape[2:]))
-        return (y / self.channels).repeat_interleave(self.channels, 1)
+        return torch.einsum("c,b...->bc...", self.weights.to(y), y[:, 0])
 
 
 def gram_of(matrix: Float[Tensor, "m n"]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Shaped
 from torch import Tensor
 
 from scorefield._noise import Noise
@@ -17,7 +17,7 @@ class FourierMask(LinearOperator):
     weighs an observed entry by 2 if the other is not observed.
 
     Args:
-        mask: (height, width), True where an entry is observed, with the zero frequency at [height // 2, width // 2], as
+        mask: (height, width), True or not 0 where an entry is observed, with the zero frequency at [height // 2, width // 2], as
             k-space is drawn and as `torch.fft.fftshift` leaves it.
         complex_image: False for events (1, height, width), True for (2, height, width), real and imaginary part.
     """
@@ -25,10 +25,13 @@ class FourierMask(LinearOperator):
     observed: Tensor
     share: Tensor
 
-    def __init__(self, mask: Bool[Tensor, "height width"], complex_image: bool = False) -> None:
+    def __init__(self, mask: Shaped[Tensor, "*shape"], complex_image: bool = False) -> None:
         super().__init__()
-        if not bool(mask.any()):
-            raise ValueError("the mask observes nothing: it must be True somewhere")
+        if mask.ndim != 2 or not bool((mask != 0).any()):
+            raise ValueError(
+                f"wanted a mask (height, width) that observes something; got one of shape {tuple(mask.shape)}"
+            )
+        mask = mask != 0
         self.complex_image, self.height, self.width = complex_image, *mask.shape
         # the place of each observed entry in the transform as torch has it, the zero frequency first
         order = torch.arange(mask.numel(), device=mask.device).reshape(mask.shape)

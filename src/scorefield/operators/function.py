@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import Noise
-from scorefield.operators.operator import LinearOperator, expect, flat
+from scorefield.operators.operator import LinearOperator, expect, flat, inner
 
 
 class FromFunction(LinearOperator):
     """A x = function(x), with A^T by automatic differentiation: the vector-Jacobian product.
 
-    That the function is linear, and treats each row by itself, is tried at random points once.
+    That the function is linear, treats each row by itself and can be differentiated is tried at random points once.
 
     Args:
         function: x -> y, (b, *event) to (b, *measurement), real or complex, of differentiable operations of torch.
@@ -47,6 +47,11 @@ class FromFunction(LinearOperator):
             )
         if not float((alone - a[:1]).abs().max()) <= tolerance:
             raise ValueError("the function mixes the rows of a batch: a measurement must depend on its own x only")
+        if not float((inner(a, b) - inner(u, self.A_adjoint(b))).abs().max()) <= 1e-3 * size**2 * a[0].numel():
+            raise ValueError(
+                "the function has no derivative: <A u, v> is not <u, A^T v>. It must be made of torch's operations, "
+                "without detach, no_grad or NumPy"
+            )
 
     def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
         """function(x)."""

@@ -45,8 +45,8 @@ class Gaussian(MeasurementNoise):
     std: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.std < math.inf:
-            raise ValueError(f"the noise's std must be positive; got {self.std}: use Noiseless() for none")
+        if isinstance(self.std, Tensor) or not 0 < self.std < math.inf:
+            raise ValueError(f"the noise's std must be a positive number; got {self.std}: use Noiseless() for none")
 
     def log_likelihood(self, y: Tensor, clean: Tensor) -> Float[Tensor, "b"]:
         """-|y - clean|^2 / (2 std^2)."""

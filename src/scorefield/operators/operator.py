@@ -63,6 +63,15 @@ class LinearOperator(nn.Module, ABC):
         return self.A(x)
 
 
+def real(values: Tensor, what: str) -> Tensor:
+    """In float64; complex numbers are refused."""
+    if values.is_complex():
+        raise ValueError(
+            f"{what} must be of real numbers; got {values.dtype}: measure real and imaginary parts by Stack"
+        )
+    return values.double()
+
+
 def expect(operator: object, x: Tensor, shape: Sequence[int | None]) -> None:
     """Refuses a tensor whose rows are not of this shape; None stands for any length."""
     if x.ndim != 1 + len(shape) or any(n not in (None, m) for n, m in zip(shape, x.shape[1:], strict=True)):

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from scorefield._noise import Noise
-from scorefield.operators.operator import LinearOperator, expect
+from scorefield.operators.operator import LinearOperator, expect, real
 
 
 class Dense(LinearOperator):
@@ -23,7 +23,7 @@ class Dense(LinearOperator):
 
     matrix: Tensor
 
-    def __init__(self, matrix: Float[Tensor, "m d"], event_shape: Sequence[int] | None = None) -> None:
+    def __init__(self, matrix: Inexact[Tensor, "m d"], event_shape: Sequence[int] | None = None) -> None:
         super().__init__()
         self.event_shape = tuple(matrix.shape[1:] if event_shape is None else event_shape)
         if math.prod(self.event_shape) != matrix.shape[1] or not bool(torch.isfinite(matrix).all()):
@@ -31,7 +31,7 @@ class Dense(LinearOperator):
                 f"wanted a finite matrix with a column for each number of an event {self.event_shape}; "
                 f"got one of shape {tuple(matrix.shape)}"
             )
-        self.register_buffer("matrix", matrix.double())
+        self.register_buffer("matrix", real(matrix, "the matrix of Dense"))
 
     def A(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b m"]:
         """M x."""

@@ -42,8 +42,8 @@ class SuperResolution(LinearOperator):
 
     def __init__(self, factor: int | Sequence[int], profile: Profile = box) -> None:
         super().__init__()
-        self.factors = (factor, factor) if isinstance(factor, int) else tuple(factor)
-        if not self.factors or min(self.factors) < 1:
+        self.factors = tuple(factor) if isinstance(factor, Sequence) else (factor, factor)
+        if not self.factors or any(f != int(f) or f < 1 for f in self.factors):
             raise ValueError(f"the factors of SuperResolution must be integers of at least 1; got {factor}")
         self.profile = profile
         like = torch.zeros((), dtype=torch.float64)

@@ -15,7 +15,7 @@ LARGEST = 4096  # numbers in an event whose operator is made a dense matrix
 
 
 class SVD:
-    """A = U diag(values) V^T without the singular values that are 0.
+    """A = U diag(values) V^T without the singular values that are 0 up to rounding.
 
     An operator that knows its `gram` c is its own decomposition: U = I, values sqrt(c) and V^T = A / sqrt(c). Of any
     other the dense matrix is decomposed.
@@ -23,12 +23,13 @@ class SVD:
     Args:
         operator: A.
         event_shape: of what it acts on.
+        dtype: of what it acts on; singular values below 100 roundings of the largest count as 0.
 
     Attributes:
         values: (r,), positive, in float64.
     """
 
-    def __init__(self, operator: Linear, event_shape: Sequence[int]) -> None:
+    def __init__(self, operator: Linear, event_shape: Sequence[int], dtype: torch.dtype = torch.float64) -> None:
         self.operator, self.event_shape = operator, tuple(event_shape)
         gram: float | None = getattr(operator, "gram", None)
         self.closed, self._scale = bool(gram), math.sqrt(gram or 0)
@@ -38,7 +39,8 @@ class SVD:
             self.values = torch.full_like(flat(clean)[0], self._scale, dtype=torch.float64)
         else:
             u, s, vt = torch.linalg.svd(matrix_of(operator, event_shape), full_matrices=False)
-            kept = s > s.max() * max(len(u), len(vt)) * torch.finfo(s.dtype).eps
+            rounding = max(100 * torch.finfo(dtype).eps, max(len(u), len(vt)) * torch.finfo(s.dtype).eps)
+            kept = s > rounding * s.max()
             self._u, self.values, self._vt = u[:, kept], s[kept], vt[kept]
 
     def coordinates(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b r"]:

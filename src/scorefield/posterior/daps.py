@@ -12,7 +12,7 @@ from scorefield._noise import Noise
 from scorefield.guidance import Label, Measurement
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.posterior.data_step import data_step
-from scorefield.posterior.descent import knots_between
+from scorefield.posterior.levels import knots_between
 from scorefield.posterior.sampler import OuterLoop
 from scorefield.sampling import integrate
 from scorefield.score import Denoiser
@@ -51,18 +51,13 @@ class DAPS(OuterLoop):
         end: float = 0.01,
         langevin_steps: int = 50,
     ) -> None:
-        super().__init__(denoiser, operator, y, noise)
+        super().__init__(denoiser, operator, y, noise, levels)
         if not (levels >= 2 and steps >= 1 and langevin_steps >= 1 and end > 0):
             raise ValueError(
                 f"wanted levels >= 2, steps >= 1, langevin_steps >= 1 and end > 0; got {levels}, {steps}, "
                 f"{langevin_steps} and {end}"
             )
         self.levels, self.steps, self.end, self.langevin_steps = levels, steps, end, langevin_steps
-
-    @property
-    def rounds(self) -> int:
-        """The levels."""
-        return self.levels
 
     def run(
         self,

@@ -9,8 +9,7 @@ from torch import Tensor
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum, expand
 from scorefield.guidance import Measurement
-from scorefield.guidance.pigdm import ridge
-from scorefield.operators import Gaussian, Linear
+from scorefield.operators import Gaussian, Linear, Noiseless
 
 
 def data_step(
@@ -18,9 +17,9 @@ def data_step(
 ) -> Float[Tensor, "b *event"]:
     """A draw from p(z) proportional to N(z; x, spread^2 I) p(y | z).
 
-    For a linear A and noise that is normal, or treated as such, exact by Matheron's rule: with z' from N(x, spread^2 I)
-    and y' = A z' + noise,  z = z' + spread^2 A^T (spread^2 A A^T + S)^-1 (y - y').  For any other A by `steps` steps of
-    the Metropolis-adjusted Langevin algorithm, which ask for a likelihood.
+    For a linear A and normal noise, or none, exact by Matheron's rule: with z' from N(x, spread^2 I) and y' = A z' +
+    noise,  z = z' + spread^2 A^T (spread^2 A A^T + S)^-1 (y - y').  Otherwise by `steps` steps of the
+    Metropolis-adjusted Langevin algorithm, which ask for a likelihood.
 
     Args:
         measurement: what is known.
@@ -30,13 +29,11 @@ def data_step(
         steps: of the Langevin algorithm, >= 1.
     """
     z = x + spread * noise.child(0).normal(x)
-    if not isinstance(measurement.operator, Linear):
+    if not (isinstance(measurement.operator, Linear) and isinstance(measurement.noise, Gaussian | Noiseless)):
         return _langevin(measurement, x, z, spread, noise, steps)
-    clean = measurement.linear.A(z)
-    variance = measurement.noise.variance(measurement.rows(clean))
-    std = variance.sqrt() if isinstance(variance, Tensor) else variance**0.5
-    disturbed = Gaussian(1.0).sample(torch.zeros_like(clean), noise=noise.child(1)) * std
-    _, weights = ridge(measurement, z, torch.as_tensor(spread**2).to(z), disturbed)
+    nothing = 0 * measurement.linear.A(z)
+    disturbed = measurement.noise.sample(nothing, noise=noise.child(1))
+    _, weights = measurement.ridge(z, spread**2, disturbed)
     return z + spread**2 * measurement.linear.A_adjoint(weights)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -17,15 +16,14 @@ from scorefield.sde import GaussianSDE
 
 
 class FKSteering(ParticleSampler):
-    """Samples p(x_0) exp(scale reward(x_0)) for any reward, which need have no gradient  (Singhal et al. 2025).
+    """Samples p(x_0) exp(reward(x_0)) for any reward, which need have no gradient  (Singhal et al. 2025).
 
     Particles take steps of the prior's reverse SDE and are weighted by how the reward of their D changes, the paper's
     "difference" potential.
 
     Args:
         denoiser: of the prior.
-        reward: clean samples (b, *event) in the model's space -> (b,).
-        scale: the paper's lambda, > 0.
+        reward: clean samples (b, *event) in the model's space -> (b,); the paper's lambda is a factor of it.
         count: number of particles, >= 1; as many as samples if that is more.
         steps: of the grid, >= 2.
         threshold: the cloud is resampled when its effective size falls below this share, in [0, 1].
@@ -37,21 +35,18 @@ class FKSteering(ParticleSampler):
         self,
         denoiser: Denoiser,
         reward: Callable[[Tensor], Tensor],
-        scale: float = 1.0,
         count: int = 500,
         steps: int = 100,
         threshold: float = 0.5,
     ) -> None:
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale must be positive; got {scale}")
-        super().__init__(denoiser, _Reward(denoiser, reward, scale), count, steps, threshold)
+        super().__init__(denoiser, _Reward(denoiser, reward), count, steps, threshold)
 
 
 class _Reward:
-    """The prior's own steps; the twist is exp(scale reward(D))."""
+    """The prior's own steps; the twist is exp(reward(D))."""
 
-    def __init__(self, denoiser: Denoiser, reward: Callable[[Tensor], Tensor], scale: float) -> None:
-        self.denoiser, self.reward, self.scale = denoiser, reward, scale
+    def __init__(self, denoiser: Denoiser, reward: Callable[[Tensor], Tensor]) -> None:
+        self.denoiser, self.reward = denoiser, reward
 
     @property
     def sde(self) -> GaussianSDE:
@@ -65,4 +60,4 @@ class _Reward:
         value = self.reward(x0)
         if value.shape != x0.shape[:1]:
             raise ValueError(f"a reward is one number for each of {len(x0)} samples; got {tuple(value.shape)}")
-        return self.scale * value
+        return value

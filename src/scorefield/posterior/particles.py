@@ -52,8 +52,8 @@ class ParticleSampler(PosteriorSampler):
     ) -> Float[Tensor, "n *event"]:
         """As many samples as seeds, drawn from one cloud that is seeded by the first of them."""
         keys, sde = as_seeds(seeds), self.denoiser.sde
-        if len(keys) == 0:
-            raise ValueError("wanted at least one seed; got none")
+        if len(keys) == 0 or (batch_size is not None and batch_size < 1):
+            raise ValueError(f"wanted at least one seed and a batch_size of at least 1; got {len(keys)}, {batch_size}")
         like = torch.empty((max(self.count, len(keys)), *event_shape), **placement(self.denoiser))
         noise = Noise.per_batch(int(keys[0]), len(like), device=like.device)
         knots = sde.knots(uniform_log_snr(sde, self.steps))
@@ -98,22 +98,21 @@ def particles(
     x = twist.sde.prior.sample(like, noise)
     look = _look(twist, x, knots[0], batch_size)
     log_weights = look.log_twist.double()
-    for step, (now, next) in enumerate(tqdm([*pairwise(knots)], unit="step", disable=None if progress else True), 1):
+    steps = [*pairwise(knots[:-1])]
+    for step, (now, next) in enumerate(tqdm(steps, unit="step", disable=None if progress else True), 1):
         own = noise.at(step)
         if effective(log_weights) < threshold * n:
             rows = systematic(log_weights, n, own.child(1))
             x, look = x[rows], Twisted(*(v[rows] for v in look))
             log_weights = torch.zeros_like(log_weights)
-        if next.sigma == 0:
-            return look.denoised, log_weights + twist.log_target(look.denoised).double() - look.log_twist.double()
         kept, pull, std = transition(now.sigma / now.alpha, next.sigma / next.alpha)
         shift, z = pull * (look.guided - look.denoised), own.normal(x)
         x = next.alpha * (kept / now.alpha * x + pull * look.guided + std * z)
         # log p / q of x = mean of p + shift + std z
         log_weights = log_weights - event_sum(shift * (shift + 2 * std * z)).double() / (2 * std**2)
         before, look = look.log_twist, _look(twist, x, next, batch_size)
-        log_weights = log_weights + look.log_twist.double() - before.double()
-    raise ValueError("a cloud needs times that end at 0")
+        log_weights = _reweighted(log_weights, look.log_twist, before)
+    return look.denoised, _reweighted(log_weights, twist.log_target(look.denoised), look.log_twist)
 
 
 def transition(s: float, s_next: float) -> tuple[float, float, float]:
@@ -125,6 +124,22 @@ def transition(s: float, s_next: float) -> tuple[float, float, float]:
     q, q_next = 1 + s**2, 1 + s_next**2
     pull = 2 * q_next * (s / math.sqrt(q) - s_next / math.sqrt(q_next)) * math.sqrt(q) / s
     return q_next / q - pull / q, pull, math.sqrt(q_next * (1 - q_next / q))
+
+
+def _reweighted(log_weights: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """log_weights + new - old, where a twist of 0 kills a particle for good."""
+    alive = old > -math.inf
+    log_weights = torch.where(alive, log_weights + new.double() - torch.where(alive, old, 0).double(), -math.inf)
+    if not float(log_weights.max()) < math.inf or bool(log_weights.isnan().any()):
+        raise ValueError(
+            "the weights of the particles are not finite: the reward or the likelihood is NaN or infinite somewhere"
+        )
+    if float(log_weights.max()) == -math.inf:
+        raise ValueError(
+            "no particle is left: the reward is -inf for each of them; take more particles, or a reward that grows "
+            "towards what is wanted"
+        )
+    return log_weights
 
 
 def effective(log_weights: Float[Tensor, "n"]) -> float:

@@ -13,7 +13,7 @@ from scorefield._noise import Noise
 from scorefield.guidance import Label, Measurement
 from scorefield.operators import Linear, MeasurementNoise, Operator
 from scorefield.operators.operator import flat
-from scorefield.posterior.descent import knots_between
+from scorefield.posterior.levels import knots_between
 from scorefield.posterior.sampler import OuterLoop
 from scorefield.score import Denoiser
 
@@ -25,7 +25,8 @@ class REDdiff(OuterLoop):
 
         |y - A(mu)|^2 / 2 + weight s (ehat(x_t) - z)^T mu        (ehat held fixed)
 
-    It returns a point estimate: samples of different seeds hardly differ, so their spread says nothing.
+    It begins at A^T (A A^T + S)^-1 y if A is linear, else at 0. It returns a point estimate: samples of different seeds
+    hardly differ, so their spread says nothing.
 
     Args:
         denoiser: of the prior.
@@ -49,15 +50,10 @@ class REDdiff(OuterLoop):
         rate: float = 0.05,
         weight: float = 0.25,
     ) -> None:
-        super().__init__(denoiser, operator, y, noise)
+        super().__init__(denoiser, operator, y, noise, steps)
         if not (steps >= 2 and rate > 0 and weight > 0):
             raise ValueError(f"wanted steps >= 2, rate > 0 and weight > 0; got {steps}, {rate} and {weight}")
         self.steps, self.rate, self.weight = steps, rate, weight
-
-    @property
-    def rounds(self) -> int:
-        """The steps."""
-        return self.steps
 
     def run(
         self,
@@ -71,7 +67,7 @@ class REDdiff(OuterLoop):
         a = measurement.operator
         mu = torch.zeros_like(like)
         if isinstance(a, Linear):
-            mu = mu + a.A_dagger(measurement.rows(a.A(mu)))
+            mu = a.A_adjoint(measurement.ridge(mu, 1.0)[1])
         mu = mu.detach().clone().requires_grad_()
         optimiser = torch.optim.Adam([mu], lr=self.rate, betas=(0.9, 0.99))
         for k, knot in enumerate(knots_between(denoiser.sde, float("inf"), 0.0, self.steps)):

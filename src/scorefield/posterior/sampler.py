@@ -48,22 +48,18 @@ class PosteriorSampler(ABC):
 
 
 class OuterLoop(PosteriorSampler):
-    """Samples of x_0 given y = A(x_0) + noise, each by itself; a subclass gives `rounds` and `run`.
+    """Samples of x_0 given y = A(x_0) + noise, each by itself; a subclass gives `run`.
 
     Args:
         denoiser: of the prior.
         operator: A.
         y: (1, *measurement) for all samples, or one row for each, in the model's space.
         noise: the law of y given A(x_0), in the units of y.
+        rounds: of the loop, for the progress bar.
     """
 
-    def __init__(self, denoiser: Denoiser, operator: Operator, y: Tensor, noise: MeasurementNoise) -> None:
-        self.denoiser, self.measurement = denoiser, Measurement(operator, y, noise)
-
-    @property
-    @abstractmethod
-    def rounds(self) -> int:
-        """Of the loop, for the progress bar."""
+    def __init__(self, denoiser: Denoiser, operator: Operator, y: Tensor, noise: MeasurementNoise, rounds: int) -> None:
+        self.denoiser, self.measurement, self.rounds = denoiser, Measurement(operator, y, noise), rounds
 
     @abstractmethod
     def run(

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from scorefield.guidance import Label, MomentMatching, PiGDM
+from scorefield.guidance.twist import Twist
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.posterior.particles import ParticleSampler
 from scorefield.score import Denoiser
@@ -44,4 +45,7 @@ class TwistedSMC(ParticleSampler):
         if len(y) != 1:
             raise ValueError(f"a cloud of particles is for one measurement; got {len(y)}: make a cloud for each")
         noise.log_likelihood(y, y)  # now rather than after the last step, if there is none
-        super().__init__(denoiser, twist(denoiser, operator, y, noise), count, steps, threshold)
+        guided = twist(denoiser, operator, y, noise)
+        if not isinstance(guided, Twist):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"wanted PiGDM or MomentMatching as the twist; got {type(guided).__name__}")
+        super().__init__(denoiser, guided, count, steps, threshold)
