@@ -74,6 +74,15 @@ def test_an_operator_that_is_not_linear_acts_on_data():
     torch.testing.assert_close(found, y - clip.A(scale * z + shift))
 
 
+def test_a_row_for_each_sample():
+    for operator in (Dense(MATRIX, SHAPE), FourierMask(torch.ones(4, 4, dtype=torch.bool))):
+        y = operator.A(50 * normal(3, *SHAPE))
+        known = model(TRANSFORMS["integers"]).measured(operator, y, Gaussian(2.0))
+        assert known.y.shape == y.shape
+        one = model(TRANSFORMS["integers"]).measured(operator, y[1], Gaussian(2.0))
+        torch.testing.assert_close(known.y[1:2], one.y)
+
+
 class Twice(Dense):
     """With an adjoint that is too large."""
 

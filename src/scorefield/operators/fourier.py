@@ -17,8 +17,8 @@ class FourierMask(LinearOperator):
     weighs an observed entry by 2 if the other is not observed.
 
     Args:
-        mask: (height, width), True or not 0 where an entry is observed, with the zero frequency at [height // 2, width // 2], as
-            k-space is drawn and as `torch.fft.fftshift` leaves it.
+        mask: (height, width), True or not 0 where an entry is observed, with the zero frequency at
+            [height // 2, width // 2], as k-space is drawn and as `torch.fft.fftshift` leaves it.
         complex_image: False for events (1, height, width), True for (2, height, width), real and imaginary part.
     """
 
