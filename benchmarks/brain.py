@@ -25,11 +25,11 @@ from typing import NamedTuple
 
 import torch
 from brain_slices import COARSE, COLIN27, FINE, Volume, band_limited, fine_slices, k_space
-from matplotlib.figure import Figure
 from reconstruction import Comparison, best_weight, noisy, rms, total_variation
 from torch import Tensor
 
 import scorefield as sf
+from scorefield import plot
 from scorefield.operators import FourierMask, LinearOperator, Radon, cartesian_mask, filtered_back_projection
 
 SIGMA = 0.02
@@ -62,7 +62,7 @@ def ct(angles: int) -> Problem:
 PROBLEMS = {"MRI 4x": mri(4), "MRI 8x": mri(8), "CT 40": ct(40), "CT 20": ct(20)}
 
 
-METHODS = ("MomentMatching", "PiGDM", "DPS", "DPS, zeta 3", "DiffPIR", "DDNM", "DAPS", "SplitGibbs")
+METHODS = ("MomentMatching", "PiGDM", "DPS", "DiffPIR", "DDNM", "DAPS", "SplitGibbs")
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     truth = band_limited(fine)
     if options.truth == "model":
         truth = model.sample(seeds=range(10**7, 10**7 + len(HEIGHTS)), steps=100)
-    drawn: dict[str, dict[str, Tensor]] = {}
+    shown: dict[str, dict[str, Tensor]] = {}
     for name in options.problems:
         problem = PROBLEMS[name]
         a, own = problem.operator, problem.operator.A(truth.double())
@@ -101,30 +101,24 @@ def main() -> None:
         for kind, x in estimates.items():
             table.estimate(kind, x)
         samples = {kind: table.method(kind, model, options.samples, options.steps) for kind in options.methods}
-        drawn[name] = {**estimates, **samples}
+        shown[name] = picture(truth, estimates, samples[options.methods[0]])
     if options.figure:
-        picture(truth, drawn, options.methods[0]).savefig(options.figure, dpi=60)
+        plot.panels(shown, 0, 1.1, spread="standard deviation").savefig(options.figure, dpi=70)
 
 
-def picture(truth: Tensor, drawn: dict[str, dict[str, Tensor]], method: str, number: int = 4) -> Figure:
-    """One slice of each problem: the truth, two baselines, and what a method makes of it."""
-    figure = Figure(figsize=(15, 2.3 * len(drawn)), layout="constrained")
-    axes = figure.subplots(len(drawn), 8, squeeze=False)
-    for row, (problem, shown) in zip(axes, drawn.items(), strict=True):
-        (classical, *_, tv), x = [(k, v) for k, v in shown.items() if v.ndim == 4], shown[method]
-        panels = dict([("truth", truth), classical, tv])
-        panels |= {"mean of samples": x.mean(1), "one sample": x[:, 0], "another": x[:, 1]}
-        maps = {"|mean - truth|": (x.mean(1) - truth).abs(), "standard deviation": x.std(1)}
-        for place, (title, values) in zip(row, {**panels, **maps}.items(), strict=True):
-            place.imshow(
-                values[number, 0],
-                cmap="magma" if title in maps else "gray",
-                vmin=0,
-                vmax=0.25 if title in maps else 1.1,
-            )
-            place.set(title=title.split(",")[0], xticks=[], yticks=[])
-        row[0].set_ylabel(problem)
-    return figure
+def picture(truth: Tensor, estimates: dict[str, Tensor], x: Tensor, number: int = 4) -> dict[str, Tensor]:
+    """One slice: the truth, two baselines, and what a method makes of it."""
+    (name, classical), *_, (_, tv) = estimates.items()
+    x = x[number]
+    return {
+        "truth": truth[number],
+        name: classical[number],
+        "total variation": tv[number],
+        "mean": x.mean(0),
+        "standard deviation": x.std(0),
+        "a sample": x[0],
+        "another": x[1],
+    }
 
 
 if __name__ == "__main__":

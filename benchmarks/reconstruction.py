@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,14 +11,15 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from scorefield import Denoiser, Noise, ScoreModel, grids, sample
+from scorefield import Denoiser, Noise, ScoreModel, sample
 from scorefield.guidance import DDNM, DDRM, DPS, DiffPIR, MomentMatching, PiGDM, PosteriorDenoiser, Replacement
 from scorefield.metrics import psnr, tarp_levels, uniformity
 from scorefield.model import Measured
 from scorefield.operators import Gaussian, LinearOperator, Noiseless
 from scorefield.operators.operator import flat
 from scorefield.posterior import DAPS, PosteriorSampler, SplitGibbs
-from scorefield.solvers import ExponentialAdams, Langevin, PredictorCorrector, Solver
+from scorefield.sampling import stochastic
+from scorefield.solvers import Langevin, PredictorCorrector, Solver
 
 Method = Callable[[ScoreModel, Measured, int], Tensor]  # model, measurements, steps -> a sample for each row of y
 BATCH = 64
@@ -25,8 +27,7 @@ BATCH = 64
 
 def guided(build: Callable[..., PosteriorDenoiser], **options: float) -> Method:
     """The reverse SDE with a guided denoiser, as `scorefield invert` has it."""
-    solver = ExponentialAdams(2, corrector=False, eta=1.0)
-    return lambda model, known, steps: _drawn(model, build(model.given(), *known, **options), solver, known, steps)
+    return lambda model, known, steps: _drawn(model, build(model.given(), *known, **options), None, known, steps)
 
 
 def replacement(model: ScoreModel, known: Measured, steps: int) -> Tensor:
@@ -49,7 +50,6 @@ METHODS: dict[str, Method] = {
     "MomentMatching": guided(MomentMatching),
     "PiGDM": guided(PiGDM),
     "DPS": guided(DPS),
-    "DPS, zeta 3": guided(DPS, zeta=3.0),
     "DiffPIR": guided(DiffPIR),
     "DDNM": guided(DDNM),
     "DDRM": lambda model, known, steps: _drawn(model, model.given(), DDRM(*known), known, steps),
@@ -59,9 +59,11 @@ METHODS: dict[str, Method] = {
 }
 
 
-def _drawn(model: ScoreModel, denoiser: Denoiser, solver: Solver, known: Measured, steps: int) -> Tensor:
-    times, seeds = grids.uniform_log_snr(denoiser.sde, steps), range(len(known.y))
-    return sample(denoiser, model.event_shape, times, solver, seeds=seeds, batch_size=BATCH)
+def _drawn(model: ScoreModel, denoiser: Denoiser, solver: Solver | None, known: Measured, steps: int) -> Tensor:
+    variance = torch.as_tensor(known.noise.variance(known.y)).min()
+    usual, times = stochastic(denoiser.sde, steps, float(variance) ** 0.5 or math.inf)
+    seeds = range(len(known.y))
+    return sample(denoiser, model.event_shape, times, solver or usual, seeds=seeds, batch_size=BATCH)
 
 
 def noisy(clean: Tensor, std: float, seed: int) -> Tensor:
