@@ -8,6 +8,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
+
+from scorefield import VP, ClassifierModel, EDMPrecond, NoisyClassifier, Preconditioned, ScoreModel
+from scorefield.data import Affine
+from scorefield.nn import MLP, MLPClassifier, seeded
 
 ROOT = Path(__file__).parent.parent
 SLOW = {"two_moons", "double_well", "jacobi", "latent_codes"}  # they train, as the README's code does
@@ -30,6 +35,25 @@ def test_readme(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert -1.5 < float(names["density"].nats.mean()) < 1.0  # type: ignore[attr-defined]
     else:
         assert float((names["exact"] - names["ode"]).abs().mean()) < 0.05  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_guidance_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With untrained networks in the place of the models that the page speaks of."""
+    monkeypatch.chdir(tmp_path)
+    shape, transform = (1, 28, 28), Affine.of_levels(256)
+    with seeded(0):
+        plain, labelled = (MLP(shape, classes, features=16, blocks=1) for classes in (0, 10))
+        judge = NoisyClassifier(MLPClassifier(shape, 10, features=16, blocks=1), VP(), 1.0)
+    for name, net in {"run": plain, "unlabelled": plain, "labelled": labelled}.items():
+        ScoreModel(Preconditioned(net, VP(), EDMPrecond(1.0)), shape, transform, net.classes).save(name)
+    ClassifierModel(judge, shape, 10, transform).save("classifier")
+    ramp = torch.arange(28.0).expand(1, *shape)
+    names: dict[str, object] = {"photo": 4 * (ramp + ramp.mT)}
+    page = (ROOT / "docs" / "guidance.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "guidance.md", "exec"), names)
+        assert torch.isfinite(names["x"].float()).all()  # type: ignore[attr-defined]
 
 
 EXAMPLES = [

@@ -140,6 +140,20 @@ def test_formulas_against_dense_algebra():
     torch.testing.assert_close(DPS(PRIOR, operator, Y, noise, zeta=0.5)(x, t), denoised - 0.5 * scale * gradient)
 
 
+def test_dps_stays_where_the_residual_is_nought():
+    x, t = normal(1, D, seed=6), TIMES[1]
+    y = PRIOR(x, t) @ MATRIX.mT
+    torch.testing.assert_close(DPS(PRIOR, Dense(MATRIX), y, Noiseless())(x, t), PRIOR(x, t), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_unit_of_the_measurement_does_not_matter(method):
+    x, t = normal(4, D, seed=6), TIMES[1]
+    one = method(PRIOR, Dense(MATRIX), Y, Gaussian(SIGMA))
+    other = method(PRIOR, Dense(300 * MATRIX), 300 * Y, Gaussian(300 * SIGMA))
+    torch.testing.assert_close(other(x, t), one(x, t), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("operator", [SuperResolution(2), Blur(gaussian_kernel(3, 1.0))], ids=["gram", "no gram"])
 def test_the_ridge_is_that_of_the_matrix(operator):
     matrix, x0, spread = matrix_of(operator, (1, 4, 4)), normal(3, 1, 4, 4), torch.tensor(0.5).double()

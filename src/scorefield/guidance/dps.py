@@ -64,4 +64,6 @@ class DPS(PosteriorDenoiser):
         noise = torch.as_tensor(self.measurement.noise.variance(self.measurement.rows(residual))).to(x)
         noise = expand(noise.reshape(len(noise), -1).mean(1), x) if noise.ndim else noise
         c = expand(flat(gradient.detach()).square().sum(1), x)
-        return denoised - self.zeta * (m / (c * s2 / (1 + s2) + noise)).sqrt() * covariance(gradient)
+        spread = c * s2 / (1 + s2) + noise
+        spread = torch.where(spread > 0, spread, 1)  # 0 only where the gradient is
+        return denoised - self.zeta * (m / spread).sqrt() * covariance(gradient)
