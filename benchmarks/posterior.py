@@ -33,7 +33,6 @@ from scorefield.guidance import (
     ScoreALD,
 )
 from scorefield.metrics import sliced_wasserstein
-from scorefield.operators import Gaussian
 from scorefield.posterior import DAPS, REDdiff, SplitGibbs, TwistedSMC
 from scorefield.solvers import Ancestral, Langevin, PredictorCorrector
 
@@ -73,43 +72,24 @@ def looped(build: Callable[[Problem, int], object]) -> Method:
 METHODS: dict[str, Method] = {
     "exact conditional score": guided(lambda p: p.posterior),
     "prior": guided(lambda p: p.prior),
-    "TwistedSMC, PiGDM": looped(
-        lambda p, n: TwistedSMC(p.prior, p.operator, p.y, Gaussian(p.sigma), PiGDM, count=n, steps=STEPS)
-    ),
-    "TwistedSMC, MomentMatching": looped(
-        lambda p, n: TwistedSMC(p.prior, p.operator, p.y, Gaussian(p.sigma), MomentMatching, count=n, steps=STEPS)
-    ),
-    "MomentMatching": guided(lambda p: MomentMatching(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    "MomentMatching, 1 iteration": guided(
-        lambda p: MomentMatching(p.prior, p.operator, p.y, Gaussian(p.sigma), iterations=1)
-    ),
-    "SplitGibbs": looped(lambda p, n: SplitGibbs(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    **{
-        f"PiGDM, sigma_data {s}": guided(
-            lambda p, s=s: PiGDM(p.prior, p.operator, p.y, Gaussian(p.sigma), sigma_data=s)
-        )
-        for s in (1.0, 0.5, 0.25)
-    },
-    **{
-        f"DPS, zeta {z}": guided(lambda p, z=z: DPS(p.prior, p.operator, p.y, Gaussian(p.sigma), zeta=z))
-        for z in (1.0, 2.0, 3.0, 5.0, 10.0)
-    },
-    "DDRM": solved(lambda p: DDRM(p.operator, p.y, Gaussian(p.sigma))),
-    "DDNM": guided(lambda p: DDNM(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    "DDNMPlus": solved(lambda p: DDNMPlus(p.operator, p.y, Gaussian(p.sigma))),
-    **{
-        f"DiffPIR, weight {w}": guided(lambda p, w=w: DiffPIR(p.prior, p.operator, p.y, Gaussian(p.sigma), weight=w))
-        for w in (1.0, 7.0)
-    },
-    "ScoreALD": guided(lambda p: ScoreALD(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    "RePaint": solved(lambda p: RePaint(p.operator, p.y, Gaussian(p.sigma)), STEPS // 10),
+    "TwistedSMC, PiGDM": looped(lambda p, n: TwistedSMC(*p.known, PiGDM, count=n, steps=STEPS)),
+    "TwistedSMC, MomentMatching": looped(lambda p, n: TwistedSMC(*p.known, MomentMatching, count=n, steps=STEPS)),
+    "MomentMatching": guided(lambda p: MomentMatching(*p.known)),
+    "MomentMatching, 1 iteration": guided(lambda p: MomentMatching(*p.known, iterations=1)),
+    "SplitGibbs": looped(lambda p, n: SplitGibbs(*p.known)),
+    **{f"PiGDM, sigma_data {s}": guided(lambda p, s=s: PiGDM(*p.known, sigma_data=s)) for s in (1.0, 0.5, 0.25)},
+    **{f"DPS, zeta {z}": guided(lambda p, z=z: DPS(*p.known, zeta=z)) for z in (1.0, 2.0, 3.0, 5.0, 10.0)},
+    "DDRM": solved(lambda p: DDRM(*p.measured)),
+    "DDNM": guided(lambda p: DDNM(*p.known)),
+    "DDNMPlus": solved(lambda p: DDNMPlus(*p.measured)),
+    **{f"DiffPIR, weight {w}": guided(lambda p, w=w: DiffPIR(*p.known, weight=w)) for w in (1.0, 7.0)},
+    "ScoreALD": guided(lambda p: ScoreALD(*p.known)),
+    "RePaint": solved(lambda p: RePaint(*p.measured), STEPS // 10),
     "Replacement, predictor-corrector": solved(
-        lambda p: PredictorCorrector(
-            Replacement(p.operator, p.y, Gaussian(p.sigma)), Replacement(p.operator, p.y, Gaussian(p.sigma), Langevin())
-        )
+        lambda p: PredictorCorrector(Replacement(*p.measured), Replacement(*p.measured, Langevin()))
     ),
-    "DAPS": looped(lambda p, n: DAPS(p.prior, p.operator, p.y, Gaussian(p.sigma))),
-    "REDdiff": looped(lambda p, n: REDdiff(p.prior, p.operator, p.y, Gaussian(p.sigma))),
+    "DAPS": looped(lambda p, n: DAPS(*p.known)),
+    "REDdiff": looped(lambda p, n: REDdiff(*p.known)),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefield import VP, GaussianMixture, Noise
-from scorefield.operators import Dense, Linear, Mask, SuperResolution, gaussian_sensing
+from scorefield.operators import Dense, Gaussian, Linear, Mask, SuperResolution, gaussian_sensing
 from scorefield.operators.svd import matrix_of
 
 SDE = VP()
@@ -27,6 +27,16 @@ class Problem(NamedTuple):
     sigma: float
     posterior: GaussianMixture
     unit: float
+
+    @property
+    def measured(self) -> tuple[Linear, Tensor, Gaussian]:
+        """The operator, y and its noise."""
+        return self.operator, self.y, Gaussian(self.sigma)
+
+    @property
+    def known(self) -> tuple[GaussianMixture, Linear, Tensor, Gaussian]:
+        """The prior and the measurement: the arguments of methods."""
+        return self.prior, *self.measured
 
     def exact(self, n: int, first: int) -> Tensor:
         """Exact samples of the posterior."""

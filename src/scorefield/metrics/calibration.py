@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def tarp_levels(
-    samples: Float[Tensor, "n k *event"], truth: Float[Tensor, "n *event"], seed: int = 0
+    samples: Float[Tensor, "n k *event"], truth: Float[Tensor, "n *event"], *, seed: int = 0
 ) -> Float[Tensor, "n"]:
     """Tests of accuracy with random points: uniform in [0, 1] if the samples are from the posteriors.
 
@@ -38,7 +38,7 @@ def tarp_levels(
     return _level(own, each, generator)
 
 
-def rank_levels(samples: Float[Tensor, "n k"], truth: Float[Tensor, "n"], seed: int = 0) -> Float[Tensor, "n"]:
+def rank_levels(samples: Float[Tensor, "n k"], truth: Float[Tensor, "n"], *, seed: int = 0) -> Float[Tensor, "n"]:
     """Simulation-based calibration: the rank of each truth among its posterior samples, uniform in [0, 1].
 
     (Talts et al. 2018.) It sees one number of a sample, such as a pixel or a mean, which may depend on the measurement.

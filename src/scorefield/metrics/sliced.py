@@ -8,7 +8,12 @@ from torch import Tensor
 
 
 def sliced_wasserstein(
-    x: Float[Tensor, "n *event"], y: Float[Tensor, "n *event"], projections: int = 256, seed: int = 0, power: float = 2
+    x: Float[Tensor, "n *event"],
+    y: Float[Tensor, "n *event"],
+    *,
+    power: float = 2,
+    projections: int = 256,
+    seed: int = 0,
 ) -> float:
     """(mean over directions v of W_p(v . x, v . y)^p)^(1/p), the sliced Wasserstein-p distance.
 
@@ -18,9 +23,9 @@ def sliced_wasserstein(
     Args:
         x: samples.
         y: as many others.
+        power: p >= 1; 1 minds outliers less than 2.
         projections: number of directions, uniform on the sphere.
         seed: of the directions.
-        power: p >= 1; 1 minds outliers less than 2.
     """
     if not power >= 1:
         raise ValueError(f"power must be at least 1; got {power}")
