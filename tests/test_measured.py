@@ -119,6 +119,7 @@ def test_a_guided_model_samples_in_the_datas_units():
 BAD = [
     (Identity(), 255 * torch.ones(3, 3), "measures real numbers of shape \\(1, 4, 4\\) of a sample; got real"),
     (Identity(), torch.ones(1, *SHAPE, dtype=torch.complex128), "got complex ones"),
+    (Identity(), torch.ones(0, *SHAPE), r"got real ones of shape \(0, 1, 4, 4\)"),
     (FourierMask(torch.ones(4, 4, dtype=torch.bool)), torch.ones(1, 1, 16), "measures complex numbers"),
     (Identity(), 1e6 * torch.ones(1, *SHAPE), "times as far from the middle"),
     (Identity(), torch.full((1, *SHAPE), torch.nan), "nan times as far"),

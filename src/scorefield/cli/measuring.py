@@ -198,8 +198,11 @@ def load_values(path: Path) -> Tensor:
             values = torch.as_tensor(np.load(path, allow_pickle=False))
             return values if values.is_complex() else values.double()
         with Image.open(path) as picture:
-            colours = "L" if picture.mode in ("L", "1") else "RGB"
-            values = torch.as_tensor(np.array(picture.convert(colours))).double()
+            if picture.mode in ("I;16", "I", "F"):  # one channel of more than 8 bits
+                values = torch.as_tensor(np.array(picture).astype(np.float64))
+            else:
+                grey = picture.mode in ("L", "1", "LA")
+                values = torch.as_tensor(np.array(picture.convert("L" if grey else "RGB"))).double()
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({error})") from error
     return values.movedim(-1, 0) if values.ndim == 3 else values

@@ -59,11 +59,11 @@ def measured(
     base = operator.A(middle)
     y = (y if y.is_floating_point() or y.is_complex() else y.double()).to(like.device)
     y = y[None] if y.ndim == base.ndim - 1 else y
-    if y.shape[1:] != base.shape[1:] or y.is_complex() != base.is_complex():
+    if len(y) == 0 or y.shape[1:] != base.shape[1:] or y.is_complex() != base.is_complex():
         kinds = ["complex" if v.is_complex() else "real" for v in (base, y)]
         raise ValueError(
             f"the operator measures {kinds[0]} numbers of shape {tuple(base.shape[1:])} of a sample; got {kinds[1]} "
-            f"ones of shape {tuple(y.shape[1:])}"
+            f"ones of shape {tuple(y.shape)}"
         )
     y = y.to(base)
     _check_units(operator, middle, scale, y - base, noise)
