@@ -169,14 +169,14 @@ def test_daps_follows_its_recursion():
     """For a prior N(0, 1) of VP one step of DDIM leads from x_t to alpha x_t: a chain of normal laws."""
     n, levels, sigma = 4000, 4, 1.0
     prior = gaussian(SDE, torch.zeros(1), torch.ones(()))
-    method = DAPS(prior, Mask(torch.tensor([True])), Y, Gaussian(sigma), levels=levels, steps=1, end=0.6)
+    method = DAPS(prior, Mask(torch.tensor([True])), 3 * Y, Gaussian(sigma), levels=levels, steps=1, end=0.6)
     mean, variance = 0.0, 1.0  # of x_t
     for k, knot in enumerate(knots_between(SDE, math.inf, 0.6, levels)):
         if k:
             mean, variance = knot.alpha * mean, knot.alpha**2 * variance + knot.sigma**2
         s2 = (knot.sigma / knot.alpha) ** 2
         share = s2 / (s2 + sigma**2)
-        mean, variance = (1 - share) * knot.alpha * mean + share * 0.7, ((1 - share) * knot.alpha) ** 2 * variance
+        mean, variance = (1 - share) * knot.alpha * mean + share * 2.1, ((1 - share) * knot.alpha) ** 2 * variance
         variance += share * sigma**2
     x = method.sample((1,), seeds=range(n))
     assert abs(float(x.mean()) - mean) < 5 * math.sqrt(variance / n)
