@@ -167,7 +167,7 @@ def test_red_diff_goes_to_the_measurement_and_the_priors_mean_given_it():
 @pytest.mark.usefixtures("unchecked")
 def test_daps_follows_its_recursion():
     """For a prior N(0, 1) of VP one step of DDIM leads from x_t to alpha x_t: a chain of normal laws."""
-    n, levels, sigma = 4000, 4, 1.0
+    n, levels, sigma = 6000, 2, 1.0
     prior = gaussian(SDE, torch.zeros(1), torch.ones(()))
     method = DAPS(prior, Mask(torch.tensor([True])), 3 * Y, Gaussian(sigma), levels=levels, steps=1, end=0.6)
     mean, variance = 0.0, 1.0  # of x_t
