@@ -114,6 +114,20 @@ def test_matrices_that_are_no_covariances_give_no_nan(dtype: torch.dtype, scale:
     assert bool((solve(by(-torch.eye(8, dtype=dtype)), b, 9) == 0).all())
 
 
+def test_it_stops_where_there_is_less_curvature_than_there_should_be() -> None:
+    """M = V + S with a V that nearly cancels S along the second axis: the step there would be of a million."""
+    diagonal, variance = torch.tensor([2.0, -0.009999]).double(), 0.01
+    b = torch.tensor([[1.0, 1.0]]).double()
+
+    def matrix(v: Tensor) -> tuple[Tensor]:
+        return (diagonal * v + variance * v,)
+
+    assert float(conjugate_gradients(matrix, b, 2)[0].abs().max()) > 1e4
+    assert float(conjugate_gradients(matrix, b, 2, least=variance)[0].abs().max()) < 2
+    each = torch.tensor([variance, 2 * variance]).double()
+    assert float(conjugate_gradients(matrix, b, 2, least=each)[0].abs().max()) < 2
+
+
 def test_the_least_squares_solution_has_the_least_norm() -> None:
     matrix = normal(6, 3) @ normal(3, 9, seed=1)  # of rank 3
     y = normal(4, 6, seed=2)

@@ -22,6 +22,7 @@ class MomentMatching(PosteriorDenoiser):
 
     S is the covariance of the measurement's noise. Solved by conjugate gradients, whose every iteration takes one
     vector-Jacobian product of the network; the last product by V costs nothing, since V A^T of each direction is known.
+    A learned V is not quite symmetric: the iterations stop where it is not positive.
 
     Args:
         denoiser: of the prior.
@@ -63,5 +64,5 @@ class MomentMatching(PosteriorDenoiser):
             moved = covariance(a.A_adjoint(v))
             return a.A(moved) + variance * v, moved
 
-        weights, correction = conjugate_gradients(gram, y - clean, self.iterations)
+        weights, correction = conjugate_gradients(gram, y - clean, self.iterations, least=variance)
         return Twisted(denoised, denoised + correction, -0.5 * inner(y - clean, weights))

@@ -103,18 +103,24 @@ def inner(u: Tensor, v: Tensor) -> Float[Tensor, "b"]:
 
 
 def conjugate_gradients(
-    matrix: Callable[[Tensor], tuple[Tensor, ...]], b: Tensor, iterations: int, tolerance: float = 0.0
+    matrix: Callable[[Tensor], tuple[Tensor, ...]],
+    b: Tensor,
+    iterations: int,
+    tolerance: float = 0.0,
+    least: Tensor | float = 0.0,
 ) -> tuple[Tensor, ...]:
     """Solves M v = b for a symmetric positive semi-definite M, each row by itself  (Hestenes & Stiefel 1952).
 
-    A row stays as it is once its residual is below `tolerance` |b| or its direction has no positive curvature, which
-    the Jacobian of a learned denoiser may well have: nothing is divided by zero.
+    A row stays as it is once its residual is below `tolerance` |b|, or once M has less curvature along its direction
+    than it should: the Jacobian of a learned denoiser is no covariance, and a step along a direction in which it
+    cancels the rest of M would lead anywhere.
 
     Args:
         matrix: v -> M v, (b, *shape), row by row, and any further linear functions of v that were found on the way.
         b: the right-hand sides, real or complex.
         iterations: at most, >= 1.
         tolerance: relative, >= 0.
+        least: M - diag(least) should be positive semi-definite; broadcasts against b.
 
     Returns:
         The solution, and the further functions of it, which have cost nothing.
@@ -127,7 +133,8 @@ def conjugate_gradients(
         product, *others = matrix(direction)
         curvature = inner(direction, product)
         step = square / torch.where(curvature > 0, curvature, 1)
-        going = (square > enough) & (curvature > 0) & torch.isfinite(step)
+        lowest = (1 - 1e-3) * inner(direction, least * direction)  # below what rounding does
+        going = (square > enough) & (curvature > 0) & (curvature >= lowest) & torch.isfinite(step)
         if k % 8 == 7 and not bool(going.any()):
             break
         direction, product, *others = (torch.where(expand(going, u), u, 0) for u in (direction, product, *others))
