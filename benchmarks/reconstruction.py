@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -60,8 +59,7 @@ METHODS: dict[str, Method] = {
 
 
 def _drawn(model: ScoreModel, denoiser: Denoiser, solver: Solver | None, known: Measured, steps: int) -> Tensor:
-    variance = torch.as_tensor(known.noise.variance(known.y)).min()
-    usual, times = stochastic(denoiser.sde, steps, float(variance) ** 0.5 or math.inf)
+    usual, times = stochastic(denoiser.sde, steps, known.noise.least_std)
     seeds = range(len(known.y))
     return sample(denoiser, model.event_shape, times, solver or usual, seeds=seeds, batch_size=BATCH)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scorefield import VP, EDMPrecond, Noise, Preconditioned, ScoreModel, gaussian
 from scorefield.data import Affine
-from scorefield.guidance import MomentMatching
+from scorefield.guidance import MomentMatching, PiGDM
 from scorefield.nn import MLP, seeded
 from scorefield.operators import Clip, Dense, FourierMask, Gaussian, Identity, Mask, Noiseless, Poisson
 
@@ -114,6 +114,28 @@ def test_a_guided_model_samples_in_the_datas_units():
     assert abs(float(x[:, 0].mean()) - 115) < 5 * 20 / (2 * 2000) ** 0.5
     assert abs(float(x[:, 1].mean()) - 100) < 5 * 20 / 2000**0.5
     assert abs(float(x[:, 0].std()) / (20 / 2**0.5) - 1) < 5 / (2 * 2000) ** 0.5
+
+
+def test_a_sample_of_counts_does_not_depend_on_the_other_counts():
+    """The grid goes down to the noise of y: to what it is at least, not to that of the darkest batch-mate."""
+    prior = ScoreModel(gaussian(VP(), torch.zeros(1, 2, 2), torch.ones(())), (1, 2, 2), Affine(100.0, 20.0))
+    counts = torch.stack([torch.full((1, 2, 2), n, dtype=torch.float64) for n in (130.0, 90.0, 1.0)])
+
+    def drawn(y: Tensor, seeds: range) -> Tensor:
+        known = prior.measured(Identity(), y, Poisson(0.1))
+        return prior.guided(PiGDM(prior.given(), *known)).sample(seeds=seeds, steps=10)
+
+    together = drawn(counts, range(3))
+    for k in range(3):
+        torch.testing.assert_close(drawn(counts[k : k + 1], range(k, k + 1))[0], together[k], rtol=1e-5, atol=1e-3)
+
+
+def test_noise_brings_y_farther_from_the_data():
+    y = torch.full((1, *SHAPE), 30.0)
+    assert model(Affine()).measured(Identity(), y, Gaussian(10.0)).y.shape == (1, *SHAPE)
+    for noise in (Noiseless(), Gaussian(0.1), Poisson(0.01)):
+        with pytest.raises(ValueError, match="times as far from the middle"):
+            model(Affine()).measured(Identity(), y, noise)
 
 
 BAD = [

@@ -25,7 +25,7 @@ from scorefield import (
 )
 from scorefield.certify import output_law
 from scorefield.nn import MLP, UNet, seeded
-from scorefield.sampling import integrate, network_calls
+from scorefield.sampling import integrate, network_calls, stochastic
 from scorefield.score import Denoiser
 from scorefield.solvers import DDIM, EulerMaruyama, Langevin, PredictorCorrector, UniPC
 
@@ -203,3 +203,15 @@ def test_bad_requests_are_refused() -> None:
 def _labelled() -> Denoiser:
     with seeded(0):
         return Preconditioned(MLP((2,), 3, 16), VP(), EDMPrecond(0.5)).given(label=torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("sde", PROCESSES, ids=name)
+def test_the_grid_of_guided_samples_goes_down_to_a_tenth_of_the_noise(sde):
+    _, usual = stochastic(sde, 7)
+    assert usual[-2:] == [pytest.approx(sde.t_end), 0.0]
+    last, least = (knot.sigma / knot.alpha for knot in sde.knots([sde.t_end, sde.t_min]))
+    for finest in (20 * last, 5 * last, 1e-9):
+        _, times = stochastic(sde, 7, finest)
+        end = sde.knots(times)[-2]
+        assert len(times) == 8 and times[0] == pytest.approx(sde.T)
+        assert end.sigma / end.alpha == pytest.approx(min(last, max(least, 0.1 * finest)), rel=1e-6)

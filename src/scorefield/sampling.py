@@ -211,7 +211,7 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
     return solver, grids.uniform_information(sde, nfe, max(time, sde.t_end))
 
 
-def stochastic(sde: GaussianSDE, steps: int, finest: float = math.inf) -> tuple[Solver, list[float]]:
+def stochastic(sde: GaussianSDE, steps: int, finest: float = 0.0) -> tuple[Solver, list[float]]:
     """The reverse SDE by exponential Adams of order 2, on equal steps of the log-SNR.
 
     For guided denoisers, which err: fresh noise makes samples forget the errors of earlier steps, where those of the
@@ -220,15 +220,14 @@ def stochastic(sde: GaussianSDE, steps: int, finest: float = math.inf) -> tuple[
     Args:
         sde: the process.
         steps: at least 1.
-        finest: the smallest structure of the samples; the last step begins at a tenth of it, if the process goes so far
-            and t_end does not.
+        finest: the smallest structure of the samples, 0 if it is not known; the last step begins at a tenth of it, if
+            the process goes so far and t_end does not.
     """
-    times = torch.tensor([sde.t_end, sde.t_min], dtype=torch.float64)
-    usual, least = (-0.5 * sde.log_snr(times)).exp().tolist()
-    end = float(sde.time(torch.tensor(-2 * math.log(max(least, 0.1 * finest)), dtype=torch.float64)))
-    return ExponentialAdams(2, corrector=False, eta=1.0), grids.uniform_log_snr(
-        sde, steps, max(sde.t_min, end) if 0.1 * finest < usual else None
-    )
+    end = None
+    if finest:
+        time = float(sde.time(torch.tensor(-2 * math.log(0.1 * finest), dtype=torch.float64)))
+        end = min(max(sde.t_min, time), sde.t_end)
+    return ExponentialAdams(2, corrector=False, eta=1.0), grids.uniform_log_snr(sde, steps, end)
 
 
 def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:

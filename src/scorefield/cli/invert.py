@@ -95,22 +95,19 @@ def invert(
     measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
     values = _as_measured(measure, load_values(y), model.event_shape, y)
     known = model.measured(measure, values, _noise(sigma, transform.levels))
-    variance = torch.as_tensor(known.noise.variance(known.y))
     with directory(out):
         if issubclass(way, PosteriorSampler):
             z = made(denoiser, *known).sample(model.event_shape, seeds=seeds, batch_size=batch_size, progress=True)
         else:
+            usual, times = stochastic(sde, steps, known.noise.least_std)
             if issubclass(way, GuidedSolver):
                 guided, using = denoiser, made(*known)
             else:
-                guided = made(denoiser, *known)
-                using = solver
-            usual, times = stochastic(sde, steps, math.sqrt(float(variance.min())) or math.inf)
-            using = using or usual
+                guided, using = made(denoiser, *known), solver or usual
             times = [sde.T, sde.t_end, 0.0] if using.adaptive else times
             z = sample(guided, model.event_shape, times, using, seeds=seeds, batch_size=batch_size, progress=True)
         left = flat(Measurement(*known).residual(z)).square().mean(1).sqrt()
-        std = math.sqrt(float(variance.mean()))
+        std = math.sqrt(float(torch.as_tensor(known.noise.variance(known.y)).mean()))
         report = {"method": way.__name__, "label": way.label.value, "residual": float(left.mean()), "noise": std}
         _write(model, transform, known, z, out)
         write_text(out / "report.json", json.dumps(report, indent=2) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -45,11 +44,6 @@ class PosteriorDenoiser(Denoiser):
     @abstractmethod
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The mean of the clean sample given x_t and y."""
-
-    @property
-    def finest(self) -> float:
-        """The least std of the measurement's noise: of the order of the posterior's smallest structure."""
-        return float(torch.as_tensor(self.measurement.noise.variance(self.measurement.y)).min()) ** 0.5 or math.inf
 
     def log_target(self, x0: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
         """log p(y | x_0) up to a constant."""

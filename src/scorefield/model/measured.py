@@ -66,7 +66,7 @@ def measured(
             f"ones of shape {tuple(y.shape)}"
         )
     y = y.to(base)
-    _check_units(operator, middle, scale, y - base, noise)
+    _check_units(operator, middle, scale, y - base, torch.as_tensor(noise.variance(y)).max() ** 0.5)
     unit = float(scale.square().mean().sqrt())
     if not isinstance(operator, Linear):
         own = _InDataUnits(operator, shift, scale, base, unit)
@@ -76,11 +76,11 @@ def measured(
     return Measured(own, (y - base) / unit, noise.rescaled(base, unit))
 
 
-def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor, noise: MeasurementNoise) -> None:
+def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor, std: Tensor) -> None:
     """Refuses what is out of reach of data within some scales of their middle, and of the noise."""
     probes = torch.stack((torch.ones_like(middle[0]), Noise.per_sample([0]).normal(middle)[0]))
     reach = flat(operator.A(middle + scale * probes) - operator.A(middle)).square().mean(1).sqrt().max()
-    reach = reach + torch.as_tensor(noise.variance(y)).max().to(reach) ** 0.5
+    reach = reach + std.to(reach)
     got = flat(y).square().mean(1).sqrt().max()
     if not float(got) <= FARTHEST * float(reach):  # NaN as well
         raise ValueError(

@@ -15,8 +15,6 @@ from torch import Tensor
 from scorefield import likelihood
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, level_distance
-from scorefield.grids import quadratic, uniform_log_snr
-from scorefield.guidance import PosteriorDenoiser
 from scorefield.likelihood import (
     Cells,
     Dequantisation,
@@ -29,8 +27,9 @@ from scorefield.likelihood import (
 from scorefield.likelihood.batches import keys_of
 from scorefield.model import stored
 from scorefield.model.measured import Measured, measured
+from scorefield.model.solving import solving
 from scorefield.operators import MeasurementNoise, Operator
-from scorefield.sampling import adaptive, default, sample, stochastic
+from scorefield.sampling import sample
 from scorefield.score import ScoreModule, evaluating, placement
 from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
@@ -101,23 +100,7 @@ class ScoreModel:
         if steps < 1:
             raise ValueError(f"steps must be at least 1; got {steps}")
         keys = as_seeds(seeds)
-        sde = self.denoiser.sde
-        if tolerance is not None:
-            if solver is not None or times is not None:
-                raise ValueError("tolerance chooses an adaptive solver and its times: leave these two out")
-            if not isinstance(sde, GaussianSDE):
-                raise ValueError(f"tolerance is for Gaussian processes; got {type(sde).__name__}: give steps")
-            solver, times = adaptive(sde, tolerance)
-        elif solver is None:
-            count = steps if times is None else len(times) - 1
-            if isinstance(self.denoiser, PosteriorDenoiser):
-                solver, usual = stochastic(self.denoiser.sde, count, self.denoiser.finest)
-            else:
-                solver, usual = default(sde, count)
-            times = usual if times is None else times
-        elif times is None:
-            equal = uniform_log_snr(sde, steps) if isinstance(sde, GaussianSDE) else quadratic(sde, steps)
-            times = [sde.T, sde.t_end, 0.0] if solver.adaptive else equal
+        solver, times = solving(self.denoiser, steps, solver, times, tolerance)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,

@@ -25,6 +25,11 @@ class MeasurementNoise(ABC):
     def variance(self, y: Tensor) -> Tensor | float:
         """Of each real number of y, for methods that treat the noise as normal; broadcasts against y."""
 
+    @property
+    @abstractmethod
+    def least_std(self) -> float:
+        """Least standard deviation that any y may have, 0 for none: the order of a posterior's finest structure."""
+
     @abstractmethod
     def sample(self, clean: Tensor, *, noise: NoiseSource) -> Tensor:
         """Simulated measurements."""
@@ -56,6 +61,11 @@ class Gaussian(MeasurementNoise):
         """std^2."""
         return self.std**2
 
+    @property
+    def least_std(self) -> float:
+        """std."""
+        return self.std
+
     def sample(self, clean: Tensor, *, noise: NoiseSource) -> Tensor:
         """Clean + std n."""
         if clean.is_complex():
@@ -76,6 +86,11 @@ class Noiseless(MeasurementNoise):
         raise ValueError("a measurement without noise has no likelihood: give Gaussian(std) with a small std")
 
     def variance(self, y: Tensor) -> float:
+        """0."""
+        return 0.0
+
+    @property
+    def least_std(self) -> float:
         """0."""
         return 0.0
 
@@ -116,6 +131,11 @@ class Poisson(MeasurementNoise):
     def variance(self, y: Tensor) -> Tensor:
         """gain^2 times the number of counts, at least 1."""
         return self.gain**2 * self._counts(y).clamp_min(1)
+
+    @property
+    def least_std(self) -> float:
+        """That of a single count, the gain."""
+        return self.gain
 
     def sample(self, clean: Tensor, *, noise: NoiseSource) -> Tensor:
         """Counts by the inverse of their distribution function."""

@@ -35,7 +35,7 @@ class DAPS(OuterLoop):
         levels: >= 2.
         steps: network calls at each level, >= 1.
         end: the last level's sigma / alpha, > 0.
-        langevin_steps: of the data step where A is not linear, >= 1.
+        langevin_steps: of the data step where A is not linear or the noise not normal, >= 1.
     """
 
     label: ClassVar[Label] = Label.HEURISTIC

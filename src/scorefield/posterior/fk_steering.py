@@ -19,7 +19,8 @@ class FKSteering(ParticleSampler):
     """Samples p(x_0) exp(reward(x_0)) for any reward, which need have no gradient  (Singhal et al. 2025).
 
     Particles take steps of the prior's reverse SDE and are weighted by how the reward of their D changes, the paper's
-    "difference" potential.
+    "difference" potential. Where the reward of D is -inf a particle is lost for good, though it might still have come
+    to a better end: the samples then have the law only of those whose D was never refused.
 
     Args:
         denoiser: of the prior.

@@ -39,7 +39,7 @@ class SplitGibbs(OuterLoop):
         rho: first and last, falling; the last well below the noise's std, and then many rounds. No less than twice the
             process's least noise.
         annealing: share of the rounds in which rho falls, in (0, 1].
-        langevin_steps: of the data step where A is not linear, >= 1.
+        langevin_steps: of the data step where A is not linear or the noise not normal, >= 1.
     """
 
     label: ClassVar[Label] = Label.ASYMPTOTICALLY_EXACT
