@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from scorefield.nn.normalisation import groups
+from scorefield.nn.normalisation import EPS, groups
 
 
 class _Attend(torch.autograd.Function):
@@ -56,21 +56,26 @@ def attend(
 
 
 class SelfAttention(nn.Module):
-    """x + W attend(norm(x)) over all positions of a feature map.
+    """scale (x + W attend(norm(x))) over all positions of a feature map.
 
     Args:
         channels: of the feature map.
         head_channels: channels of a head; it must divide `channels`.
+        number: of the norm's groups; by default `groups(channels)`.
+        eps: added to the variance by the norm.
+        scale: of the sum.
     """
 
-    def __init__(self, channels: int, head_channels: int = 64) -> None:
+    def __init__(
+        self, channels: int, head_channels: int = 64, number: int | None = None, eps: float = EPS, scale: float = 1.0
+    ) -> None:
         super().__init__()
         if channels % head_channels:
             raise ValueError(
                 f"attention needs head_channels that divide its channels; got {head_channels} for {channels}"
             )
-        self.heads = channels // head_channels
-        self.norm = nn.GroupNorm(groups(channels), channels)
+        self.heads, self.scale = channels // head_channels, scale
+        self.norm = nn.GroupNorm(number or groups(channels), channels, eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         nn.init.zeros_(self.out.weight)
@@ -87,4 +92,4 @@ class SelfAttention(nn.Module):
         else:
             mixed = attend(q, k, v)
         mixed = mixed.transpose(1, 2).reshape(b, -1, c).to(positions.dtype)
-        return x + self.out(mixed).mT.reshape(x.shape)
+        return self.scale * (x + self.out(mixed).mT.reshape(x.shape))

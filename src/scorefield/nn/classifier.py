@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.nn.embedding import ConditionEmbedding
-from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Norm, check_levels
+from scorefield.nn.encoder import CONVOLUTIONS, Encoder, check_levels
 from scorefield.nn.encoder import Residual as ConvolutionalResidual
 from scorefield.nn.mlp import Residual, row_linear
+from scorefield.nn.normalisation import Norm
 
 
 class ClassifierNetwork(nn.Module, ABC):
@@ -67,7 +68,7 @@ class MLPClassifier(ClassifierNetwork):
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"this MLPClassifier takes events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
         embedding = nn.functional.silu(self.embedding(noise))
-        h = self.inp(x.reshape(len(x), -1))
+        h = row_linear(self.inp, x.reshape(len(x), -1))
         for layer in self.layers:
             h = layer(h, embedding)
         return row_linear(self.out, self.norm(h))

@@ -33,6 +33,31 @@ class FourierFeatures(nn.Module):
         return torch.cat((angle.cos(), angle.sin()), -1)
 
 
+class LabelEmbedding(nn.Embedding):
+    """A vector for each class, and one for an unknown class.
+
+    Args:
+        classes: number of classes, at least 1.
+        features: size of the vectors.
+    """
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__(classes + 1, features)
+
+    def forward(self, label: Int64[Tensor, "..."] | None) -> Float[Tensor, "... features"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The vectors of labels from 0; that of the unknown class for -1, or without a label."""
+        if label is None:
+            return self.weight[0]
+        if label.is_floating_point() or label.is_complex():
+            raise ValueError(f"a label must be an integer; got {label.dtype}")
+        try:
+            return super().forward(label.to(self.weight.device) + 1)
+        except IndexError as error:
+            raise ValueError(
+                f"a label must lie in 0..{self.num_embeddings - 2}, or be -1 for unknown; got {label.tolist()}"
+            ) from error
+
+
 class ConditionEmbedding(nn.Module):
     """One vector for the noise level and whatever else is known: the sum of their embeddings through two layers.
 
@@ -49,7 +74,7 @@ class ConditionEmbedding(nn.Module):
         self.classes, self.cond_features = classes, cond_features
         self.fourier = FourierFeatures(features)
         self.noise = nn.Linear(features, features)
-        self.label = nn.Embedding(classes + 1, features) if classes else None
+        self.label = LabelEmbedding(classes, features) if classes else None
         self.cond = nn.Linear(cond_features, features) if cond_features else None
         self.out = nn.Linear(features, features)
 
@@ -62,7 +87,7 @@ class ConditionEmbedding(nn.Module):
             if label is not None:
                 raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
         else:
-            h = h + self._class(self.label, label, h.device)
+            h = h + self.label(label)
         if self.cond is None:
             if cond is not None:
                 raise ValueError(
@@ -77,15 +102,3 @@ class ConditionEmbedding(nn.Module):
         else:
             h = h + self.cond(cond.to(h.dtype))
         return self.out(nn.functional.silu(h))
-
-    def _class(self, embedding: nn.Embedding, label: Tensor | None, device: torch.device) -> Tensor:
-        if label is None:
-            return embedding.weight[0]
-        if label.is_floating_point() or label.is_complex():
-            raise ValueError(f"a label must be an integer; got {label.dtype}")
-        try:
-            return embedding(label.to(device) + 1)
-        except IndexError as error:
-            raise ValueError(
-                f"a label must lie in 0..{self.classes - 1}, or be -1 for unknown; got {label.tolist()}"
-            ) from error

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.nn.attention import SelfAttention
-from scorefield.nn.normalisation import norm_silu
+from scorefield.nn.normalisation import Norm, norm_silu
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -124,15 +124,3 @@ class Residual(nn.Module):
         h = norm_silu(self.conv1(self.norm(x)), 1 + scale, shift)
         h = self.shortcut(x) + self.conv2(self.dropout(h))
         return h if self.attention is None else self.attention(h)
-
-
-class Norm(nn.Module):
-    """Group normalisation with a weight and bias for each channel, then silu."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """silu(w (x - m) / s + bias)."""
-        return norm_silu(x, self.weight[None], self.bias[None])

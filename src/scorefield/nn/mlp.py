@@ -58,18 +58,18 @@ class MLP(Network):
         if x.shape[1:] != self.event_shape:
             raise ValueError(f"this MLP takes events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
         embedding = nn.functional.silu(self.embedding(noise, label, cond))
-        h = self.inp(x.reshape(len(x), -1))
+        h = row_linear(self.inp, x.reshape(len(x), -1))
         for layer in self.layers:
             h = layer(h, embedding)
         return row_linear(self.out, self.norm(h)).reshape(x.shape)
 
 
 def row_linear(layer: nn.Linear, h: Float[Tensor, "b c"]) -> Float[Tensor, "b d"]:
-    """The layer with at least 8 columns: a narrower product rounds a row by its place in the batch."""
-    d = layer.out_features
-    missing = max(0, 8 - d)
-    weight, bias = (nn.functional.pad(p, (*(0, 0) * (p.ndim - 1), 0, missing)) for p in layer.parameters())
-    return nn.functional.linear(h, weight, bias)[:, :d]
+    """The layer with inputs in fours and at least 8 outputs: other products round a row by its place in the batch."""
+    c, d = layer.in_features, layer.out_features
+    columns, rows = -c % 4, max(0, 8 - d)
+    weight, bias = nn.functional.pad(layer.weight, (0, columns, 0, rows)), nn.functional.pad(layer.bias, (0, rows))
+    return nn.functional.linear(nn.functional.pad(h, (0, columns)), weight, bias)[:, :d]
 
 
 class Residual(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import group_norm, silu
 
 EPS = 1e-5
@@ -18,26 +18,54 @@ def groups(channels: int) -> int:
     return max(n for n in range(1, 33) if channels % n == 0 and (channels // n >= 4 or n == 1))
 
 
+class Norm(nn.Module):
+    """Group normalisation with a weight and bias for each channel, then silu.
+
+    Args:
+        channels: of the input.
+        number: of groups; by default `groups(channels)`.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, number: int | None = None, eps: float = EPS) -> None:
+        super().__init__()
+        self.number, self.eps = number or groups(channels), eps
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
+        """silu(w (x - m) / s + bias)."""
+        return norm_silu(x, self.weight[None], self.bias[None], self.number, self.eps)
+
+
 def norm_silu(
     x: Float[Tensor, "b c *space"],
     weight: Float[Tensor, "#b c"],
     bias: Float[Tensor, "#b c"],
+    number: int | None = None,
+    eps: float = EPS,
 ) -> Float[Tensor, "b c *space"]:
     """silu(w (x - m) / s + bias) with mean m and standard deviation s of each group of channels  (Wu & He 2018).
 
     With a weight and bias for each sample this is adaptive group normalisation  (Dhariwal & Nichol 2021).
+
+    Args:
+        x: the features.
+        weight: w.
+        bias: added after the normalisation.
+        number: of groups; by default `groups(c)`.
+        eps: added to the variance.
     """
+    number = number or groups(x.shape[1])
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return _plain(x, weight, bias)
-    out: Tensor = _NormSilu.apply(x, weight, bias)  # pyright: ignore[reportAssignmentType]
+        return _plain(x, weight, bias, number, eps)
+    out: Tensor = _NormSilu.apply(x, weight, bias, number, eps)  # pyright: ignore[reportAssignmentType]
     return out
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    number = groups(x.shape[1])
+def _plain(x: Tensor, weight: Tensor, bias: Tensor, number: int, eps: float) -> Tensor:
     if len(weight) == len(bias) == 1:
-        return silu(group_norm(x, number, weight[0].to(x), bias[0].to(x), EPS))
-    return silu(_affine(group_norm(x, number, eps=EPS), weight, bias))
+        return silu(group_norm(x, number, weight[0].to(x), bias[0].to(x), eps))
+    return silu(_affine(group_norm(x, number, eps=eps), weight, bias))
 
 
 class _NormSilu(torch.autograd.Function):
@@ -48,16 +76,16 @@ class _NormSilu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, g: int, eps: float) -> Tensor:
         b, c = x.shape[:2]
-        g = groups(c)
         flat = _flat(x)
         n = flat.shape[2] * c // g
         sums = torch.stack((_sum(flat), _sum(flat * flat)))
         mean, square = sums.view(2, b, g, -1).sum(3) / n
-        rstd = (square - mean**2).clamp_min(0).add(EPS).rsqrt()
+        rstd = (square - mean**2).clamp_min(0).add(eps).rsqrt()
         mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
         ctx.save_for_backward(x, weight, bias, mean, rstd)
+        ctx.groups, ctx.eps = g, eps
         return silu(_affine(x, rstd * weight, bias - mean * rstd * weight))
 
     @staticmethod
@@ -65,15 +93,15 @@ class _NormSilu(torch.autograd.Function):
         x, weight, bias, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # under create_graph
             inputs = [v for v, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(_plain(x.contiguous(), weight, bias), inputs, grads, create_graph=True))
+            out = _plain(x.contiguous(), weight, bias, ctx.groups, ctx.eps)
+            found = iter(torch.autograd.grad(out, inputs, grads, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
         scale = rstd * weight
         y = _affine(x, scale, bias - mean * scale)
         gy = torch.ops.aten.silu_backward(grads[0].to(y.dtype), y)
         to_bias = _sum(_flat(gy))
         to_weight = (_sum(_flat(gy * x)) - mean * to_bias) * rstd
-        b, c = x.shape[:2]
-        g = groups(c)
+        b, c, g = *x.shape[:2], ctx.groups
         n = x[0].numel() // g
         one, two = (
             (weight * v).view(b, g, -1).mean(2).repeat_interleave(c // g, 1) * (c // g) / n
@@ -82,7 +110,7 @@ class _NormSilu(torch.autograd.Function):
         # dx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)) as a linear function of x and gy
         slope = -(rstd**2) * two
         dx = _affine(x, slope, -rstd * one - slope * mean).addcmul_(gy, _spread(scale, x))
-        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias)
+        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias), None, None
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield.nn.embedding import ConditionEmbedding
-from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Norm, Residual, check_levels
+from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Residual, check_levels
 from scorefield.nn.network import Network
+from scorefield.nn.normalisation import Norm
 
 
 class UNet(Network):

@@ -1,0 +1,63 @@
+"""Embeddings of the noise level in the published networks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from scorefield.nn.embedding import LabelEmbedding
+
+LONGEST = 10_000  # wavelength of the positional embedding, over 2 pi
+
+
+class TimeEmbedding(nn.Module):
+    """Two layers upon sin and cos of the noise level, with the class added before them.
+
+    Positional, of whole steps of the noise level, with n frequencies  (Vaswani et al. 2017; Ho et al. 2020):
+
+        [sin(f_k v), cos(f_k v)],  f_k = 10000^(-k / (n - 1)),  k = 0 .. n - 1
+
+    Fourier, of its logarithm, with random fixed frequencies  (Tancik et al. 2020; Song et al. 2021):
+
+        [sin(2 pi w_k v), cos(2 pi w_k v)],  w_k ~ N(0, scale^2)
+
+    Args:
+        features: number of sines and cosines, even, at least 4.
+        out: size of the embedding.
+        fourier_scale: scale of the Fourier frequencies; None for the positional ones.
+        classes: number of classes, 0 for none.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, features: int, out: int, fourier_scale: float | None, classes: int = 0) -> None:
+        super().__init__()
+        if features < 4 or features % 2:
+            raise ValueError(f"sines and cosines need an even number of features, at least 4; got {features}")
+        n = features // 2
+        if fourier_scale is None:
+            frequencies = torch.exp(-math.log(LONGEST) / (n - 1) * torch.arange(n))
+        else:
+            frequencies = fourier_scale * torch.randn(n)
+        self.fourier = fourier_scale is not None
+        self.register_buffer("frequencies", frequencies)
+        self.label = LabelEmbedding(classes, features) if classes else None
+        self.inner, self.outer = nn.Linear(features, out), nn.Linear(out, out)
+
+    def forward(
+        self, noise: Float[Tensor, "..."], label: Int64[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "... out"]:
+        """silu(W2 silu(W1 (features + class) + b1) + b2), for the whole batch (out,) or for each sample (b, out)."""
+        angle = noise[..., None] * self.frequencies
+        if self.fourier:
+            angle = angle * 2 * math.pi  # last, as by the authors: large angles keep their rounding
+        h = torch.cat((angle.sin(), angle.cos()), -1)
+        if self.label is not None:
+            h = h + self.label(label)
+        elif label is not None:
+            raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
+        return silu(self.outer(silu(self.inner(h))))
