@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from scorefield.nn import MLP, Network, UNet, seeded
+from scorefield.nn import MLP, NCSN, NCSNpp, Network, Pyramid, UNet, seeded
+
+SMALL = {"width": 4, "channels": (4, 8), "blocks": 1, "attention": (False, True), "dropout": 0.0, "fourier_scale": 1.0}
 
 # name: (class, arguments, event shape to run, condition's shape)
 NETWORKS: dict[str, tuple[type[Network], dict[str, Any], tuple[int, ...], tuple[int, ...] | None]] = {
@@ -31,6 +33,43 @@ NETWORKS: dict[str, tuple[type[Network], dict[str, Any], tuple[int, ...], tuple[
         {"event_shape": (1, 8, 8), "channels": (4, 8), "blocks": 1, "cond_channels": 2},
         (1, 4, 6),
         (2, 4, 6),
+    ),
+    "ncsn": (NCSN, {"event_shape": (3, 8, 8), "channels": (4, 8, 6, 6), "noise_levels": 3}, (3, 12, 16), None),
+    "ncsn++": (NCSNpp, {"event_shape": (3, 8, 8), "classes": 3, **SMALL}, (3, 8, 12), None),
+    "ddpm": (
+        NCSNpp,
+        {
+            "event_shape": (3, 8, 8),
+            **SMALL,
+            "fourier_scale": None,
+            "resample_blocks": False,
+            "fir": False,
+            "rescale": False,
+            "pyramid_in": Pyramid.NONE,
+            "attention_each": True,
+            "group_width": 2,
+        },
+        (3, 6, 8),
+        None,
+    ),
+    "skips": (
+        NCSNpp,
+        {
+            "event_shape": (1, 8, 8),
+            **SMALL,
+            "concatenate": True,
+            "pyramid_in": Pyramid.SKIP,
+            "pyramid_out": Pyramid.SKIP,
+            "head_channels": 4,
+        },
+        (1, 8, 8),
+        None,
+    ),
+    "residuals": (
+        NCSNpp,
+        {"event_shape": (1, 8, 8), **SMALL, "resample_blocks": False, "pyramid_out": Pyramid.RESIDUAL},
+        (1, 8, 8),
+        None,
     ),
     "volume": (UNet, {"event_shape": (2, 4, 4, 4), "channels": (4, 8), "blocks": 1}, (2, 4, 4, 8), None),
 }
@@ -58,6 +97,8 @@ def inputs(name: str, n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[t
     g = torch.Generator().manual_seed(1)
     x = torch.randn(n, *shape, generator=g, dtype=torch.float64)
     given = {"noise": 0.5 * torch.randn(n, generator=g, dtype=torch.float64)}
+    if "noise_levels" in arguments:
+        given["noise"] = torch.linspace(0, arguments["noise_levels"] - 1, n, dtype=torch.float64)
     if "classes" in arguments:
         given["label"] = torch.arange(n) % (arguments["classes"] + 1) - 1
     if cond is not None:

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence as AbstractSequence
-from enum import Enum
+from enum import Enum, EnumType
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -56,6 +56,8 @@ def build(described: Any, classes: Mapping[str, type]) -> Any:
         raise ValueError(f"unknown class {name!r}: if it is yours, pass it in `types`; known are {', '.join(classes)}")
     built = {key: build(value, classes) for key, value in arguments.items()}
     for key, kind in _annotations(classes[name]).items():
+        if key in built and isinstance(kind, EnumType) and built[key] in kind.__members__:
+            built[key] = kind[built[key]]
         if key in built and not _fits(built[key], kind):
             raise ValueError(f"{name} takes {key}: {_name(kind)}; got {str(described[key])[:80]}")
     try:

@@ -7,6 +7,9 @@ from scorefield.nn.classifier import UNetClassifier as UNetClassifier
 from scorefield.nn.embedding import ConditionEmbedding as ConditionEmbedding
 from scorefield.nn.embedding import FourierFeatures as FourierFeatures
 from scorefield.nn.mlp import MLP as MLP
+from scorefield.nn.ncsn import NCSN as NCSN
+from scorefield.nn.ncsnpp import NCSNpp as NCSNpp
+from scorefield.nn.ncsnpp_parts import Pyramid as Pyramid
 from scorefield.nn.network import Network as Network
 from scorefield.nn.potential import Potential as Potential
 from scorefield.nn.seeding import seeded as seeded

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+def filled(x: Float[Tensor, "b c *space"], multiple: int) -> Float[Tensor, "b c *larger"]:
+    """The features with zeros at the end of each side that is no multiple of a number."""
+    missing = [-side % multiple for side in x.shape[2:]]
+    return pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
 
 
 class Network(nn.Module, ABC):

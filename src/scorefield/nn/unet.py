@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scorefield.nn.embedding import ConditionEmbedding
 from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Residual, check_levels
-from scorefield.nn.network import Network
+from scorefield.nn.network import Network, filled
 from scorefield.nn.normalisation import Norm
 
 
@@ -94,17 +94,14 @@ class UNet(Network):
         embedding = nn.functional.silu(self.embedding(noise, label, vector))
         x = torch.cat((x, self._image(x, cond)), 1) if self.cond_channels else x
         sides = x.shape[2:]
-        missing = [-side % 2 ** (len(self.channels) - 1) for side in sides]
-        if any(missing):
-            x = nn.functional.pad(x, [n for count in reversed(missing) for n in (0, count)])
+        x = filled(x, 2 ** (len(self.channels) - 1))
         if len(self.event_shape) == 3:
             x = x.contiguous(memory_format=torch.channels_last)
         skips = self.down(self.inp(x), embedding)
         h = self.middle(skips[-1], embedding)
         for layer in self.up:
             h = layer(torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, Residual) else layer(h)
-        y = self.out(self.norm(h))
-        return y[(..., *map(slice, sides))] if any(missing) else y
+        return self.out(self.norm(h))[(..., *map(slice, sides))]
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != len(self.event_shape) + 1 or x.shape[1] != self.event_shape[0]:
