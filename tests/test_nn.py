@@ -14,7 +14,8 @@ import torch
 from networks import NETWORKS, awake, inputs, make
 from torch.nn.functional import scaled_dot_product_attention
 
-from scorefield._describe import build, describe
+from scorefield import _describe
+from scorefield._describe import describe
 from scorefield.nn import MLP, NCSN, FourierFeatures, SelfAttention, TutorialUNet, UNet, seeded
 from scorefield.nn.attention import attend
 from scorefield.nn.embedding import ConditionEmbedding
@@ -357,7 +358,7 @@ def test_every_argument_is_kept_so_that_a_network_can_be_built_again(name):
     described = json.loads(json.dumps(describe(net)))
     assert described.items() >= {"class": cls.__name__, **other}.items()
     with seeded(0):
-        again = build(described, {cls.__name__: cls})
+        again = _describe.build(described, {cls.__name__: cls})
     assert describe(again) == described
     same_shapes = {key: value.shape for key, value in again.state_dict().items()}
     assert same_shapes == {key: value.shape for key, value in net.state_dict().items()}
