@@ -25,3 +25,9 @@ from scorefield.score.protocols import LogDensity as LogDensity
 from scorefield.score.protocols import Score as Score
 from scorefield.score.protocols import evaluating as evaluating
 from scorefield.score.protocols import placement as placement
+from scorefield.score.published import DDPMPrecond as DDPMPrecond
+from scorefield.score.published import NCSNPrecond as NCSNPrecond
+from scorefield.score.published import Prediction as Prediction
+from scorefield.score.published import Schedule as Schedule
+from scorefield.score.published import VEPrecond as VEPrecond
+from scorefield.score.published import VPPrecond as VPPrecond

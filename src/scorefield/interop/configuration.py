@@ -1,0 +1,87 @@
+"""Configurations of other projects: values with names, checked when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from scorefield._files import read_json
+
+LARGEST = 1 << 20  # bytes of a configuration
+Value = TypeVar("Value", bool, int, float, str)
+
+
+def read_configuration(path: Path) -> Configuration:
+    """The configuration of a JSON or YAML file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path}: has {path.stat().st_size} bytes; a configuration has no more than {LARGEST}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values: Any = read_json(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, OSError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: wanted a configuration in JSON or YAML ({reason})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: wanted names with values; got {type(values).__name__}")
+    return Configuration(values, str(path))  # pyright: ignore[reportUnknownArgumentType]
+
+
+class Configuration:
+    """Names with values, or with more of the kind: `model.nf` is the value of `nf` in what `model` names.
+
+    Args:
+        values: of a file.
+        where: the file, for messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values, self.where = values, where
+
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def get(self, name: str, kind: type[Value], default: Value | None = None) -> Value:
+        """The value of a name.
+
+        Args:
+            name: dots lead into what has names itself.
+            kind: type of the value; an integer will do for a float.
+            default: the value if there is none; None if there must be one.
+        """
+        value = self._find(name)
+        if value is None and default is not None:
+            return default
+        if type(value) is kind or (kind is float and type(value) is int):
+            return kind(value)
+        raise self._error(name, f"a value of type {kind.__name__}", value)
+
+    def one_of(self, name: str, *wanted: str | bool | None, default: str | bool | None = None) -> Any:
+        """The value of a name, which must be one of some."""
+        value = self._find(name)
+        value = default if value is None else value
+        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in wanted):
+            raise self._error(name, " or ".join(map(repr, wanted)), value)
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of integers >= 1."""
+        values = self._find(name)
+        if not isinstance(values, list) or not all(type(value) is int and value > 0 for value in values):
+            raise self._error(name, "a list of positive integers", values)
+        return tuple(values)
+
+    def _find(self, name: str) -> Any:
+        value: Any = self.values
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def _error(self, name: str, wanted: str, value: Any) -> ValueError:
+        plain = value is None or isinstance(value, bool | int | float | str)
+        got = repr(value)[:80] if plain else f"a {type(value).__name__}"
+        return ValueError(f"{self.where}: wanted {name} to be {wanted}; got {got}")

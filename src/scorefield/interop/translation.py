@@ -1,0 +1,119 @@
+"""Weights under other names and in other shapes, one line of the dictionary for each tensor of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield._files import check_tensors
+from scorefield.data import Affine
+
+CENTRED_BYTES = Affine(
+    shift=128.0, scale=127.5, levels=256
+)  # integers k to (k - 127.5) / 127.5, as networks have seen them
+
+
+def _first(*tensors: Tensor) -> Tensor:
+    return tensors[0]
+
+
+def _alone(tensor: Tensor) -> Sequence[Tensor]:
+    return (tensor,)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A tensor of ours and the others that it is made of.
+
+    Args:
+        own: our name.
+        others: their names.
+        join: makes ours of theirs, by default takes it as it is.
+        split: makes theirs of ours.
+    """
+
+    own: str
+    others: Sequence[str]
+    join: Callable[..., Tensor] = _first
+    split: Callable[[Tensor], Sequence[Tensor]] = _alone
+
+
+def layer(own: str, other: str) -> Iterator[Line]:
+    """A layer that has a weight and a bias there as here."""
+    yield Line(f"{own}.weight", (f"{other}.weight",))
+    yield Line(f"{own}.bias", (f"{other}.bias",))
+
+
+def stacked(own: str, others: Sequence[str]) -> Line:
+    """A tensor of ours whose rows are those of several there, such as queries, keys and values."""
+
+    def split(x: Tensor) -> Sequence[Tensor]:
+        return x.chunk(len(others))
+
+    return Line(own, others, _stack, split)
+
+
+def _stack(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors)
+
+
+def translated(
+    others: Mapping[str, Tensor],
+    lines: Iterable[Line],
+    wanted: Mapping[str, Tensor],
+    where: str,
+    unused: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """Our tensors, made of theirs.
+
+    Args:
+        others: their tensors by name.
+        lines: of the dictionary.
+        wanted: tensors of the names and shapes that ours must have. Those without a line are taken from here.
+        where: file that theirs are from.
+        unused: names of theirs that may be there and that we do without.
+
+    Raises:
+        ValueError: some are missing, unexpected, or of another shape; all of them are named.
+    """
+    found, used = dict(wanted), set(unused)
+    problems: list[str] = []
+    for line in lines:
+        used |= set(line.others)
+        absent = [name for name in line.others if name not in others]
+        problems += [f"missing {name}" for name in absent]
+        if not absent:
+            theirs = [others[name] for name in line.others]
+            shapes = [tuple(x.shape) for x in line.split(wanted[line.own])]
+            differ = [
+                f"{name} has shape {tuple(x.shape)} instead of {shape}"
+                for name, x, shape in zip(line.others, theirs, shapes, strict=True)
+                if tuple(x.shape) != shape
+            ]
+            problems += differ
+            if not differ:
+                found[line.own] = line.join(*theirs).to(wanted[line.own].dtype)
+    problems += [f"unexpected {name}" for name in others if name not in used]
+    refuse(problems, where)
+    check_tensors(found, wanted, where)
+    return found
+
+
+def translated_back(own: Mapping[str, Tensor], lines: Iterable[Line]) -> dict[str, Tensor]:
+    """Their tensors, made of ours."""
+    return {
+        name: x.contiguous() for line in lines for name, x in zip(line.others, line.split(own[line.own]), strict=True)
+    }
+
+
+def refuse(problems: Sequence[str], where: str) -> None:
+    """Raises an error that lists what is wrong with a file, if anything is."""
+    if problems:
+        more = f" and {len(problems) - 12} more" if len(problems) > 12 else ""
+        raise ValueError(
+            f"{where}: its tensors are not those of the network that its configuration describes: "
+            f"{'; '.join(problems[:12])}{more}"
+        )

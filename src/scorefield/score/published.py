@@ -1,0 +1,183 @@
+"""The preconditioners under which the field's published networks were trained."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from scorefield.score.preconditioned import Coefs, Precond
+from scorefield.sde import GaussianSDE
+
+
+@dataclass(frozen=True)
+class VPPrecond(Precond):
+    """F = ehat, told the time times a factor  (Song et al. 2021, for VP and sub-VP; Karras et al. 2022, table 1).
+
+    D = (x - sigma F(x, scale t)) / alpha.
+
+    Args:
+        scale: of the time, 999 in both papers' code, whose networks count times from 0 to 999.
+    """
+
+    scale: float = 999.0
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return Coefs(1 / alpha, -sigma / alpha, torch.ones_like(t), self.scale * t)
+
+
+@dataclass(frozen=True)
+class VEPrecond(Precond):
+    """score = F / sigma, told log sigma  (Song et al. 2021, for VE; Karras et al. 2022, table 1).
+
+    With s = sigma / alpha:  D = x/alpha + s F(x/alpha, log(s / unit)). Both papers' networks see data in [-1, 1], and
+    count noise in the units of data in [0, 1].
+
+    Args:
+        unit: in which the network is told s, > 0: 2 for those networks.
+    """
+
+    unit: float = 1.0
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha = sde.alpha(t)
+        log_s = -0.5 * sde.log_snr(t)
+        return Coefs(1 / alpha, log_s.exp(), 1 / alpha, log_s - math.log(self.unit))
+
+
+@dataclass(frozen=True)
+class NCSNPrecond(Precond):
+    """F is the score, or sigma times the score, of one of N geometric noise levels, told its number.
+
+    With s = sigma / alpha:  D = x/alpha + s F(x/alpha, k) if the output is divided by sigma (Song & Ermon 2020), else
+    D = x/alpha + s^2 F(x/alpha, k) / unit (Song & Ermon 2019), with
+
+        k = (N - 1) log(sigma_max / s) / log(sigma_max / sigma_min),
+
+    the number of the level, from 0 for the largest to N - 1 for the smallest. Noise levels in between have numbers in
+    between; those beyond the ends have the number of the end.
+
+    Args:
+        sigma_min: smallest noise level, in the model's space, > 0.
+        sigma_max: largest noise level.
+        levels: N, at least 2.
+        divided: the score is F / sigma.
+        unit: the units of the score F, in the model's space: 2 if it is one of data in [0, 1], while the space of the
+            model is [-1, 1].
+    """
+
+    sigma_min: float
+    sigma_max: float
+    levels: int
+    divided: bool = True
+    unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.sigma_min < self.sigma_max and self.levels >= 2):
+            raise ValueError(
+                f"wanted 0 < sigma_min < sigma_max and at least 2 levels; got {self.sigma_min}, {self.sigma_max} and "
+                f"{self.levels}"
+            )
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha = sde.alpha(t)
+        log_s = -0.5 * sde.log_snr(t)
+        share = (math.log(self.sigma_max) - log_s) / math.log(self.sigma_max / self.sigma_min)
+        out = log_s.exp() if self.divided else (2 * log_s).exp() / self.unit
+        return Coefs(1 / alpha, out, 1 / alpha, (self.levels - 1) * share.clamp(0, 1))
+
+
+class Schedule(Enum):
+    """How the variances of the steps of DDPM grow."""
+
+    LINEAR = 0
+    SCALED_LINEAR = 1
+    COSINE = 2
+
+
+class Prediction(Enum):
+    """What the network of DDPM predicts."""
+
+    NOISE = 0
+    VELOCITY = 1
+    DATA = 2
+
+
+@dataclass(frozen=True)
+class DDPMPrecond(Precond):
+    """F predicts the noise, the velocity or the data, told the number of a step of DDPM  (Ho et al. 2020).
+
+    With c = sqrt(alpha^2 + sigma^2), a = alpha / c and s = sigma / c, the coefficients of the process scaled to unit
+    variance, F is given x / c and k:
+
+        noise      D = (x/c - s F) / a        velocity   D = a x/c - s F        data   D = F
+
+    The variances are beta_k, k = 0 .. N - 1; the step k has a_k^2 = (1 - beta_0) ... (1 - beta_k). It is found from the
+    log-SNR, linearly between those of the steps, and is 0 or N - 1 beyond these.
+
+    Args:
+        beta_start: first variance, > 0.
+        beta_end: last variance, < 1.
+        steps: N.
+        schedule: LINEAR in beta, SCALED_LINEAR in sqrt(beta), or COSINE, which takes beta_end for the largest variance
+            (Nichol & Dhariwal 2021), and not beta_start.
+        prediction: what the network predicts.
+    """
+
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    steps: int = 1000
+    schedule: Schedule = Schedule.LINEAR
+    prediction: Prediction = Prediction.NOISE
+
+    def __post_init__(self) -> None:
+        if not (0 < self.beta_start <= self.beta_end < 1 and self.steps >= 2):
+            raise ValueError(
+                f"wanted 0 < beta_start <= beta_end < 1 and at least 2 steps; got {self.beta_start}, {self.beta_end} "
+                f"and {self.steps}"
+            )
+
+    def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
+        """The coefficients at time t."""
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        c = torch.hypot(alpha, sigma)
+        a, s = alpha / c, sigma / c
+        skip, out = {
+            Prediction.NOISE: (1 / a, -s / a),
+            Prediction.VELOCITY: (a, -s),
+            Prediction.DATA: (torch.zeros_like(a), torch.ones_like(a)),
+        }[self.prediction]
+        return Coefs(skip / c, out, 1 / c, self.step(sde.log_snr(t)))
+
+    def step(self, log_snr: Tensor) -> Tensor:
+        """k of a log-SNR, float64."""
+        table = self.log_snrs().to(log_snr.device)
+        high = torch.searchsorted(-table, -log_snr.detach()).clamp(1, self.steps - 1)
+        left, right = table[high - 1], table[high]
+        return high - 1 + ((left - log_snr) / (left - right)).clamp(0, 1)
+
+    def log_snrs(self) -> Tensor:
+        """log(a_k^2 / (1 - a_k^2)) of the steps, (N,) in float64."""
+        return _log_snrs(self.beta_start, self.beta_end, self.steps, self.schedule)
+
+
+@functools.lru_cache(maxsize=32)
+def _log_snrs(beta_start: float, beta_end: float, steps: int, schedule: Schedule) -> Tensor:
+    if schedule is Schedule.COSINE:
+        s = torch.arange(steps + 1, dtype=torch.float64) / steps
+        bar = ((s + 0.008) / 1.008 * math.pi / 2).cos() ** 2
+        beta = (1 - bar[1:] / bar[:-1]).clamp(max=beta_end)
+    elif schedule is Schedule.SCALED_LINEAR:
+        beta = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), steps, dtype=torch.float64) ** 2
+    else:
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+    log_a2 = torch.log1p(-beta).cumsum(0)
+    return log_a2 - (-torch.expm1(log_a2)).log()
