@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from scorefield import __version__
 from scorefield.cli.average import average
 from scorefield.cli.certify import certify
+from scorefield.cli.convert import export, import_
 from scorefield.cli.demo import demo
 from scorefield.cli.encode import encode
 from scorefield.cli.info import info
@@ -35,8 +36,13 @@ COMMANDS = {
     "invert": invert,
     "average": average,
     "info": info,
+    "import": import_,
+    "export": export,
     "certify": certify,
 }
+
+# arguments that have no name on the command line
+POSITIONAL = {"run": "directory of a trained model", "path": "what another project has written"}
 
 
 @functools.cache  # to build it takes longer than many commands do
@@ -46,11 +52,13 @@ def parser() -> ArgumentParser:
     commands = top.add_subcommands(required=True)
     for name, command in COMMANDS.items():
         sub = ArgumentParser(description=(command.__doc__ or "").partition("\n")[0])
-        sub.add_argument("--config", action="config", help="YAML file with any of these options")
-        takes_run = next(iter(inspect.signature(command).parameters)) == "run"
-        if takes_run:
-            sub.add_argument("run", type=Path, help="directory of a trained model")
-        sub.add_function_arguments(command, as_group=False, as_positional=False, skip={"run"} if takes_run else set())
+        names = list(inspect.signature(command).parameters)
+        if "config" not in names:
+            sub.add_argument("--config", action="config", help="YAML file with any of these options")
+        positional = {names[0]: POSITIONAL[names[0]]} if names[0] in POSITIONAL else {}
+        for argument, meaning in positional.items():
+            sub.add_argument(argument, type=Path, help=meaning)
+        sub.add_function_arguments(command, as_group=False, as_positional=False, skip=set(positional))
         commands.add_subcommand(name, sub)
     return top
 
@@ -66,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(), distributed.joined():
             warnings.showwarning = _say
             chosen = top.instantiate(options)[options.subcommand].as_dict()
-            chosen.pop("config", None)
+            if "config" not in inspect.signature(COMMANDS[options.subcommand]).parameters:
+                chosen.pop("config", None)
             COMMANDS[options.subcommand](**chosen)
     except (ValueError, TypeError, OSError) as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC

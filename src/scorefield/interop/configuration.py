@@ -56,9 +56,11 @@ class Configuration:
         value = self._find(name)
         if value is None and default is not None:
             return default
-        if type(value) is kind or (kind is float and type(value) is int):
-            return kind(value)
-        raise self._error(name, f"a value of type {kind.__name__}", value)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise self._error(name, f"a value of type {kind.__name__}", value)
+        return value  # pyright: ignore[reportReturnType]
 
     def one_of(self, name: str, *wanted: str | bool | None, default: str | bool | None = None) -> Any:
         """The value of a name, which must be one of some."""
@@ -68,10 +70,11 @@ class Configuration:
             raise self._error(name, " or ".join(map(repr, wanted)), value)
         return value
 
-    def integers(self, name: str) -> tuple[int, ...]:
+    def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """A list of integers >= 1."""
         values = self._find(name)
-        if not isinstance(values, list) or not all(type(value) is int and value > 0 for value in values):
+        values = default if values is None else values
+        if not isinstance(values, list | tuple) or not all(type(value) is int and value > 0 for value in values):
             raise self._error(name, "a list of positive integers", values)
         return tuple(values)
 

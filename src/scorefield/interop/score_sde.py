@@ -147,7 +147,8 @@ def _process(told: Configuration, fourier: bool) -> tuple[GaussianSDE, Precond]:
     if continuous:
         return (VP if kind == "vpsde" else SubVP)(low, high), VPPrecond()
     told.one_of("training.sde", "vpsde")
-    return VP(low, high), DDPMPrecond(low / levels, high / levels, levels)
+    precond = DDPMPrecond(low / levels, high / levels, levels)
+    return precond.process(), precond
 
 
 def _weights(held: Any, averaged: bool, where: str) -> dict[str, Tensor]:

@@ -111,27 +111,27 @@ class _Norm(nn.Module):
     def __init__(self, channels: int, levels: int) -> None:
         super().__init__()
         self.levels, rows = levels, max(1, levels)
-        self.alpha = nn.Parameter(1 + 0.02 * torch.randn(rows, channels))
-        self.gamma = nn.Parameter(1 + 0.02 * torch.randn(rows, channels))
-        self.beta = nn.Parameter(torch.zeros(rows, channels))
+        scales = 1 + 0.02 * torch.randn(rows, 2 * channels)
+        self.weights = nn.Parameter(torch.cat((scales, torch.zeros(rows, channels)), 1))
 
     def forward(self, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "..."]) -> Float[Tensor, "b c h w"]:
         """The normalised features."""
         m, variance = x.mean((2, 3)), x.var((2, 3), correction=0)
         among = (m - m.mean(1, keepdim=True)) / (m.var(1, keepdim=True) + EPS).sqrt()
-        alpha, beta, gamma = (self._at(noise, weight) for weight in (self.alpha, self.beta, self.gamma))
+        gamma, alpha, beta = self._at(noise).chunk(3, 1)
         scale = gamma / (variance + EPS).sqrt()
         shift = gamma * alpha * among + beta - scale * m
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
-    def _at(self, noise: Tensor, weight: Tensor) -> Tensor:
-        """The weights of a noise level, one row for each sample or for the whole batch."""
+    def _at(self, noise: Tensor) -> Tensor:
+        """gamma, alpha and beta of a noise level, a row for each sample or one for the whole batch."""
         if not self.levels:
-            return weight
+            return self.weights
         place = noise.clamp(0, self.levels - 1)
         low = place.long()
         high = (low + 1).clamp(max=self.levels - 1)
-        return torch.lerp(weight[low], weight[high], (place - low)[..., None]).reshape(-1, weight.shape[1])
+        between = torch.lerp(self.weights[low], self.weights[high], (place - low)[..., None])
+        return between.reshape(-1, self.weights.shape[1])
 
 
 class _Block(nn.Module):

@@ -14,6 +14,11 @@ from scorefield.nn.embedding import LabelEmbedding
 LONGEST = 10_000  # wavelength of the positional embedding, over 2 pi
 
 
+def positional(n: int, shift: int = 1) -> Float[Tensor, "n"]:
+    """The frequencies 10000^(-k / (n - shift)), k = 0 .. n - 1; some take a shift of 0."""
+    return torch.exp(torch.arange(n) * (-math.log(LONGEST) / (n - shift)))
+
+
 class TimeEmbedding(nn.Module):
     """Two layers upon sin and cos of the noise level, with the class added before them.
 
@@ -39,10 +44,7 @@ class TimeEmbedding(nn.Module):
         if features < 4 or features % 2:
             raise ValueError(f"sines and cosines need an even number of features, at least 4; got {features}")
         n = features // 2
-        if fourier_scale is None:
-            frequencies = torch.exp(-math.log(LONGEST) / (n - 1) * torch.arange(n))
-        else:
-            frequencies = fourier_scale * torch.randn(n)
+        frequencies = positional(n) if fourier_scale is None else fourier_scale * torch.randn(n)
         self.fourier = fourier_scale is not None
         self.register_buffer("frequencies", frequencies)
         self.label = LabelEmbedding(classes, features) if classes else None

@@ -9,7 +9,9 @@ from enum import Enum
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from scorefield.processes import VP
 from scorefield.score.preconditioned import Coefs, Precond
 from scorefield.sde import GaussianSDE
 
@@ -127,8 +129,8 @@ class DDPMPrecond(Precond):
         beta_start: first variance, > 0.
         beta_end: last variance, < 1.
         steps: N.
-        schedule: LINEAR in beta, SCALED_LINEAR in sqrt(beta), or COSINE, which takes beta_end for the largest variance
-            (Nichol & Dhariwal 2021), and not beta_start.
+        schedule: LINEAR in beta, SCALED_LINEAR in sqrt(beta), or COSINE with variances up to 0.999, which does without
+            beta_start and beta_end  (Nichol & Dhariwal 2021).
         prediction: what the network predicts.
     """
 
@@ -157,6 +159,15 @@ class DDPMPrecond(Precond):
         }[self.prediction]
         return Coefs(skip / c, out, 1 / c, self.step(sde.log_snr(t)))
 
+    def process(self) -> VP:
+        """VP from the first step to the last: time 1 has the log-SNR of the last, t_end = t_min that of the first."""
+        first, last = self.log_snrs()[[0, -1]]
+        b, total = functional.softplus(-torch.stack((first, last))).tolist()  # B = -log a^2
+        low = self.steps * b
+        sde = VP(low, 2 * total - low)
+        t = float(sde.time(first))
+        return VP(sde.beta_min, sde.beta_max, t_min=t, t_end=t)
+
     def step(self, log_snr: Tensor) -> Tensor:
         """k of a log-SNR, float64."""
         table = self.log_snrs().to(log_snr.device)
@@ -174,7 +185,7 @@ def _log_snrs(beta_start: float, beta_end: float, steps: int, schedule: Schedule
     if schedule is Schedule.COSINE:
         s = torch.arange(steps + 1, dtype=torch.float64) / steps
         bar = ((s + 0.008) / 1.008 * math.pi / 2).cos() ** 2
-        beta = (1 - bar[1:] / bar[:-1]).clamp(max=beta_end)
+        beta = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
     elif schedule is Schedule.SCALED_LINEAR:
         beta = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), steps, dtype=torch.float64) ** 2
     else:

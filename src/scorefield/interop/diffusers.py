@@ -1,0 +1,375 @@
+"""Pipelines of Hugging Face's diffusers: folders with a UNet2DModel and a scheduler, in and out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from scorefield._describe import describe
+from scorefield._files import read_tensors, write_file, write_text
+from scorefield.data import Affine
+from scorefield.interop.configuration import Configuration, read_configuration
+from scorefield.interop.torch_files import read_torch
+from scorefield.interop.translation import CENTRED_BYTES, Line, layer, stacked, translated, translated_back
+from scorefield.interop.unet_dictionary import Place, layers, parts
+from scorefield.model import ScoreModel
+from scorefield.nn import NCSNpp, Pyramid, seeded
+from scorefield.nn.attention import SelfAttention
+from scorefield.nn.ncsnpp_parts import Block
+from scorefield.nn.normalisation import Norm
+from scorefield.nn.resampling import ResampleConv
+from scorefield.nn.time_embedding import positional
+from scorefield.processes import VE, VP
+from scorefield.score import DDPMPrecond, Precond, Preconditioned, Prediction, Schedule, VEPrecond, VPPrecond
+from scorefield.sde import GaussianSDE
+
+VERSION = "0.42.1"  # of diffusers, whose layout is written
+WEIGHTS = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
+PREDICTIONS = {
+    "epsilon": Prediction.NOISE,
+    "v_prediction": Prediction.VELOCITY,
+    "sample": Prediction.DATA,
+}
+SCHEDULES = {
+    "linear": Schedule.LINEAR,
+    "scaled_linear": Schedule.SCALED_LINEAR,
+    "squaredcos_cap_v2": Schedule.COSINE,
+}
+PLACES = {
+    Place.TIME_INNER: "time_embedding.linear_1",
+    Place.TIME_OUTER: "time_embedding.linear_2",
+    Place.INP: "conv_in",
+    Place.DOWN_BLOCK: "down_blocks.{level}.resnets.{number}",
+    Place.DOWN_ATTENTION: "down_blocks.{level}.attentions.{number}",
+    Place.DOWN_RESAMPLE: "down_blocks.{level}.downsamplers.0",
+    Place.IMAGE_IN: "down_blocks.{level}.skip_conv",
+    Place.MIDDLE_BLOCK: "mid_block.resnets.{number}",
+    Place.MIDDLE_ATTENTION: "mid_block.attentions.0",
+    Place.UP_BLOCK: "up_blocks.{up}.resnets.{number}",
+    Place.UP_ATTENTION: "up_blocks.{up}.attentions.{number}",
+    Place.IMAGE_NORM: "up_blocks.{up}.skip_norm",
+    Place.IMAGE_OUT: "up_blocks.{up}.skip_conv",
+    Place.UP_RESAMPLE: "up_blocks.{up}.upsamplers.0",
+    Place.NORM: "conv_norm_out",
+    Place.OUT: "conv_out",
+}
+SKIPS = {
+    Place.DOWN_RESAMPLE: "down_blocks.{level}.resnet_down",
+    Place.UP_ATTENTION: "up_blocks.{up}.attentions.0",
+    Place.UP_RESAMPLE: "up_blocks.{up}.resnet_up",
+}
+NAMES = {
+    "norm1": "norm1",
+    "conv1": "conv1",
+    "shift": "time_emb_proj",
+    "norm2": "norm2",
+    "conv2": "conv2",
+    "shortcut": "conv_shortcut",
+}
+# what UNet2DModel takes for the options that a configuration does not name
+DEFAULTS: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "center_input_sample": False,
+    "time_embedding_type": "positional",
+    "time_embedding_dim": None,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [224, 448, 672, 896],
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1.0,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "dropout": 0.0,
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "add_attention": True,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+}
+# names of attention's layers in old files
+OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def load_diffusers(path: str | Path) -> ScoreModel:
+    """A model of a diffusers pipeline: the U-Net of DDPM, or that of NCSN++, with the scheduler's noise levels.
+
+    Args:
+        path: the folder of a pipeline, with `unet` and `scheduler` in it, or an old one with everything at its root.
+
+    Raises:
+        ValueError: the folder is not such a pipeline, a file holds anything that could run code, or the network has an
+            option that ours does not have.
+    """
+    path = Path(path)
+    folder = path / "unet" if (path / "unet").is_dir() else path
+    noise = path / "scheduler_config.json"
+    noise = noise if noise.is_file() else path / "scheduler" / noise.name
+    told = read_configuration(folder / "config.json")
+    config = {**DEFAULTS, **told.values}
+    net = _network(Configuration(config, told.where))
+    fourier = net.fourier_scale is not None
+    free = {"freq_shift", "flip_sin_to_cos", *(("center_input_sample", "downsample_padding") if fourier else ())}
+    wanted = {name: value for name, value in _config(net).items() if name not in free}
+    _refuse_differences(wanted, config, f"{told.where}: a network that scorefield does not have")
+    if not fourier:
+        shift = Configuration(config, told.where).get("freq_shift", int)
+        net.embedding.frequencies.copy_(positional(net.width // 2, shift))
+    sde, precond = _process(read_configuration(noise), fourier, config["center_input_sample"] is True)
+    weights, where = _read(folder)
+    lines = _lines(net, flipped=not fourier and config["flip_sin_to_cos"] is True)
+    net.load_state_dict(translated(weights, lines, net.state_dict(), where))
+    model = Preconditioned(net, sde, precond).eval()
+    return ScoreModel(model, net.event_shape, CENTRED_BYTES, about={"imported": f"diffusers {path.name}"})
+
+
+def save_diffusers(model: ScoreModel, path: str | Path) -> None:
+    """Writes a model as a pipeline of diffusers, where both have the same network: DDPMPipeline or ScoreSdeVePipeline.
+
+    Args:
+        model: of 8-bit images, with an `NCSNpp` of the graph that diffusers has, under `DDPMPrecond`, or under
+            `VPPrecond` on VP, or, with Fourier embedding and both pyramids, under `VEPrecond` on VE.
+        path: a folder, which is made if need be.
+
+    Raises:
+        ValueError: diffusers has no such network, process or data; nothing is written.
+    """
+    path, denoiser = Path(path), model.denoiser
+    if not isinstance(denoiser, Preconditioned) or not isinstance(denoiser.net, NCSNpp):
+        raise ValueError("diffusers has no such model: only a `Preconditioned` `NCSNpp` can be written for it")
+    if not isinstance(model.transform, Affine) or model.transform not in (CENTRED_BYTES, Affine.of_levels(256)):
+        raise ValueError("diffusers has pipelines for 8-bit images alone, which it takes to [-1, 1]; got other data")
+    net = denoiser.net
+    scheduler = _scheduler(denoiser)
+    config = _config(net) | ({"center_input_sample": True} if net.fourier_scale is not None else {})
+    again = _network(Configuration(config, "diffusers"))
+    _refuse_differences(_form(net), _form(again), "diffusers has no such network")
+    tensors = translated_back(net.state_dict(), _lines(net, flipped=False))
+    pipeline = "ScoreSdeVePipeline" if net.fourier_scale is not None else "DDPMPipeline"
+    index = {
+        "_class_name": pipeline,
+        "_diffusers_version": VERSION,
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    for name in ("unet", "scheduler"):
+        (path / name).mkdir(parents=True, exist_ok=True)
+    data = save(tensors, {"format": "pt"})
+    write_file(path / "unet" / WEIGHTS[0], lambda file: file.write(data))
+    described = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **config}
+    for name, values in (("unet/config", described), ("scheduler/scheduler_config", scheduler), ("model_index", index)):
+        write_text(path / f"{name}.json", json.dumps(values, indent=2) + "\n")
+
+
+def _network(told: Configuration) -> NCSNpp:
+    """The network of ours that is nearest to a UNet2DModel, with initial weights."""
+    skips = told.one_of("time_embedding_type", "positional", "fourier") == "fourier"
+    channels = told.integers("block_out_channels")
+    size, types = told.values.get("sample_size"), told.values["down_block_types"]
+    sides = tuple(told.integers("sample_size")) if isinstance(size, list) else (told.get("sample_size", int),) * 2
+    heads = told.values.get("attention_head_dim")
+    arguments: dict[str, Any] = {
+        "width": channels[0],
+        "channels": channels,
+        "blocks": told.get("layers_per_block", int),
+        "attention": ["Attn" in str(name) for name in types] if isinstance(types, list) else [],
+        "head_channels": None if heads is None else told.get("attention_head_dim", int),
+        "dropout": told.get("dropout", float),
+        "eps": told.get("norm_eps", float),
+    }
+    if skips:
+        arguments |= {"pyramid_in": Pyramid.SKIP, "pyramid_out": Pyramid.SKIP}
+    else:
+        arguments |= {
+            "fourier_scale": None,
+            "resample_blocks": False,
+            "fir": False,
+            "centred": told.get("downsample_padding", int) == 1,
+            "rescale": False,
+            "pyramid_in": Pyramid.NONE,
+            "attention_each": True,
+            "group_width": 1,
+        }
+    with seeded(0):
+        return NCSNpp((told.get("in_channels", int), *sides), **arguments)
+
+
+def _config(net: NCSNpp) -> dict[str, Any]:
+    """The configuration of the UNet2DModel that is nearest to a network of ours."""
+    skips = net.fourier_scale is not None
+    kind = "Skip" if skips else ""
+    blocks = [f"{'Attn' if attends else ''}{kind}{{}}Block2D" for attends in net.attention]
+    shifts = [k for k in (1, 0) if torch.equal(net.embedding.frequencies, positional(net.width // 2, k))]
+    return {
+        **DEFAULTS,
+        "sample_size": net.event_shape[1] if len({*net.event_shape[1:]}) == 1 else list(net.event_shape[1:]),
+        "in_channels": net.event_shape[0],
+        "out_channels": net.event_shape[0],
+        "time_embedding_type": "fourier" if skips else "positional",
+        "freq_shift": shifts[0] if shifts and not skips else DEFAULTS["freq_shift"],
+        "flip_sin_to_cos": False,
+        "down_block_types": [name.format("Down") for name in blocks],
+        "up_block_types": [name.format("Up") for name in reversed(blocks)],
+        "block_out_channels": list(net.channels),
+        "layers_per_block": net.blocks,
+        "mid_block_scale_factor": 2**0.5 if skips else 1.0,
+        "downsample_padding": 1 if skips or net.centred else 0,
+        "dropout": net.dropout,
+        "attention_head_dim": net.head_channels,
+        "norm_num_groups": None if skips else 32,
+        "norm_eps": net.eps,
+    }
+
+
+def _form(net: NCSNpp) -> dict[str, Any]:
+    """What makes two networks the same graph."""
+    groups = [part.number for part in net.modules() if isinstance(part, Norm)]
+    groups += [part.num_groups for part in net.modules() if isinstance(part, nn.GroupNorm)]
+    free = {"class", "checkpointing", "group_width", "fourier_scale"}
+    options = {name: value for name, value in describe(net).items() if name not in free}
+    return {**options, "fourier": net.fourier_scale is not None, "groups of the norms": groups}
+
+
+def _refuse_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
+    differ = [name for name, value in ours.items() if not _same(value, theirs.get(name))]
+    if differ:
+        listed = "; ".join(f"{name} {_short(theirs.get(name))} instead of {_short(ours[name])}" for name in differ)
+        raise ValueError(f"{what}: {listed}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return one == other or {str(one), str(other)} == {"silu", "swish"}
+
+
+def _short(value: Any) -> str:
+    return str(value)[:100] if isinstance(value, bool | int | float | str | list | None) else type(value).__name__
+
+
+def _process(told: Configuration, fourier: bool, centres: bool) -> tuple[GaussianSDE, Precond]:
+    """The process of a scheduler's noise levels, in the space of data in [-1, 1]."""
+    if fourier:
+        told.one_of("_class_name", "ScoreSdeVeScheduler")
+        unit = 2.0 if centres else 1.0
+        low, high = told.get("sigma_min", float, 0.01), told.get("sigma_max", float, 1348.0)
+        return VE(unit * low, unit * high), VEPrecond(unit)
+    if "trained_betas" in told:
+        raise ValueError(f"{told.where}: has trained_betas: only schedules with a name are known")
+    schedule = SCHEDULES[told.one_of("beta_schedule", *SCHEDULES, default="linear")]
+    precond = DDPMPrecond(
+        told.get("beta_start", float, 1e-4),
+        told.get("beta_end", float, 0.02),
+        told.get("num_train_timesteps", int, 1000),
+        schedule,
+        PREDICTIONS[told.one_of("prediction_type", *PREDICTIONS, default="epsilon")],
+    )
+    return precond.process(), precond
+
+
+def _scheduler(denoiser: Preconditioned) -> dict[str, Any]:
+    """The scheduler of a model's process and preconditioner."""
+    net: Any = denoiser.net
+    precond, sde, fourier = denoiser.precond, denoiser.sde, net.fourier_scale is not None
+    if fourier and isinstance(precond, VEPrecond) and isinstance(sde, VE) and precond.unit == 2.0:
+        return {
+            "_class_name": "ScoreSdeVeScheduler",
+            "_diffusers_version": VERSION,
+            "num_train_timesteps": 2000,
+            "snr": 0.15,
+            "sigma_min": sde.sigma_min / 2,
+            "sigma_max": sde.sigma_max / 2,
+            "sampling_eps": 1e-5,
+            "correct_steps": 1,
+        }
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "_diffusers_version": VERSION,
+        "clip_sample": True,
+        "variance_type": "fixed_small",
+    }
+    if not fourier and isinstance(precond, DDPMPrecond):
+        return scheduler | {
+            "num_train_timesteps": precond.steps,
+            "beta_start": precond.beta_start,
+            "beta_end": precond.beta_end,
+            "beta_schedule": {value: name for name, value in SCHEDULES.items()}[precond.schedule],
+            "prediction_type": {value: name for name, value in PREDICTIONS.items()}[precond.prediction],
+        }
+    if not fourier and isinstance(precond, VPPrecond) and isinstance(sde, VP) and precond.scale == 999.0:
+        # the network was told 999 t: step k is time k / 999; at the first, half a step, the noise must not be zero
+        t = torch.arange(1000, dtype=torch.float64).clamp(min=0.5) / 999
+        log_a2 = -torch.cat((torch.zeros(1, dtype=t.dtype), sde.integral(t)))
+        return scheduler | {
+            "num_train_timesteps": 1000,
+            "trained_betas": (-torch.expm1(log_a2.diff())).tolist(),
+            "prediction_type": "epsilon",
+        }
+    raise ValueError(
+        f"diffusers has no scheduler for {type(precond).__name__} on {type(sde).__name__} with this network: "
+        "positional embedding goes with DDPMPrecond, or VPPrecond on VP; Fourier embedding goes with VEPrecond(2) on VE"
+    )
+
+
+def _lines(net: NCSNpp, flipped: bool) -> Iterator[Line]:
+    """The dictionary; with cosines before sines in their embedding if it is flipped."""
+    skips, last = net.fourier_scale is not None, len(net.channels) - 1
+    places = PLACES | SKIPS if skips else PLACES
+    if skips:
+        yield Line("embedding.frequencies", ("time_proj.weight",))
+    for part in parts(net):
+        own, other = part.own, places[part.place].format(level=part.level, up=last - part.level, number=part.number)
+        if part.level == 0 and part.place in (Place.IMAGE_NORM, Place.IMAGE_OUT):
+            other = PLACES[Place.NORM if part.place is Place.IMAGE_NORM else Place.OUT]
+        if part.place is Place.TIME_INNER and flipped:
+            yield Line(f"{own}.weight", (f"{other}.weight",), _swapped, _swap)
+            yield Line(f"{own}.bias", (f"{other}.bias",))
+        elif isinstance(part.module, SelfAttention):
+            yield from layer(f"{own}.norm", f"{other}.group_norm")
+            for kind in ("weight", "bias"):
+                yield stacked(f"{own}.qkv.{kind}", [f"{other}.{name}.{kind}" for name in ("to_q", "to_k", "to_v")])
+            yield from layer(f"{own}.out", f"{other}.to_out.0")
+        elif isinstance(part.module, ResampleConv):
+            yield from layer(f"{own}.conv", f"{other}.conv")
+        elif isinstance(part.module, Block):
+            for name in layers(part.module):
+                yield from layer(f"{own}.{name}", f"{other}.{NAMES[name]}")
+        else:
+            yield from layer(own, other)
+
+
+def _swapped(weight: Tensor) -> Tensor:
+    return torch.cat(weight.chunk(2, 1)[::-1], 1)
+
+
+def _swap(weight: Tensor) -> Sequence[Tensor]:
+    return (_swapped(weight),)
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights under today's names, and the file that they are from."""
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
+    held = read_tensors(file)[0] if file.suffix == ".safetensors" else read_torch(file)
+    if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
+        raise ValueError(f"{file}: wanted tensors by name; got {type(held).__name__}")
+    weights: dict[str, Tensor] = {}
+    for name, value in held.items():
+        layer_, _, kind = str(name).rpartition(".")
+        before, _, last = layer_.rpartition(".")
+        weights[f"{before}.{OLD[last]}.{kind}" if last in OLD else str(name)] = value
+    return weights, str(file)
