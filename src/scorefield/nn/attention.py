@@ -92,4 +92,4 @@ class SelfAttention(nn.Module):
         else:
             mixed = attend(q, k, v)
         mixed = mixed.transpose(1, 2).reshape(b, -1, c).to(positions.dtype)
-        return self.scale * (x + self.out(mixed).mT.reshape(x.shape))
+        return (x + self.out(mixed).mT.reshape(x.shape)).mul_(self.scale)

@@ -118,7 +118,7 @@ class Block(nn.Module):
         h = self.conv1(h)
         h = h + self.shift(embedding).reshape(-1, h.shape[1], 1, 1)
         h = self.conv2(self.dropout(self.norm2(h)))
-        h = self.scale * ((x if self.shortcut is None else self.shortcut(x)) + h)
+        h = ((x if self.shortcut is None else self.shortcut(x)) + h).mul_(self.scale)
         return h if self.attention is None else self.attention(h)
 
 

@@ -56,8 +56,10 @@ def norm_silu(
         eps: added to the variance.
     """
     number = number or groups(x.shape[1])
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling():
         return _plain(x, weight, bias, number, eps)
+    if not torch.is_grad_enabled():
+        return silu(_normalised(x, weight, bias, number, eps)[0], inplace=True)
     out: Tensor = _NormSilu.apply(x, weight, bias, number, eps)  # pyright: ignore[reportAssignmentType]
     return out
 
@@ -77,16 +79,10 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, g: int, eps: float) -> Tensor:
-        b, c = x.shape[:2]
-        flat = _flat(x)
-        n = flat.shape[2] * c // g
-        sums = torch.stack((_sum(flat), _sum(flat * flat)))
-        mean, square = sums.view(2, b, g, -1).sum(3) / n
-        rstd = (square - mean**2).clamp_min(0).add(eps).rsqrt()
-        mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
+        out, mean, rstd = _normalised(x, weight, bias, g, eps)
         ctx.save_for_backward(x, weight, bias, mean, rstd)
         ctx.groups, ctx.eps = g, eps
-        return silu(_affine(x, rstd * weight, bias - mean * rstd * weight))
+        return silu(out, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -111,6 +107,18 @@ class _NormSilu(torch.autograd.Function):
         slope = -(rstd**2) * two
         dx = _affine(x, slope, -rstd * one - slope * mean).addcmul_(gy, _spread(scale, x))
         return dx, _reduced(to_weight, weight), _reduced(to_bias, bias), None, None
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor, g: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """w (x - m) / s + bias, and m and 1 / s of each channel."""
+    b, c = x.shape[:2]
+    flat = _flat(x)
+    n = flat.shape[2] * c // g
+    sums = torch.stack((_sum(flat), _sum(flat * flat)))
+    mean, square = sums.view(2, b, g, -1).sum(3) / n
+    rstd = (square - mean**2).clamp_min(0).add(eps).rsqrt()
+    mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
+    return _affine(x, rstd * weight, bias - mean * rstd * weight), mean, rstd
 
 
 def _flat(x: Tensor) -> Tensor:
