@@ -411,25 +411,32 @@ def test_a_perceptron_rounds_a_row_alike_wherever_it_stands_in_the_batch(d):
             assert torch.equal(net(x.roll(shift, 0), torch.tensor(0.3)).roll(-shift, 0), whole)
 
 
-def plain_norm_silu(x, weight, bias):
+def plain_norm_silu(x, weight, bias, shift=None, number=None, eps=1e-5):
     space = (1,) * (x.ndim - 2)
-    normal = torch.nn.functional.group_norm(x, groups(x.shape[1]))
+    x = x if shift is None else x + shift.reshape(*shift.shape, *space)
+    normal = torch.nn.functional.group_norm(x, number or groups(x.shape[1]), eps=eps)
     return torch.nn.functional.silu(normal * weight.reshape(*weight.shape, *space) + bias.reshape(*bias.shape, *space))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 5), (3, 6, 4, 4), (2, 32, 3, 2, 2)])
 @pytest.mark.parametrize("rows", [1, None])
 @pytest.mark.parametrize("last", [False, True])
-def test_norm_and_activation_have_the_derivatives_of_torchs(shape, rows, last):
+@pytest.mark.parametrize("others", [(), (1, 2, 0.3), (None, 1, 1e-6)])
+def test_norm_and_activation_have_the_derivatives_of_torchs(shape, rows, last, others):
     g = torch.Generator().manual_seed(0)
     x = 2 + 3 * torch.randn(shape, generator=g, dtype=torch.float64)
     if last:  # channels last in memory
         x = x.movedim(1, -1).contiguous().movedim(-1, 1)
     weight, bias = (torch.randn(rows or shape[0], shape[1], generator=g, dtype=torch.float64) for _ in range(2))
+    given = [x, weight, bias]
+    if others:  # a shift for all or for each sample, the number of groups, and eps
+        given.append(torch.randn(others[0] or shape[0], shape[1], generator=g, dtype=torch.float64))
     outcomes = []
     for function in (norm_silu, plain_norm_silu):
-        inputs = [v.detach().clone(memory_format=torch.preserve_format).requires_grad_() for v in (x, weight, bias)]
-        out = function(*inputs)
+        inputs = [v.detach().clone(memory_format=torch.preserve_format).requires_grad_() for v in given]
+        out = function(*inputs, *others[1:])
+        with torch.no_grad():
+            torch.testing.assert_close(function(*inputs, *others[1:]), out, rtol=1e-12, atol=1e-12)
         first = torch.autograd.grad(out.sin().sum(), inputs, retain_graph=True)
         again = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
         second = torch.autograd.grad(sum(v.square().sum() for v in again), inputs)

@@ -41,8 +41,8 @@ def import_(path: Path, format: Source, out: Path, config: str | None = None, we
         path: the file, or for diffusers the folder.
         format: the project: score_sde (score_sde_pytorch), ncsn, ncsnv2, diffusers, or edm (NVIDIA's pickles).
         out: directory of the new model.
-        config: for score_sde, ncsn and ncsnv2 the configuration it was trained with, as JSON or YAML; for score_sde also
-            the name of a published one, such as ve/cifar10_ncsnpp_continuous.
+        config: for score_sde, ncsn and ncsnv2 the configuration it was trained with, as JSON or YAML; for score_sde
+            also the name of a published one, such as ve/cifar10_ncsnpp_continuous.
         weights: for score_sde and ncsnv2, which have both: ema, the averaged ones, by default, or model, the last ones.
     """
     if (out / "config.json").exists():

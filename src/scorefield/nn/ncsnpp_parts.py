@@ -9,6 +9,7 @@ from enum import Enum
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 from torch.utils.checkpoint import checkpoint
 
 from scorefield.nn.attention import SelfAttention
@@ -115,11 +116,17 @@ class Block(nn.Module):
         h = self.norm1(x)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
-        h = self.conv1(h)
-        h = h + self.shift(embedding).reshape(-1, h.shape[1], 1, 1)
-        h = self.conv2(self.dropout(self.norm2(h)))
-        h = ((x if self.shortcut is None else self.shortcut(x)) + h).mul_(self.scale)
+        shift = self.shift(embedding).reshape(-1, self.shift.out_features)
+        h = self.dropout(self.norm2(self.conv1(h), shift))
+        # the scale is put on the weights, which are fewer than the features
+        h = self._scaled(self.conv2, h)
+        h = torch.add(h, x, alpha=self.scale) if self.shortcut is None else h + self._scaled(self.shortcut, x)
         return h if self.attention is None else self.attention(h)
+
+    def _scaled(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        if self.scale == 1 or layer.bias is None:
+            return layer(x)
+        return conv2d(x, self.scale * layer.weight, self.scale * layer.bias, padding=layer.padding)
 
 
 class PyramidIn(nn.Module):

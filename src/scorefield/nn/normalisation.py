@@ -32,15 +32,18 @@ class Norm(nn.Module):
         self.number, self.eps = number or groups(channels), eps
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c *space"]:
-        """silu(w (x - m) / s + bias)."""
-        return norm_silu(x, self.weight[None], self.bias[None], self.number, self.eps)
+    def forward(
+        self, x: Float[Tensor, "b c *space"], shift: Float[Tensor, "#b c"] | None = None
+    ) -> Float[Tensor, "b c *space"]:
+        """silu(w (x - m) / s + bias), after adding a shift to the channels of x."""
+        return norm_silu(x, self.weight[None], self.bias[None], shift, self.number, self.eps)
 
 
 def norm_silu(
     x: Float[Tensor, "b c *space"],
     weight: Float[Tensor, "#b c"],
     bias: Float[Tensor, "#b c"],
+    shift: Float[Tensor, "#b c"] | None = None,
     number: int | None = None,
     eps: float = EPS,
 ) -> Float[Tensor, "b c *space"]:
@@ -52,19 +55,21 @@ def norm_silu(
         x: the features.
         weight: w.
         bias: added after the normalisation.
+        shift: added to x before it.
         number: of groups; by default `groups(c)`.
         eps: added to the variance.
     """
     number = number or groups(x.shape[1])
     if torch.compiler.is_compiling():
-        return _plain(x, weight, bias, number, eps)
+        return _plain(x, weight, bias, shift, number, eps)
     if not torch.is_grad_enabled():
-        return silu(_normalised(x, weight, bias, number, eps)[0], inplace=True)
-    out: Tensor = _NormSilu.apply(x, weight, bias, number, eps)  # pyright: ignore[reportAssignmentType]
+        return silu(_normalised(x, weight, bias, shift, number, eps)[0], inplace=True)
+    out: Tensor = _NormSilu.apply(x, weight, bias, shift, number, eps)  # pyright: ignore[reportAssignmentType]
     return out
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor, number: int, eps: float) -> Tensor:
+def _plain(x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, number: int, eps: float) -> Tensor:
+    x = x if shift is None else x + _spread(shift, x)
     if len(weight) == len(bias) == 1:
         return silu(group_norm(x, number, weight[0].to(x), bias[0].to(x), eps))
     return silu(_affine(group_norm(x, number, eps=eps), weight, bias))
@@ -78,18 +83,18 @@ class _NormSilu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, g: int, eps: float) -> Tensor:
-        out, mean, rstd = _normalised(x, weight, bias, g, eps)
-        ctx.save_for_backward(x, weight, bias, mean, rstd)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, g: int, eps: float) -> Tensor:
+        out, mean, rstd = _normalised(x, weight, bias, shift, g, eps)
+        ctx.save_for_backward(x, weight, bias, shift, mean, rstd)
         ctx.groups, ctx.eps = g, eps
         return silu(out, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, rstd = ctx.saved_tensors
+        x, weight, bias, shift, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # under create_graph
-            inputs = [v for v, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if needed]
-            out = _plain(x.contiguous(), weight, bias, ctx.groups, ctx.eps)
+            inputs = [v for v, needed in zip((x, weight, bias, shift), ctx.needs_input_grad, strict=False) if needed]
+            out = _plain(x.contiguous(), weight, bias, shift, ctx.groups, ctx.eps)
             found = iter(torch.autograd.grad(out, inputs, grads, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
         scale = rstd * weight
@@ -106,18 +111,25 @@ class _NormSilu(torch.autograd.Function):
         # dx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)) as a linear function of x and gy
         slope = -(rstd**2) * two
         dx = _affine(x, slope, -rstd * one - slope * mean).addcmul_(gy, _spread(scale, x))
-        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias), None, None
+        to_shift = None if shift is None else _reduced(_sum(_flat(dx)), shift)
+        return dx, _reduced(to_weight, weight), _reduced(to_bias, bias), to_shift, None, None
 
 
-def _normalised(x: Tensor, weight: Tensor, bias: Tensor, g: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """w (x - m) / s + bias, and m and 1 / s of each channel."""
+def _normalised(
+    x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, g: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """w (x + shift - m) / s + bias, and m - shift and 1 / s of each channel."""
     b, c = x.shape[:2]
     flat = _flat(x)
-    n = flat.shape[2] * c // g
-    sums = torch.stack((_sum(flat), _sum(flat * flat)))
-    mean, square = sums.view(2, b, g, -1).sum(3) / n
+    positions = flat.shape[2]
+    total, squares = _sum(flat), _sum(flat * flat)
+    if shift is not None:
+        squares = squares + (2 * total + positions * shift) * shift
+        total = total + positions * shift
+    mean, square = torch.stack((total, squares)).view(2, b, g, -1).sum(3) * (g / (positions * c))
     rstd = (square - mean**2).clamp_min(0).add(eps).rsqrt()
     mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
+    mean = mean if shift is None else mean - shift
     return _affine(x, rstd * weight, bias - mean * rstd * weight), mean, rstd
 
 

@@ -40,10 +40,15 @@ class Resample(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"], margin: int = 0) -> Float[Tensor, "b c h2 w2"]:
         """The image at the other resolution, with further positions on each side by which it has been made larger."""
         channels, padding = x.shape[1], len(self.taps) // 2 - 1
-        weight = self.taps.to(x.dtype).expand(channels, 1, *self.taps.shape)
-        if self.rate is Rate.DOWN:
-            return conv2d(x, weight, stride=2, padding=padding, groups=channels)
-        return conv_transpose2d(x, weight, stride=2, padding=padding - margin, groups=channels)
+        filters = self.taps.expand(channels, 1, *self.taps.shape)
+        # in float32 on CPUs, which have no fast kernel of this kind for bfloat16
+        wide = x.float() if x.device.type == "cpu" and x.dtype == torch.bfloat16 else x
+        with torch.autocast(x.device.type, enabled=False):
+            if self.rate is Rate.DOWN:
+                y = conv2d(wide, filters.to(wide.dtype), stride=2, padding=padding, groups=channels)
+            else:
+                y = conv_transpose2d(wide, filters.to(wide.dtype), stride=2, padding=padding - margin, groups=channels)
+        return y.to(x.dtype)
 
 
 class ResampleConv(nn.Module):

@@ -28,6 +28,10 @@ class VPPrecond(Precond):
 
     scale: float = 999.0
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"wanted a scale > 0; got {self.scale}")
+
     def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
         """The coefficients at time t."""
         alpha, sigma = sde.alpha(t), sde.sigma(t)
@@ -46,6 +50,10 @@ class VEPrecond(Precond):
     """
 
     unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.unit > 0:
+            raise ValueError(f"wanted a unit > 0; got {self.unit}")
 
     def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
         """The coefficients at time t."""

@@ -1,0 +1,273 @@
+"""The published networks and their preconditioners: counts, noise levels, and the denoisers of ideal networks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorefield import EDM, VE, VP, Cosine, SubVP, gaussian
+from scorefield._noise import Noise
+from scorefield.nn import NCSN, NCSNpp, Pyramid, seeded
+from scorefield.nn.resampling import NEAREST, SMOOTH, Rate, Resample, ResampleConv
+from scorefield.nn.time_embedding import TimeEmbedding, positional
+from scorefield.score import DDPMPrecond, NCSNPrecond, Preconditioned, Prediction, Schedule, VEPrecond, VPPrecond
+from scorefield.score.preconditioned import Precond
+
+DDPMPP = {"fourier_scale": None, "fir": False, "pyramid_in": Pyramid.NONE}
+DDPM = {**DDPMPP, "resample_blocks": False, "rescale": False, "group_width": 1, "blocks": 2}
+SKIPS = {"pyramid_in": Pyramid.SKIP, "pyramid_out": Pyramid.SKIP}
+EDM_WIDTHS = {"channels": (256, 256, 256), "attention": (False, True, False)}
+LARGE = {"channels": (128, 128, *[256] * 5), "blocks": 2, "attention": [k == 4 for k in range(7)], **SKIPS}
+HUGE = {
+    "width": 16,
+    "channels": (16, 32, 64, 128, 256, 512, 512, 512),
+    "blocks": 1,
+    "attention": [k == 6 for k in range(8)],
+    **SKIPS,
+}
+COUNTS = {
+    "DDPM, by Song et al.": (NCSNpp, DDPM, 35_218_947),
+    "DDPM, by Ho et al.": (NCSNpp, {**DDPM, "attention_each": True}, 35_746_307),
+    "DDPM++": (NCSNpp, DDPMPP, 61_804_419),
+    "DDPM++ deep": (NCSNpp, {**DDPMPP, "blocks": 8}, 106_632_579),
+    "NCSN++ positional": (NCSNpp, {"fourier_scale": None}, 62_693_251),
+    "NCSN++ VE": (NCSNpp, {}, 62_758_787),
+    "NCSN++ VE deep": (NCSNpp, {"blocks": 8}, 107_586_947),
+    "NCSN++ 256 px": (NCSNpp, LARGE, 65_574_421),
+    "NCSN++ 1024 px": (NCSNpp, HUGE, 105_785_880),
+    "EDM's DDPM++": (NCSNpp, {**DDPMPP, **EDM_WIDTHS}, 55_732_739),
+    "NCSN": (NCSN, {"noise_levels": 10}, 30_117_635),
+    "NCSNv2": (NCSN, {}, 29_694_083),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_as_many_as_published(name):
+    cls, arguments, count = COUNTS[name]
+    with torch.device("meta"):
+        net = cls((3, 32, 32), **arguments)
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: NCSNpp((4,)), "use UNet for signals"),
+        (lambda: NCSNpp((3, 8, 8), classes=-1), "classes=-1"),
+        (lambda: NCSNpp((3, 8, 8), blocks=0), "blocks=0"),
+        (lambda: NCSNpp((3, 8, 8), channels=(8, 8), attention=(True,)), "attention for each"),
+        (lambda: NCSNpp((3, 8, 8), width=6, channels=(6,), attention=(True,), group_width=8), "6 channels cannot"),
+        (lambda: NCSNpp((3, 8, 8), width=2, channels=(4,), attention=(True,), fourier_scale=None), "at least 4"),
+        (lambda: NCSN((4,)), "NCSN takes images"),
+        (lambda: NCSN((3, 8, 8), classes=2), "use_labels false"),
+        (lambda: NCSN((3, 8, 8), channels=(4, 4)), "at least 3 levels"),
+        (lambda: NCSN((3, 8, 8), channels=(4, 4, 8)), "the last two alike"),
+    ],
+)
+def test_impossible_networks_are_refused(build, message):
+    with seeded(0), pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_inputs_that_a_network_does_not_take_are_refused():
+    with seeded(0):
+        nets = NCSNpp((3, 8, 8), 0, 4, (4,), 1, (False,)), NCSN((3, 8, 8), channels=(4, 4, 4))
+    noise = torch.tensor(0.1)
+    for net in nets:
+        with pytest.raises(ValueError, match=r"events like \(3, 8, 8\)"):
+            net(torch.zeros(2, 1, 8, 8), noise)
+        with pytest.raises(ValueError, match="condition"):
+            net(torch.zeros(2, 3, 8, 8), noise, cond=torch.zeros(2, 1))
+        with pytest.raises(ValueError, match=r"label|classes"):
+            net(torch.zeros(2, 3, 8, 8), noise, label=torch.tensor(0))
+
+
+def fir(x: Tensor, taps: tuple[int, ...], rate: Rate) -> Tensor:
+    """By the sums of the definition: y_i = sum_k w_k x_{2i + k - p}, or the same of x with zeros in between."""
+    w = torch.tensor(taps, dtype=x.dtype) / sum(taps)
+    for axis in (2, 3):
+        x = x.movedim(axis, -1)
+        n = x.shape[-1]
+        if rate is Rate.UP:
+            x, n = 2 * torch.stack((x, torch.zeros_like(x)), -1).flatten(-2), 2 * n
+        out = torch.zeros_like(x)
+        before = len(taps) // 2 if rate is Rate.UP else len(taps) // 2 - 1
+        for i in range(n):
+            for k, weight in enumerate(w):
+                if 0 <= i + k - before < n:
+                    out[..., i] += weight * x[..., i + k - before]
+        x = (out[..., ::2] if rate is Rate.DOWN else out).movedim(-1, axis)
+    return x
+
+
+@pytest.mark.parametrize("taps", [NEAREST, SMOOTH])
+@pytest.mark.parametrize("rate", Rate)
+def test_resampling_is_filtering_by_its_taps(taps, rate):
+    x = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    layer = Resample(rate, taps).double()
+    torch.testing.assert_close(layer(x), fir(x, taps, rate), rtol=1e-6, atol=1e-6)
+    inside = layer(torch.ones_like(x))[..., 1:-1, 1:-1]  # constants are kept but for the borders
+    torch.testing.assert_close(inside, torch.ones_like(inside))
+    if taps == NEAREST:
+        known = nn.functional.avg_pool2d(x, 2) if rate is Rate.DOWN else nn.functional.interpolate(x, scale_factor=2)
+        torch.testing.assert_close(layer(x), known)
+
+
+def test_resampling_with_a_convolution_commutes_with_the_filter_away_from_the_borders():
+    """Zeros, filter, convolution are linear and shift-invariant: in either order the same."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 2, 8, 8, generator=g, dtype=torch.float64)
+    with seeded(0):
+        up, down = (ResampleConv(rate, 2, 3, fir=True).double() for rate in (Rate.UP, Rate.DOWN))
+    weight, bias = up.conv.weight, up.conv.bias
+    other = nn.functional.conv2d(fir(x, SMOOTH, Rate.UP), weight, bias, padding=1)
+    torch.testing.assert_close(up(x)[..., 2:-2, 2:-2], other[..., 2:-2, 2:-2], rtol=1e-6, atol=1e-6)
+    wide = nn.functional.conv2d(x, down.conv.weight, down.conv.bias, padding=1)
+    kernel = down.resample.taps.expand(3, 1, 4, 4).double()
+    other = nn.functional.conv2d(wide, kernel, stride=2, padding=1, groups=3)
+    torch.testing.assert_close(down(x)[..., 1:-1, 1:-1], other[..., 1:-1, 1:-1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_convolutions_of_stride_two_stand_where_they_are_told(centred):
+    with seeded(0):
+        layer = ResampleConv(Rate.DOWN, 1, 1, fir=False, centred=centred)
+    x = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    padded = nn.functional.pad(x, (1, 0, 1, 0) if centred else (0, 1, 0, 1))
+    torch.testing.assert_close(layer(x), nn.functional.conv2d(padded, layer.conv.weight, layer.conv.bias, stride=2))
+
+
+def test_time_embeddings_have_the_frequencies_of_their_papers():
+    with seeded(0):
+        layer, random = TimeEmbedding(8, 16, None), TimeEmbedding(512, 16, 16.0)
+    expected = torch.tensor([1, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4])
+    torch.testing.assert_close(layer.frequencies, expected)
+    torch.testing.assert_close(positional(4, shift=0), torch.tensor([1.0, 1e-1, 1e-2, 1e-3]))
+    # the mean of 256 squares of normals: a relative error of 0.43 has a probability below 1e-6
+    assert abs(float(random.frequencies.square().mean()) / 16**2 - 1) < 0.43
+    angles = 5.0 * expected
+    hidden = nn.functional.silu(layer.inner(torch.cat((angles.sin(), angles.cos()))))
+    torch.testing.assert_close(layer(torch.tensor(5.0)), nn.functional.silu(layer.outer(hidden)))
+    angles = 2 * math.pi * 0.3 * random.frequencies
+    hidden = nn.functional.silu(random.inner(torch.cat((angles.sin(), angles.cos()))))
+    torch.testing.assert_close(
+        random(torch.tensor(0.3)), nn.functional.silu(random.outer(hidden)), rtol=1e-4, atol=1e-5
+    )
+
+
+MEAN, VARIANCE = 0.75, 0.375
+# each with a process, and what an ideal network returns of s = sigma / alpha, y = x / alpha and the denoiser d
+IDEAL = {
+    "VP": (VPPrecond(), VP(), lambda y, s, d: (y - d) / s),
+    "sub-VP": (VPPrecond(), SubVP(), lambda y, s, d: (y - d) / s),
+    "VE": (VEPrecond(2.0), VE(0.02, 100.0), lambda y, s, d: (d - y) / s),
+    "VE on VP": (VEPrecond(2.0), VP(), lambda y, s, d: (d - y) / s),
+    "NCSN": (NCSNPrecond(0.02, 2.0, 10, divided=False, unit=2.0), VE(0.02, 2.0), lambda y, s, d: 2 * (d - y) / s**2),
+    "NCSNv2": (NCSNPrecond(0.02, 2.0, 10), VE(0.02, 2.0), lambda y, s, d: (d - y) / s),
+    "DDPM noise": (DDPMPrecond(), VP(), lambda y, s, d: (y - d) / s),
+    "DDPM on VE": (DDPMPrecond(), VE(0.02, 100.0), lambda y, s, d: (y - d) / s),
+    "DDPM velocity": (
+        DDPMPrecond(prediction=Prediction.VELOCITY),
+        Cosine(),
+        lambda y, s, d: ((y - d) / s - s * d) / (1 + s**2).sqrt(),
+    ),
+    "DDPM data": (DDPMPrecond(prediction=Prediction.DATA), VP(), lambda y, s, d: d),
+}
+
+
+@pytest.mark.parametrize("name", IDEAL)
+def test_the_ideal_network_gives_the_exact_denoiser(name):
+    """Kills a wrong skip, out or inp of any preconditioner."""
+    precond, sde, target = IDEAL[name]
+    t = torch.tensor([sde.t_end, 0.05 * sde.T, 0.5 * sde.T, sde.T], dtype=torch.float64)
+    alpha = sde.alpha(t)[:, None]
+    s = sde.sigma(t)[:, None] / alpha
+
+    class Ideal(nn.Module):
+        def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+            y = x / precond(sde, t).inp[:, None] / alpha
+            return target(y, s, (VARIANCE * y + s**2 * MEAN) / (VARIANCE + s**2))
+
+    normals = Noise.per_sample([7])
+    x = sde.perturb(
+        normals.normal(torch.empty(1, 4, 5).double())[0], t, normals.normal(torch.empty(1, 4, 5).double(), 1)[0]
+    )
+    exact = gaussian(sde, torch.full((5,), MEAN), torch.tensor(VARIANCE))
+    atol = 1e-11 * (1 + float(s.max()))
+    torch.testing.assert_close(Preconditioned(Ideal(), sde, precond)(x, t), exact(x, t), rtol=1e-9, atol=atol)
+
+
+def told(precond: Precond, sde, t: Tensor) -> Tensor:
+    return precond(sde, t).noise
+
+
+def test_networks_are_told_the_noise_as_in_training():
+    t = torch.tensor([1e-3, 0.02, 0.7, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(told(VPPrecond(), VP(), t), 999 * t)
+    ve = VE(0.02, 100.0)
+    torch.testing.assert_close(told(VEPrecond(2.0), ve, t), (0.01 * 5000**t).log())
+    # the authors of EDM: ln(sigma / 2)
+    torch.testing.assert_close(told(VEPrecond(2.0), EDM(), 80 * t), (80 * t / 2).log())
+    levels = torch.logspace(0, -2, 10, dtype=torch.float64)  # sigma_begin 1 to sigma_end 0.01, in units of [0, 1]
+    times = ve.time(-2 * (2 * levels).log())
+    torch.testing.assert_close(told(NCSNPrecond(0.02, 2.0, 10), ve, times), torch.arange(10).double())
+    beyond = ve.time(-2 * torch.tensor([50.0, 0.0201], dtype=torch.float64).log())
+    torch.testing.assert_close(told(NCSNPrecond(0.04, 2.0, 10), ve, beyond), torch.tensor([0.0, 9.0]).double())
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+@pytest.mark.parametrize("steps", [100, 1000])
+def test_steps_of_ddpm_are_those_of_the_product_of_their_variances(schedule, steps):
+    precond = DDPMPrecond(0.00085, 0.012, steps, schedule)
+    if schedule is Schedule.LINEAR:
+        betas = [0.00085 + (0.012 - 0.00085) * k / (steps - 1) for k in range(steps)]
+    elif schedule is Schedule.SCALED_LINEAR:
+        ends = math.sqrt(0.00085), math.sqrt(0.012)
+        betas = [(ends[0] + (ends[1] - ends[0]) * k / (steps - 1)) ** 2 for k in range(steps)]
+    else:
+        bar = [math.cos((k / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for k in range(steps + 1)]
+        betas = [min(1 - after / before, 0.999) for before, after in itertools.pairwise(bar)]
+    a2 = torch.tensor([math.prod(1 - beta for beta in betas[: k + 1]) for k in range(steps)], dtype=torch.float64)
+    torch.testing.assert_close(precond.log_snrs(), (a2 / (1 - a2)).log(), rtol=1e-8, atol=1e-8)
+    sde = precond.process()
+    torch.testing.assert_close(
+        told(precond, sde, sde.time(precond.log_snrs())), torch.arange(steps).double(), atol=1e-6, rtol=0
+    )
+    assert float(sde.log_snr(torch.tensor(1.0).double())) == pytest.approx(float(precond.log_snrs()[-1]))
+    assert float(sde.log_snr(torch.tensor(sde.t_end).double())) == pytest.approx(float(precond.log_snrs()[0]))
+    between = precond.step(precond.log_snrs()[:2].mean()[None])
+    assert float(between) == pytest.approx(0.5)
+    ends = precond.step(torch.tensor([1e3, -1e3], dtype=torch.float64))
+    assert ends.tolist() == [0, steps - 1]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: NCSNPrecond(0.0, 1.0, 10), "sigma_min"),
+        (lambda: NCSNPrecond(0.1, 1.0, 1), "at least 2 levels"),
+        (lambda: DDPMPrecond(0.0), "beta_start"),
+        (lambda: DDPMPrecond(steps=1), "at least 2 steps"),
+        (lambda: VEPrecond(0.0), "unit"),
+        (lambda: VPPrecond(0.0), "scale"),
+    ],
+)
+def test_impossible_preconditioners_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_the_levels_of_ncsn_have_weights_of_their_own_and_others_lie_between():
+    with seeded(0):
+        net = NCSN((1, 8, 8), channels=(4, 4, 4), noise_levels=3)
+        nn.init.normal_(net.out.weight)
+    x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    at = [net(x, torch.tensor(level)) for level in (0.0, 1.0, 2.0, 1.25)]
+    assert not torch.allclose(at[0], at[1]) and not torch.allclose(at[1], at[2])
+    norm = net.norm
+    torch.testing.assert_close(norm._at(torch.tensor(1.25)), 0.75 * norm.weights[1:2] + 0.25 * norm.weights[2:3])
+    torch.testing.assert_close(norm._at(torch.tensor([2.0, 9.0])), norm.weights[[2, 2]])
