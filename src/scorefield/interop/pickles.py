@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,8 @@ def read_pickle(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # these pickles hold nothing else
             return _Reader(file).load()
     except _Refused as error:
         raise ValueError(f"{path}: not read, since it names {error}, which could run code") from error

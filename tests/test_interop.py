@@ -1,0 +1,468 @@
+"""Other projects' checkpoints: their networks' values, everything that a model can do, and files that do not fit."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+import yaml
+from edm_pickles import write_edm
+from networks import awake
+from reference_networks import ncsn, song_unet
+from test_published import COUNTS
+from torch import Tensor
+
+from scorefield import EDM, VE, VP, EDMPrecond, ScoreModel, SubVP, solvers
+from scorefield.cli import main
+from scorefield.data import Affine
+from scorefield.guidance import MomentMatching
+from scorefield.interop import edm, load_edm, load_ncsn, load_ncsnv2, load_score_sde, score_sde
+from scorefield.interop import ncsn as ncsn_files
+from scorefield.interop.score_sde_published import PUBLISHED
+from scorefield.interop.translation import translated, translated_back
+from scorefield.nn import NCSN, NCSNpp, Pyramid, seeded
+from scorefield.operators import Gaussian, Mask
+from scorefield.score import NCSNPrecond, VEPrecond, VPPrecond
+
+SMALL = {"width": 8, "channels": (8, 16), "blocks": 1, "attention": (False, True), "dropout": 0.0}
+
+
+def small(**changes) -> NCSNpp:
+    with seeded(0):
+        return awake(NCSNpp((3, 8, 8), **{**SMALL, **changes}), 0.1)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# score_sde_pytorch
+
+LAST = 19  # number of its last convolution
+
+
+def fixture(name: str = "ve_ncsnpp_continuous"):
+    return score_sde.Path(__file__).parent / "fixtures" / "score_sde" / f"{name}.pth"
+
+
+TOLD = json.loads(fixture().with_suffix(".json").read_text())
+
+
+def changed(**changes):
+    told = json.loads(json.dumps(TOLD))
+    for name, value in changes.items():
+        part, _, key = name.partition("_")
+        told[part][key] = value
+    return told
+
+
+def written(folder, told):
+    file = folder / "config.json"
+    file.write_text(json.dumps(told))
+    return file
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_give_the_published_networks(name):
+    told = score_sde._told(name)
+    with torch.device("meta"):
+        net = score_sde._network(told)
+        lines = list(score_sde._lines(net))
+    count = sum(p.numel() for p in net.parameters())
+    if "cifar10" in name:
+        deep = " deep" if "deep" in name else ""
+        kind = (
+            "DDPM, by Song et al." if "ddpm" in name and "ddpmpp" not in name else "DDPM++" if "ddpmpp" in name else ""
+        )
+        kind = kind or ("NCSN++ VE" if net.fourier_scale else "NCSN++ positional")
+        if f"{kind}{deep}" in COUNTS:
+            assert count == COUNTS[f"{kind}{deep}"][2]
+    elif net.event_shape[1] == 1024 or "ncsnpp" in name:
+        assert count == COUNTS["NCSN++ 1024 px" if net.event_shape[1] == 1024 else "NCSN++ 256 px"][2]
+    entries = {other for line in lines for other in line.others}
+    tensors = {
+        "ve/cifar10_ncsnpp_continuous": 571,
+        "ve/cifar10_ncsnpp_deep_continuous": 963,
+        "ve/cifar10_ncsnpp": 570,
+        "vp/cifar10_ddpmpp_continuous": 564,
+        "vp/cifar10_ddpmpp_deep_continuous": 956,
+        "vp/ddpm/cifar10": 308,
+        "vp/ddpm/church": 430,
+        "ve/church_ncsnpp_continuous": 645,
+        "ve/ffhq_ncsnpp_continuous": 553,
+    }  # entries of the authors' state dicts but for the buffer `sigmas`
+    assert len(entries) == tensors.get(name, len(entries))
+    sde, precond = score_sde._process(told, net.fourier_scale is not None)
+    kinds = {"ve": VE, "vp": VP, "subvp": SubVP}
+    assert isinstance(sde, kinds[name.partition("/")[0]])
+    assert isinstance(precond, VEPrecond) == (name.startswith("ve") and "continuous" in name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_name": "ncsnv9"}, "model.name to be 'ncsnpp' or 'ddpm'; got 'ncsnv9'"),
+        ({"model_nf": "16"}, "model.nf to be a value of type int; got '16'"),
+        ({"model_nf": True}, "model.nf to be a value of type int; got True"),
+        ({"model_ch_mult": [1, -2]}, "model.ch_mult to be a list of positive integers; got a list"),
+        ({"model_fir_kernel": [1, 2, 1]}, "model.fir_kernel to be"),
+        ({"model_nonlinearity": "elu"}, "model.nonlinearity to be 'swish'"),
+        ({"model_resamp_with_conv": False}, "model.resamp_with_conv to be True; got False"),
+        ({"model_embedding_type": "positional"}, "Fourier embedding for continuous"),
+        ({"model_scale_by_sigma": False}, "model.scale_by_sigma to be True"),
+        ({"training_sde": "vpsde"}, "data.centered to be True; got False"),
+        ({"training_sde": "vpsde", "data_centered": True}, "model.scale_by_sigma to be False"),
+        ({"training_sde": "vpsde", "data_centered": True, "model_scale_by_sigma": False}, "embedding_type positional"),
+        ({"training_sde": "cosine"}, "training.sde to be 'vesde' or"),
+        ({"training_continuous": False}, "Fourier embedding for continuous"),
+        ({"model_nf": 8}, r"all_modules.0.W has shape \(16,\) instead of \(8,\)"),
+        ({"model_num_res_blocks": 2}, "missing all_modules"),
+        ({"model_attn_resolutions": [4]}, "missing all_modules.8.Conv_0.weight"),
+        ({"model": {}}, "model.normalization to be 'GroupNorm'; got None"),
+    ],
+)
+def test_configurations_that_do_not_fit_are_refused(changes, message, tmp_path):
+    told = {**TOLD, "model": {}} if changes == {"model": {}} else changed(**changes)
+    with pytest.raises(ValueError, match=message):
+        load_score_sde(fixture(), written(tmp_path, told))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "not a JSON object"),
+        ("{", "wanted a configuration in JSON or YAML"),
+        ('{"model": NaN}', "NaN"),
+        ("{" + " " * (1 << 20) + "}", "no more than 1048576"),
+    ],
+)
+def test_damaged_configurations_are_refused(text, message, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_score_sde(fixture(), tmp_path / "config.json")
+
+
+def test_configurations_may_be_yaml(tmp_path):
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(TOLD))
+    one, other = (load_score_sde(fixture(), file) for file in (tmp_path / "config.yml", fixture().with_suffix(".json")))
+    assert one.about == other.about and one.denoiser.sde == other.denoiser.sde
+    for name, value in one.denoiser.state_dict().items():
+        assert torch.equal(other.denoiser.state_dict()[name], value)
+
+
+def spoilt(folder, change):
+    held = torch.load(fixture(), weights_only=True)
+    change(held)
+    torch.save(held, folder / "spoilt.pth")
+    return folder / "spoilt.pth"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: held.pop("model"), "no weights by the name of `model`"),
+        (lambda held: held.pop("ema"), "no averaged weights.*--weights model"),
+        (lambda held: held["ema"]["shadow_params"].pop(), "155 averages for 156 trained weights"),
+        (lambda held: held["ema"]["shadow_params"].reverse(), r"the average of all_modules.1.weight has shape \(3,\)"),
+        (lambda held: held["model"].pop("module.all_modules.3.bias"), "155 trained|averages for"),
+        (lambda held: held["model"].update({"module.all_modules.3.weight": "x"}), "no weights by the name"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json"))
+
+
+def test_all_that_is_wrong_with_the_weights_is_listed(tmp_path):
+    def change(held):
+        held["model"].pop("module.all_modules.3.bias")
+        held["model"]["module.all_modules.99.weight"] = torch.zeros(2)
+        held["model"]["module.all_modules.2.bias"] = torch.zeros(5)
+
+    wanted = r"missing all_modules.3.bias.*|all_modules.2.bias has shape \(5,\) instead of \(64,\).*"
+    with pytest.raises(ValueError, match=f"{wanted}unexpected all_modules.99.weight"):
+        load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json"), averaged=False)
+
+
+def test_files_that_wrappers_have_not_named_are_read_as_well(tmp_path):
+    def change(held):
+        held["model"] = {name.removeprefix("module."): value for name, value in held["model"].items()}
+
+    one = load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json"))
+    other = load_score_sde(fixture(), fixture().with_suffix(".json"))
+    for name, value in one.denoiser.state_dict().items():
+        assert torch.equal(other.denoiser.state_dict()[name], value)
+
+
+def test_an_imported_model_does_all_that_a_model_does(tmp_path):
+    """With a last layer of zeros the score is zero: noise stays as it is, and the density is that of the prior."""
+
+    def change(held):
+        for name in ("weight", "bias"):
+            held["model"][f"module.all_modules.{LAST}.{name}"].zero_()
+        for value in held["ema"]["shadow_params"][-2:]:
+            value.zero_()
+
+    load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json")).save(tmp_path)
+    model = ScoreModel.load(tmp_path)
+    assert model.event_shape == (3, 16, 16) and model.transform == Affine(128.0, 127.5, 256)
+    ways = [model.sample(seeds=range(2), steps=4, solver=s) for s in (None, solvers.Heun(), solvers.DPMSolverPP())]
+    assert all(int((x.int() - ways[0].int()).abs().max()) <= 1 for x in ways)  # what rounding makes of a level
+    assert not torch.equal(model.sample(seeds=range(2), steps=4, solver=solvers.EulerMaruyama()), ways[0])
+
+    x = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    density = model.log_prob(x, seeds=[0, 1], steps=2)
+    d, std = 3 * 16 * 16, model.denoiser.sde.prior.std
+    u = model.transform.forward(x.double(), torch.full(x.shape, 0.5).double())
+    wanted = -d * math.log(127.5 * std * math.sqrt(2 * math.pi)) - u.square().flatten(1).sum(1) / (2 * std**2)
+    torch.testing.assert_close(density.nats.double(), wanted, rtol=1e-4, atol=0.05)
+    latents = model.encode(x, seeds=[0, 1], steps=4)
+    assert torch.equal(model.decode(latents, steps=4), x)
+
+    half = torch.zeros(3, 16, 16, dtype=torch.bool)
+    half[:, :8] = True
+    operator = Mask(half)
+    measurement = model.measured(operator, operator.A(x.double()), Gaussian(1.0))
+    guided = model.guided(MomentMatching(model.given(), *measurement))
+    got = operator.A(guided.sample(seeds=[0, 1], steps=20).double())
+    assert float((got - operator.A(x.double())).abs().mean()) < 2
+
+
+# dictionaries
+
+
+DICTIONARIES = {
+    **{
+        f"score_sde {name}": (lambda net=net: (net, score_sde._lines(net)))
+        for name, net in {
+            "ncsn++": small(),
+            "ddpm++": small(fourier_scale=None, fir=False, pyramid_in=Pyramid.NONE),
+            "ddpm": small(fourier_scale=None, resample_blocks=False, fir=False, rescale=False, pyramid_in=Pyramid.NONE),
+            "skips": small(pyramid_in=Pyramid.SKIP, pyramid_out=Pyramid.SKIP, concatenate=True),
+            "residuals": small(pyramid_out=Pyramid.RESIDUAL, resample_blocks=False),
+        }.items()
+    },
+    "edm": lambda: (net := small(classes=3), edm._lines(net)),
+    "edm heads": lambda: (net := small(head_channels=4), edm._lines(net)),
+}
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_dictionaries_name_every_weight_once_and_lead_back(name):
+    net, lines = DICTIONARIES[name]()
+    lines = list(lines)
+    own = net.state_dict()
+    named = {line.own for line in lines}
+    assert len(named) == len(lines) and own.keys() - named <= {"embedding.frequencies"}
+    others = translated_back(own, lines)
+    assert len(others) == sum(len(line.others) for line in lines)
+    again = translated(others, lines, own, "there and back")
+    for key, value in own.items():
+        torch.testing.assert_close(again[key], value)
+
+
+# EDM
+
+
+def arguments(net: NCSNpp, **more) -> dict:
+    return {
+        "img_resolution": 8,
+        "in_channels": 3,
+        "out_channels": 3,
+        "label_dim": net.classes,
+        "augment_dim": 9,
+        "model_channels": 8,
+        "channel_mult": [1, 2],
+        "num_blocks": 1,
+        "attn_resolutions": [4],
+        "dropout": 0.1,
+        "embedding_type": "positional" if net.fourier_scale is None else "fourier",
+        "channel_mult_noise": 1 if net.fourier_scale is None else 2,
+        "encoder_type": {Pyramid.NONE: "standard", Pyramid.SKIP: "skip", Pyramid.RESIDUAL: "residual"}[net.pyramid_in],
+        "decoder_type": "skip" if net.pyramid_out is Pyramid.SKIP else "standard",
+        "resample_filter": [1, 3, 3, 1] if net.fir else [1, 1],
+        **more,
+    }
+
+
+def weights_of(net: NCSNpp) -> dict[str, Tensor]:
+    """Under EDM's names, with what a model does without."""
+    more = {"map_augment.weight": random(16, 9), "enc.4x4_down.conv0.resample_filter": torch.ones(1, 1, 2, 2)}
+    return {**translated_back(net.state_dict(), edm._lines(net)), **more}
+
+
+EDMS = {
+    "DDPM++": {"fourier_scale": None, "fir": False, "pyramid_in": Pyramid.NONE},
+    "NCSN++": {},
+    "skips": {"pyramid_in": Pyramid.SKIP, "pyramid_out": Pyramid.SKIP},
+    "classes": {"classes": 3, "fourier_scale": None},
+}
+
+
+@pytest.mark.parametrize("name", EDMS)
+def test_edms_networks_have_the_values_of_their_weights(name, tmp_path):
+    net = small(**EDMS[name])
+    weights, told = weights_of(net), arguments(net)
+    write_edm(tmp_path / "edm.pkl", weights, told, sigma_data=0.5)
+    model = load_edm(tmp_path / "edm.pkl")
+    assert model.denoiser.sde == EDM() and model.denoiser.precond == EDMPrecond(0.5)
+    assert model.classes == net.classes and model.needs_label == (net.classes > 0)
+    x, sigma = random(3, 3, 8, 8), torch.tensor([0.01, 0.7, 40.0])
+    label = torch.tensor([2, 0, -1]) if net.classes else None
+    one_hot = None if label is None else torch.cat((torch.eye(3), torch.zeros(1, 3)))[label]
+    wide = sigma.reshape(-1, 1, 1, 1)
+    total = (wide**2 + 0.25).sqrt()
+    f = song_unet(weights, told, x / total, sigma.log() / 4, one_hot)
+    wanted = 0.25 / total**2 * x + 0.5 * wide / total * f
+    given = {} if label is None else {"label": label}
+    torch.testing.assert_close(model.denoiser(x, sigma.double(), **given), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_edms_other_preconditioners_have_their_noise_levels(tmp_path):
+    net = small(fourier_scale=None)
+    x = random(2, 3, 8, 8)
+    weights, told = weights_of(net), arguments(net)
+    write_edm(tmp_path / "vp.pkl", weights, told, "VPPrecond", beta_d=19.9, beta_min=0.1, M=1000, epsilon_t=1e-5)
+    model = load_edm(tmp_path / "vp.pkl")
+    assert model.denoiser.sde == VP(0.1, 20.0) and model.denoiser.precond == VPPrecond(999.0)
+    sigma = torch.tensor([0.1, 20.0])
+    t = ((0.1**2 + 2 * 19.9 * (sigma**2 + 1).log()).sqrt() - 0.1) / 19.9  # their sigma_inv
+    wide = sigma.reshape(-1, 1, 1, 1)
+    wanted = x - wide * song_unet(weights, told, x / (wide**2 + 1).sqrt(), 999 * t)
+    alpha = model.denoiser.sde.alpha(t.double()).float().reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(model.denoiser(alpha * x, t.double()), wanted, rtol=1e-3, atol=1e-3)
+
+    net = small()
+    weights, told = weights_of(net), arguments(net)
+    write_edm(tmp_path / "ve.pkl", weights, told, "VEPrecond", sigma_min=0.02, sigma_max=100)
+    model = load_edm(tmp_path / "ve.pkl")
+    assert model.denoiser.sde == VE(0.02, 100.0)
+    t = model.denoiser.sde.time(-2 * sigma.double().log())
+    wanted = x + wide * song_unet(weights, told, x, (sigma / 2).log())
+    torch.testing.assert_close(model.denoiser(x, t), wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "outer", "message"),
+    [
+        ({"out_channels": 6}, "EDMPrecond", "as many channels out as in, 3"),
+        ({"resample_filter": [1, 2]}, "EDMPrecond", "resample_filter"),
+        ({"embedding_type": "learned"}, "EDMPrecond", "embedding_type"),
+        ({"channel_mult_noise": 3}, "EDMPrecond", "channel_mult_noise"),
+        ({"num_blocks": 2}, "EDMPrecond", "missing enc.8x8_block1"),
+        ({}, "iDDPMPrecond", "wanted EDMPrecond, VEPrecond or VPPrecond; got iDDPMPrecond"),
+    ],
+)
+def test_other_networks_of_edm_are_refused(change, outer, message, tmp_path):
+    net = small()
+    write_edm(tmp_path / "edm.pkl", weights_of(net), arguments(net, **change), outer)
+    with pytest.raises(ValueError, match=message):
+        load_edm(tmp_path / "edm.pkl")
+
+
+# NCSN
+
+
+LEVELS = {"4": ["1", "2", "3", "4"], "5": ["1", "2", "3", "4", "5"], "6": ["1", "2", "3", "31", "4", "5"]}
+
+
+def refinenet(levels: str, noise_levels: int) -> NCSN:
+    channels = {"4": (4, 8, 8, 8), "5": (4, 8, 8, 16, 16), "6": (4, 8, 8, 8, 16, 16)}[levels]
+    with seeded(0):
+        return awake(NCSN((3, 16, 16), channels=channels, noise_levels=noise_levels), 0.1)
+
+
+def ncsn_config(folder, **changes):
+    told = {
+        "data": {"image_size": 16, "channels": 3, "logit_transform": False},
+        "model": {"sigma_begin": 1, "sigma_end": 0.01, "num_classes": 10, "ngf": 4},
+    }
+    for name, value in changes.items():
+        part, _, key = name.partition("_")
+        told[part][key] = value
+    (folder / "config.yml").write_text(yaml.safe_dump(told))
+    return folder / "config.yml"
+
+
+def theirs(net: NCSN) -> dict[str, Tensor]:
+    return translated_back(net.state_dict(), ncsn_files._lines(net))
+
+
+def test_ncsn_has_the_values_of_its_weights(tmp_path):
+    net = refinenet("4", 10)
+    weights = theirs(net)
+    torch.save([{f"module.{k}": v for k, v in weights.items()}, {"state": {}}], tmp_path / "checkpoint.pth")
+    model = load_ncsn(tmp_path / "checkpoint.pth", ncsn_config(tmp_path))
+    assert model.denoiser.sde == VE(0.02, 2.0) and model.transform == Affine.of_levels(256)
+    sigmas = torch.logspace(0, -2, 10, dtype=torch.float64)
+    x, label = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 4, 9])
+    score = ncsn({name: value.double() for name, value in weights.items()}, 2 * x.double() - 1, LEVELS["4"], label)
+    t = model.denoiser.sde.time(-2 * (2 * sigmas[label]).log())
+    torch.testing.assert_close(2 * model.denoiser.double().score(2 * x.double() - 1, t), score, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("levels", LEVELS)
+def test_ncsnv2_has_the_values_of_its_weights(levels, averaged, tmp_path):
+    net = refinenet(levels, 0)
+    weights = theirs(net)
+    named = {**{f"module.{k}": v for k, v in weights.items()}, "module.sigmas": torch.ones(10)}
+    last, average = ({k: v + 1 for k, v in named.items()}, named) if averaged else (named, {})
+    torch.save([last, {"state": {}}, 3, 700, *([average] if averaged else [])], tmp_path / "checkpoint.pth")
+    changes = {"data_rescaled": False, "data_uniform_dequantization": False, "model_sigma_dist": "geometric"}
+    config = ncsn_config(tmp_path, **changes, model_num_classes=232, model_sigma_begin=50)
+    model = load_ncsnv2(tmp_path / "checkpoint.pth", config, averaged)
+    assert model.denoiser.precond == NCSNPrecond(0.02, 100.0, 232, divided=True, unit=2.0)
+    x, sigma = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0.02, 30.0])
+    f = ncsn({name: value.double() for name, value in weights.items()}, 2 * x.double() - 1, LEVELS[levels])
+    t, score = model.denoiser.sde.time(-2 * (2 * sigma.double()).log()), f / sigma.double().reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(2 * model.denoiser.double().score(2 * x.double() - 1, t), score, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "held", "message"),
+    [
+        ({"model_normalization": "BatchNorm"}, None, "model.normalization"),
+        ({"model_sigma_dist": "uniform"}, None, "model.sigma_dist"),
+        ({"data_logit_transform": True}, None, "data.logit_transform"),
+        ({"model_ngf": 8}, None, "instead of"),
+        ({}, {"model": 1}, "wanted a list with weights at place 4"),
+        ({}, [1, 2, 3, 4], "averaged weights.*--weights model"),
+        ({}, [1, 2, 3, 4, 5], "named weights at place 4"),
+    ],
+)
+def test_other_checkpoints_of_ncsnv2_are_refused(changes, held, message, tmp_path):
+    if held is None:
+        weights = theirs(refinenet("4", 0))
+        held = [weights, {}, 0, 0, weights]
+    torch.save(held, tmp_path / "checkpoint.pth")
+    with pytest.raises(ValueError, match=message):
+        load_ncsnv2(tmp_path / "checkpoint.pth", ncsn_config(tmp_path, **changes))
+
+
+# the command line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--format score_sde", "needs the configuration"),
+        ("--format edm --config x.json", "edm: has no --config"),
+        ("--format edm --weights ema", "have one set of weights alone"),
+        ("--format score_sde --config vp/cifar10", "vp/cifar10: no such file"),
+        ("--format score_sde --config {config} --out {full}", "holds a model already"),
+        ("--format diffusers", "config.json: no such file"),
+        ("--format ncsn --config {config}", "wanted a list"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(words, message, tmp_path, capsys):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "config.json").write_text("{}")
+    given = words.format(config=fixture().with_suffix(".json"), full=full).split()
+    given = given if "--out" in given else [*given, "--out", str(tmp_path / "out")]
+    assert main(["import", str(fixture()), *given]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
