@@ -208,18 +208,18 @@ def test_an_imported_model_does_all_that_a_model_does(tmp_path):
     load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json")).save(tmp_path)
     model = ScoreModel.load(tmp_path)
     assert model.event_shape == (3, 16, 16) and model.transform == Affine(128.0, 127.5, 256)
-    ways = [model.sample(seeds=range(2), steps=4, solver=s) for s in (None, solvers.Heun(), solvers.DPMSolverPP())]
+    ways = [model.sample(seeds=range(2), steps=4, solver=s) for s in (solvers.DDIM(), solvers.Heun(), solvers.UniPC())]
     assert all(int((x.int() - ways[0].int()).abs().max()) <= 1 for x in ways)  # what rounding makes of a level
     assert not torch.equal(model.sample(seeds=range(2), steps=4, solver=solvers.EulerMaruyama()), ways[0])
 
     x = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    density = model.log_prob(x, seeds=[0, 1], steps=2)
+    density = model.log_prob(x, seeds=[0, 1], steps=60)  # the steps are those of data of unit variance
     d, std = 3 * 16 * 16, model.denoiser.sde.prior.std
     u = model.transform.forward(x.double(), torch.full(x.shape, 0.5).double())
     wanted = -d * math.log(127.5 * std * math.sqrt(2 * math.pi)) - u.square().flatten(1).sum(1) / (2 * std**2)
-    torch.testing.assert_close(density.nats.double(), wanted, rtol=1e-4, atol=0.05)
-    latents = model.encode(x, seeds=[0, 1], steps=4)
-    assert torch.equal(model.decode(latents, steps=4), x)
+    torch.testing.assert_close(density.nats, wanted, rtol=2e-3, atol=0)
+    latents = model.encode(x, seeds=[0, 1], steps=60)
+    assert float((model.decode(latents, steps=60).double() - x).abs().max()) <= 1
 
     half = torch.zeros(3, 16, 16, dtype=torch.bool)
     half[:, :8] = True

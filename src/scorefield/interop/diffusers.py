@@ -102,6 +102,8 @@ DEFAULTS: dict[str, Any] = {
     "class_embed_type": None,
     "num_class_embeds": None,
 }
+SHIFTS = 1, 0  # of the positional frequencies
+NORMS = Norm, nn.GroupNorm
 # names of attention's layers in old files
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -127,6 +129,7 @@ def load_diffusers(path: str | Path) -> ScoreModel:
     free = {"freq_shift", "flip_sin_to_cos", *(("center_input_sample", "downsample_padding") if fourier else ())}
     wanted = {name: value for name, value in _config(net).items() if name not in free}
     _refuse_differences(wanted, config, f"{told.where}: a network that scorefield does not have")
+    _check_groups(net, net)
     if not fourier:
         shift = Configuration(config, told.where).get("freq_shift", int)
         net.embedding.frequencies.copy_(positional(net.width // 2, shift))
@@ -156,9 +159,13 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
         raise ValueError("diffusers has pipelines for 8-bit images alone, which it takes to [-1, 1]; got other data")
     net = denoiser.net
     scheduler = _scheduler(denoiser)
+    frequencies = net.embedding.frequencies
+    if net.fourier_scale is None and not any(torch.equal(frequencies, positional(len(frequencies), k)) for k in SHIFTS):
+        raise ValueError("diffusers has no such network: the frequencies of its embedding are not those of DDPM")
     config = _config(net) | ({"center_input_sample": True} if net.fourier_scale is not None else {})
     again = _network(Configuration(config, "diffusers"))
-    _refuse_differences(_form(net), _form(again), "diffusers has no such network")
+    _refuse_differences(_form(again), _form(net), "diffusers has no such network")
+    _check_groups(net, again)
     tensors = translated_back(net.state_dict(), _lines(net, flipped=False))
     pipeline = "ScoreSdeVePipeline" if net.fourier_scale is not None else "DDPMPipeline"
     index = {
@@ -214,7 +221,7 @@ def _config(net: NCSNpp) -> dict[str, Any]:
     skips = net.fourier_scale is not None
     kind = "Skip" if skips else ""
     blocks = [f"{'Attn' if attends else ''}{kind}{{}}Block2D" for attends in net.attention]
-    shifts = [k for k in (1, 0) if torch.equal(net.embedding.frequencies, positional(net.width // 2, k))]
+    shifts = [k for k in SHIFTS if torch.equal(net.embedding.frequencies, positional(net.width // 2, k))]
     return {
         **DEFAULTS,
         "sample_size": net.event_shape[1] if len({*net.event_shape[1:]}) == 1 else list(net.event_shape[1:]),
@@ -237,12 +244,28 @@ def _config(net: NCSNpp) -> dict[str, Any]:
 
 
 def _form(net: NCSNpp) -> dict[str, Any]:
-    """What makes two networks the same graph."""
-    groups = [part.number for part in net.modules() if isinstance(part, Norm)]
-    groups += [part.num_groups for part in net.modules() if isinstance(part, nn.GroupNorm)]
+    """What makes two networks the same graph, but for the groups of their norms."""
     free = {"class", "checkpointing", "group_width", "fourier_scale"}
     options = {name: value for name, value in describe(net).items() if name not in free}
-    return {**options, "fourier": net.fourier_scale is not None, "groups of the norms": groups}
+    return {**options, "fourier": net.fourier_scale is not None}
+
+
+def _check_groups(net: NCSNpp, other: NCSNpp) -> None:
+    """Refuses norms of other groups than diffusers makes: its attention in skip blocks always has 32."""
+    one, two = (
+        [
+            part.number if isinstance(part, Norm) else part.num_groups
+            for part in one.modules()
+            if isinstance(part, NORMS)
+        ]
+        for one in (net, other)
+    )
+    narrow = net.fourier_scale is not None and any(
+        attends and wide < 128 for attends, wide in zip(net.attention, net.channels, strict=True)
+    )
+    if narrow or one != two:
+        reason = "attention of fewer than 128 channels" if narrow else f"groups {one} instead of {two}"
+        raise ValueError(f"the norms of this network and of its like in diffusers differ: {reason}")
 
 
 def _refuse_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
