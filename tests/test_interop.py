@@ -14,7 +14,7 @@ from reference_networks import ncsn, song_unet
 from test_published import COUNTS
 from torch import Tensor
 
-from scorefield import EDM, VE, VP, EDMPrecond, ScoreModel, SubVP, solvers
+from scorefield import EDM, VE, VP, EDMPrecond, Hutchinson, ScoreModel, SubVP, solvers
 from scorefield.cli import main
 from scorefield.data import Affine
 from scorefield.guidance import MomentMatching
@@ -196,6 +196,7 @@ def test_files_that_wrappers_have_not_named_are_read_as_well(tmp_path):
         assert torch.equal(other.denoiser.state_dict()[name], value)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_imported_model_does_all_that_a_model_does(tmp_path):
     """With a last layer of zeros the score is zero: noise stays as it is, and the density is that of the prior."""
 
@@ -212,21 +213,22 @@ def test_an_imported_model_does_all_that_a_model_does(tmp_path):
     assert all(int((x.int() - ways[0].int()).abs().max()) <= 1 for x in ways)  # what rounding makes of a level
     assert not torch.equal(model.sample(seeds=range(2), steps=4, solver=solvers.EulerMaruyama()), ways[0])
 
-    x = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
-    density = model.log_prob(x, seeds=[0, 1], steps=60)  # the steps are those of data of unit variance
+    x = torch.randint(0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    # the steps are those of data of unit variance, and one probe is exact for a denoiser that is the identity
+    density = model.log_prob(x, seeds=[0], steps=40, divergence=Hutchinson(1))
     d, std = 3 * 16 * 16, model.denoiser.sde.prior.std
     u = model.transform.forward(x.double(), torch.full(x.shape, 0.5).double())
     wanted = -d * math.log(127.5 * std * math.sqrt(2 * math.pi)) - u.square().flatten(1).sum(1) / (2 * std**2)
-    torch.testing.assert_close(density.nats, wanted, rtol=2e-3, atol=0)
-    latents = model.encode(x, seeds=[0, 1], steps=60)
-    assert float((model.decode(latents, steps=60).double() - x).abs().max()) <= 1
+    torch.testing.assert_close(density.nats, wanted, rtol=5e-3, atol=0)
+    latents = model.encode(x, seeds=[0], steps=20)
+    assert float((model.decode(latents, steps=20).double() - x).abs().max()) <= 1
 
     half = torch.zeros(3, 16, 16, dtype=torch.bool)
     half[:, :8] = True
     operator = Mask(half)
     measurement = model.measured(operator, operator.A(x.double()), Gaussian(1.0))
     guided = model.guided(MomentMatching(model.given(), *measurement))
-    got = operator.A(guided.sample(seeds=[0, 1], steps=20).double())
+    got = operator.A(guided.sample(seeds=[0], steps=20).double())
     assert float((got - operator.A(x.double())).abs().mean()) < 2
 
 

@@ -122,7 +122,9 @@ def close(got: Tensor, wanted: Tensor) -> None:
     assert float((got - wanted).norm() / wanted.norm()) < 1e-5
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "DDPM for CIFAR-10" else name for name in NETWORKS]
+)
 @torch.no_grad()
 def test_networks_agree_there_and_back(name, tmp_path):
     """Ours from their files and theirs from ours, to 1e-5 relative."""

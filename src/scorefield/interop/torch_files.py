@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +25,8 @@ def read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         _check_members(path)
     try:
-        with torch.serialization.safe_globals(_numpy_numbers()):
+        with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of what is no file of torch.save
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).split()).rpartition("WeightsUnpickler error: ")[2].partition(" was not")[0]
