@@ -1,4 +1,4 @@
-"""Speed of a training step on 1 x 32 x 32 images, batch 64: our U-Net beside the peers' that are installed.
+"""Speed of a training step on 1 x 32 x 32 images, batch 64: our U-Nets beside the peers' that are installed.
 
     make benchmarks     (or: python benchmarks/train_step.py)
 
@@ -26,6 +26,7 @@ import peers
 import scorefield as sf
 
 BATCH, STEPS = 64, 10
+SMALL = {"width": 32, "channels": (32, 64, 64), "blocks": 2, "attention": (False, True, False), "dropout": 0.0}
 Call = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -54,9 +55,12 @@ def networks() -> dict[str, tuple[nn.Module, Call]]:
     """Each with its way of being called; the noise level is a vector of one number a sample."""
     noise = torch.rand(BATCH, generator=torch.Generator().manual_seed(1))
     with sf.nn.seeded(0):
-        found: dict[str, tuple[nn.Module, Call]] = {
-            "scorefield": (sf.nn.UNet((1, 32, 32), channels=(48, 64, 80), blocks=1), lambda net, x: net(x, noise))
+        own = {
+            "UNet": sf.nn.UNet((1, 32, 32), channels=(48, 64, 80), blocks=1),
+            "NCSN++": sf.nn.NCSNpp((1, 32, 32), **SMALL),
+            "DDPM++": sf.nn.NCSNpp((1, 32, 32), **SMALL, fourier_scale=None, fir=False, pyramid_in=sf.nn.Pyramid.NONE),
         }
+    found: dict[str, tuple[nn.Module, Call]] = {name: (net, lambda net, x: net(x, noise)) for name, net in own.items()}
     with contextlib.suppress(ImportError):
         from azula.nn.unet import UNet
 
