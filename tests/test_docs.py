@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scorefield import guidance, operators, posterior, solvers
+from scorefield.cli.convert import Source
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
@@ -52,6 +53,11 @@ def test_every_operator_is_on_the_page() -> None:
     ]
     names = {kind.__name__ for kind in kinds} - {"Linear", "Operator"}
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_format_is_on_the_page_of_checkpoints() -> None:
+    page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert [source.name for source in Source if f"`{source.name}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

@@ -14,6 +14,7 @@ from scorefield.nn import seeded
 SHAPES = {
     "audio": (1, 8192),
     "brain": (1, 64, 64),
+    "cifar10_ncsnpp": (3, 32, 32),
     "colour_patches": (3, 24, 24),
     "digits": (1, 8, 8),
     "fashion_mnist": (1, 28, 28),

@@ -3,6 +3,7 @@
 from scorefield import data as data
 from scorefield import grids as grids
 from scorefield import guidance as guidance
+from scorefield import interop as interop
 from scorefield import metrics as metrics
 from scorefield import nn as nn
 from scorefield import objectives as objectives
@@ -42,9 +43,11 @@ from scorefield.sampling import default as default
 from scorefield.sampling import integrate as integrate
 from scorefield.sampling import network_calls as network_calls
 from scorefield.sampling import sample as sample
+from scorefield.score import DDPMPrecond as DDPMPrecond
 from scorefield.score import Denoiser as Denoiser
 from scorefield.score import EDMPrecond as EDMPrecond
 from scorefield.score import Energy as Energy
+from scorefield.score import NCSNPrecond as NCSNPrecond
 from scorefield.score import NoisePrecond as NoisePrecond
 from scorefield.score import NoisyClassifier as NoisyClassifier
 from scorefield.score import PlainScore as PlainScore
@@ -55,6 +58,8 @@ from scorefield.score import ScoreNetwork as ScoreNetwork
 from scorefield.score import ScorePrecond as ScorePrecond
 from scorefield.score import TimePrecond as TimePrecond
 from scorefield.score import VelocityPrecond as VelocityPrecond
+from scorefield.score import VEPrecond as VEPrecond
+from scorefield.score import VPPrecond as VPPrecond
 from scorefield.score import log_density_ratio as log_density_ratio
 from scorefield.sde import SDE as SDE
 from scorefield.sde import GaussianSDE as GaussianSDE
