@@ -25,6 +25,7 @@ benchmarks: .venv-peers/ready
 	.venv-peers/bin/python benchmarks/overhead.py
 	.venv-peers/bin/python benchmarks/quality_vs_nfe.py
 	.venv-peers/bin/python benchmarks/train_step.py
+	.venv-peers/bin/python benchmarks/ddpm_forward.py
 	.venv-peers/bin/python benchmarks/adaptive.py
 	.venv-peers/bin/python benchmarks/likelihood.py
 

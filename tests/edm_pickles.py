@@ -65,7 +65,7 @@ def module(name: str, weights: Mapping[str, Tensor], more: Mapping[str, Any] | N
         first, dot, rest = path.partition(".")
         if dot:
             parts.setdefault(first, {})[rest] = value
-        elif first in ("freqs", "resample_filter"):
+        elif first in ("freqs", "phases", "resample_filter"):
             state["_buffers"][first] = value
         else:
             state["_parameters"][first] = nn.Parameter(value)
@@ -77,6 +77,14 @@ def module(name: str, weights: Mapping[str, Tensor], more: Mapping[str, Any] | N
         else:
             state["_modules"][part] = module("Part", inside)
     return Persistent(name, {**state, "training": False, **(more or {})})
+
+
+def write_edm2(path: Path, weights: Mapping[str, Tensor], told: Mapping[str, Any], encoder: Any) -> None:
+    """A pickle of EDM2 with these weights, in 16 bits, and arguments of its Precond."""
+    halves = {name: value.half() for name, value in weights.items()}
+    net = module("Precond", halves, {"_init_args": (), "_init_kwargs": EasyDict(told)})
+    with nvidias_modules(), path.open("wb") as file:
+        pickle.dump({"ema": net, "encoder": encoder, "dataset_kwargs": EasyDict(path="x.zip"), "loss_fn": None}, file)
 
 
 def write_edm(

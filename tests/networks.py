@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from scorefield.nn import MLP, NCSN, NCSNpp, Network, Pyramid, UNet, seeded
+from scorefield.nn import MLP, NCSN, EDM2UNet, NCSNpp, Network, Pyramid, UNet, seeded
 
 SMALL = {"width": 4, "channels": (4, 8), "blocks": 1, "attention": (False, True), "dropout": 0.0, "fourier_scale": 1.0}
 
@@ -69,6 +69,19 @@ NETWORKS: dict[str, tuple[type[Network], dict[str, Any], tuple[int, ...], tuple[
         NCSNpp,
         {"event_shape": (1, 8, 8), **SMALL, "resample_blocks": False, "pyramid_out": Pyramid.RESIDUAL},
         (1, 8, 8),
+        None,
+    ),
+    "edm2": (
+        EDM2UNet,
+        {
+            "event_shape": (3, 8, 8),
+            "classes": 3,
+            "channels": (4, 8),
+            "blocks": 1,
+            "attention": (False, True),
+            "head_channels": 4,
+        },
+        (3, 8, 11),
         None,
     ),
     "volume": (UNet, {"event_shape": (2, 4, 4, 4), "channels": (4, 8), "blocks": 1}, (2, 4, 4, 8), None),

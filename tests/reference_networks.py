@@ -103,6 +103,78 @@ def song_unet(w: Weights, told: Mapping[str, Any], x: Tensor, noise: Tensor, lab
     return made
 
 
+def edm2_unet(w: Weights, told: Mapping[str, Any], x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+    """The network of EDM2's Precond at evaluation: noise is its c_noise, label a one-hot row for each sample."""
+    side, multipliers = told["img_resolution"], told["channel_mult"]
+
+    def rows(name: str) -> Tensor:
+        weight = w[f"unet.{name}.weight"]
+        flat = weight.reshape(len(weight), -1)
+        length = flat.norm(dim=1, keepdim=True)
+        root = flat.shape[1] ** 0.5
+        return (flat / (1e-4 + length / root) / root).reshape(weight.shape)
+
+    def conv(name: str, x: Tensor) -> Tensor:
+        return conv2d(x, rows(name), padding="same")
+
+    def total(a: Tensor, b: Tensor, t: float) -> Tensor:
+        return ((1 - t) * a + t * b) / ((1 - t) ** 2 + t**2) ** 0.5
+
+    def normalised(x: Tensor, dim: int) -> Tensor:
+        return x / (1e-4 + x.norm(dim=dim, keepdim=True) / x.shape[dim] ** 0.5)
+
+    def act(x: Tensor) -> Tensor:
+        return silu(x) / 0.596
+
+    def block(name: str, x: Tensor, on_the_way_down: bool) -> Tensor:
+        if on_the_way_down:
+            x = conv(f"{name}.conv_skip", x) if f"unet.{name}.conv_skip.weight" in w else x
+            x = normalised(x, 1)
+        h = conv(f"{name}.conv_res0", act(x))
+        scale = 1 + w[f"unet.{name}.emb_gain"] * (embedding @ rows(f"{name}.emb_linear").T)
+        h = conv(f"{name}.conv_res1", act(h * scale[:, :, None, None]))
+        if not on_the_way_down and f"unet.{name}.conv_skip.weight" in w:
+            x = conv(f"{name}.conv_skip", x)
+        x = total(x, h, 0.3)
+        if f"unet.{name}.attn_qkv.weight" in w:
+            b, c, *space = x.shape
+            heads = c // told["channels_per_head"]
+            parts = conv(f"{name}.attn_qkv", x).reshape(b, heads, c // heads, 3, -1)
+            q, k, v = normalised(parts, 2).unbind(3)
+            attention = (q.mT @ k / math.sqrt(c // heads)).softmax(-1)
+            x = total(x, conv(f"{name}.attn_proj", (v @ attention.mT).reshape(b, c, *space)), 0.3)
+        return x.clamp(-256, 256)
+
+    angle = noise[:, None] * w["unet.emb_fourier.freqs"] + w["unet.emb_fourier.phases"]
+    embedding = (2**0.5 * angle.cos()) @ rows("emb_noise").T
+    if told["label_dim"]:
+        one_hot = torch.zeros(len(x), told["label_dim"], dtype=x.dtype) if label is None else label
+        embedding = total(embedding, (told["label_dim"] ** 0.5 * one_hot) @ rows("emb_label").T, 0.5)
+    embedding = act(embedding)
+
+    x = torch.cat((x, torch.ones_like(x[:, :1])), 1)
+    skips: list[Tensor] = []
+    for level in range(len(multipliers)):
+        here = f"enc.{side >> level}x{side >> level}"
+        x = block(f"{here}_down", avg_pool2d(x, 2), True) if level else conv(f"{here}_conv", x)
+        skips.append(x)
+        for k in range(told["num_blocks"]):
+            x = block(f"{here}_block{k}", x, True)
+            skips.append(x)
+    for level in reversed(range(len(multipliers))):
+        here = f"dec.{side >> level}x{side >> level}"
+        if level == len(multipliers) - 1:
+            x = block(f"{here}_in1", block(f"{here}_in0", x, False), False)
+        else:
+            x = block(f"{here}_up", interpolate(x, scale_factor=2, mode="nearest"), False)
+        for k in range(told["num_blocks"] + 1):
+            other = skips.pop()
+            n, m = x.shape[1], other.shape[1]
+            whole = ((n + m) / 0.5) ** 0.5 * 0.5
+            x = block(f"{here}_block{k}", torch.cat((whole / n**0.5 * x, whole / m**0.5 * other), 1), False)
+    return w["unet.out_gain"] * conv("out_conv", x)
+
+
 def ncsn(w: Weights, x: Tensor, levels: list[str], label: Tensor | None = None) -> Tensor:
     """NCSN with a noise label for each sample, or NCSNv2 without; both before the division by sigma."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from edm_pickles import write_edm
+from edm_pickles import Persistent, write_edm, write_edm2
 from networks import awake
-from reference_networks import ncsn, song_unet
+from reference_networks import edm2_unet, ncsn, song_unet
 from test_published import COUNTS
 from torch import Tensor
 
@@ -18,11 +19,11 @@ from scorefield import EDM, VE, VP, EDMPrecond, Hutchinson, ScoreModel, SubVP, s
 from scorefield.cli import main
 from scorefield.data import Affine
 from scorefield.guidance import MomentMatching
-from scorefield.interop import edm, load_edm, load_ncsn, load_ncsnv2, load_score_sde, score_sde
+from scorefield.interop import edm, edm2, load_edm, load_ncsn, load_ncsnv2, load_score_sde, score_sde
 from scorefield.interop import ncsn as ncsn_files
 from scorefield.interop.score_sde_published import PUBLISHED
 from scorefield.interop.translation import translated, translated_back
-from scorefield.nn import NCSN, NCSNpp, Pyramid, seeded
+from scorefield.nn import NCSN, EDM2UNet, NCSNpp, Pyramid, seeded
 from scorefield.operators import Gaussian, Mask
 from scorefield.score import NCSNPrecond, VEPrecond, VPPrecond
 
@@ -362,6 +363,65 @@ def test_other_networks_of_edm_are_refused(change, outer, message, tmp_path):
     write_edm(tmp_path / "edm.pkl", weights_of(net), arguments(net, **change), outer)
     with pytest.raises(ValueError, match=message):
         load_edm(tmp_path / "edm.pkl")
+
+
+# EDM2
+
+
+def edm2_told(classes: int, **more) -> dict:
+    told = {"img_resolution": 8, "img_channels": 4, "label_dim": classes, "use_fp16": True, "model_channels": 8}
+    rest = {"channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "channels_per_head": 4}
+    return {**told, **rest, "sigma_data": 0.5, "dropout": 0.1, **more}
+
+
+def edm2_weights(classes: int) -> dict[str, Tensor]:
+    """Of a network with every gain awake, and those of the training's uncertainty, which a model does without."""
+    with seeded(0):
+        net = EDM2UNet((4, 8, 8), classes, (8, 16), 1, (False, True), head_channels=4)
+    weights = translated_back(awake(net, 0.3).state_dict(), edm2._lines(net))
+    more = {"logvar_fourier.freqs": random(4), "logvar_fourier.phases": random(4), "logvar_linear.weight": random(1, 4)}
+    return {**{f"unet.{name}": value.half().float() for name, value in weights.items()}, **more}
+
+
+VAE = Persistent("StabilityVAEEncoder", {"scale": np.float32(0.5) / np.float32([4, 5, 4, 3]), "bias": np.ones(4, "f4")})
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_edm2s_networks_have_the_values_of_their_weights(classes, tmp_path):
+    weights = edm2_weights(classes)
+    told = edm2_told(classes)
+    write_edm2(tmp_path / "edm2.pkl", weights, told, VAE)
+    model = load_edm(tmp_path / "edm2.pkl")
+    assert model.denoiser.sde == EDM() and model.denoiser.precond == EDMPrecond(0.5)
+    assert model.event_shape == (4, 8, 8) and model.needs_label == (classes > 0)
+    x, sigma = random(3, 4, 8, 8), torch.tensor([0.01, 0.7, 40.0])
+    label = torch.tensor([2, 0, -1]) if classes else None
+    one_hot = None if label is None else torch.cat((torch.eye(3), torch.zeros(1, 3)))[label]
+    wide = sigma.reshape(-1, 1, 1, 1)
+    total = (wide**2 + 0.25).sqrt()
+    f = edm2_unet(weights, told, x / total, sigma.log() / 4, one_hot)
+    assert float(f.std()) > 0.1
+    wanted = 0.25 / total**2 * x + 0.5 * wide / total * f
+    given = {} if label is None else {"label": label}
+    torch.testing.assert_close(model.denoiser(x, sigma.double(), **given), wanted, rtol=1e-4, atol=1e-4)
+    scale, bias = (torch.tensor(VAE.state[name]).reshape(-1, 1, 1) for name in ("scale", "bias"))
+    torch.testing.assert_close(model.transform.forward(x), x * scale + bias)
+
+
+def test_other_networks_of_edm2_are_refused(tmp_path):
+    weights = edm2_weights(0)
+    rgb = Persistent("StandardRGBEncoder", {})
+    write_edm2(tmp_path / "edm2.pkl", weights, edm2_told(0), rgb)
+    assert load_edm(tmp_path / "edm2.pkl").transform == Affine(128.0, 127.5, 256)
+    for told, encoder, message in (
+        (edm2_told(0, res_balance=0.5), rgb, "res_balance to be 0.3"),
+        (edm2_told(0, resample_filter=[1, 3, 3, 1]), rgb, "resample_filter"),
+        (edm2_told(0, num_blocks=2), rgb, "missing enc.8x8_block1"),
+        (edm2_told(0), Persistent("CosmosEncoder", {}), "got those of a CosmosEncoder"),
+    ):
+        write_edm2(tmp_path / "edm2.pkl", weights, told, encoder)
+        with pytest.raises(ValueError, match=message):
+            load_edm(tmp_path / "edm2.pkl")
 
 
 # NCSN

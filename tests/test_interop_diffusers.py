@@ -181,6 +181,26 @@ def test_denoisers_are_those_of_the_scheduler(schedule, kind, tmp_path):
     assert ends == pytest.approx((bar / (1 - bar)).log().tolist(), rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.parametrize("centres", [True, False])
+@torch.no_grad()
+def test_scores_are_those_of_the_network_in_the_units_of_its_data(centres, tmp_path):
+    """Their data lie in [0, 1]; a network that centres them makes a model of data in [-1, 1], with twice the noise."""
+    net = saved(tmp_path, "NCSN++")
+    change(tmp_path, "unet/config.json", center_input_sample=centres)
+    net.register_to_config(center_input_sample=centres)
+    model = load_diffusers(tmp_path)
+    assert model.denoiser.sde == (VE(0.02, 2696.0) if centres else VE(0.01, 1348.0))
+    level = torch.tensor([[0.0, 255.0]])
+    ends = model.transform.forward(level, torch.full(level.shape, 0.5))
+    torch.testing.assert_close(ends, torch.tensor([[-1.0, 1.0] if centres else [0.0, 1.0]]))
+    x, sigma = inputs(net), torch.tensor([0.05, 30.0])
+    wanted = net(x, sigma).sample
+    unit = 2.0 if centres else 1.0
+    z = 2 * x - 1 if centres else x
+    t = model.denoiser.sde.time(-2 * (unit * sigma.double()).log())
+    close(unit * model.denoiser.score(z, t), wanted)
+
+
 def test_a_pipeline_runs_on_what_is_written(tmp_path):
     saved(tmp_path / "in", "DDPM by default")
     words = ["--format", "diffusers", "--out"]

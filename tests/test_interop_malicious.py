@@ -17,7 +17,7 @@ import torch
 from edm_pickles import Persistent, module, nvidias_modules, write_edm
 
 from scorefield.cli import main
-from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde
+from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde, torch_files
 
 FIXTURE = Path(__file__).parent / "fixtures" / "score_sde" / "ve_ncsnpp_continuous.pth"
 CONFIG = FIXTURE.with_suffix(".json")
@@ -202,6 +202,12 @@ def test_members_that_torch_does_not_write_are_refused(change, tmp_path):
     with pytest.raises(ValueError, match=r"which torch\.save does not write"):
         read("score_sde", tmp_path, None, rewritten(change))
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pth"]
+
+
+def test_descriptions_of_tensors_that_would_take_too_much_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_files, "LARGEST_PICKLE", 1000)
+    with pytest.raises(ValueError, match=r"describes its tensors in \d+ bytes; not read beyond 1000"):
+        read("score_sde", tmp_path, None, FIXTURE.read_bytes())
 
 
 @pytest.mark.parametrize("length", [1 << 30, (1 << 63) - 1, 10])

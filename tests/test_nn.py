@@ -145,7 +145,7 @@ def test_attention_differentiates_a_batch_of_directions_at_once(create_graph):
             same(whole[n].detach(), single)
 
 
-@pytest.mark.parametrize("name", ["vector", "signal", "image", "ncsn", "ncsn++", "ddpm", "skips", "residuals"])
+@pytest.mark.parametrize("name", ["vector", "signal", "image", "ncsn", "ncsn++", "ddpm", "skips", "residuals", "edm2"])
 def test_a_divergence_and_its_gradient_agree_with_finite_differences(name):
     net, (x, given) = make(name), inputs(name, 2)
     g = torch.Generator().manual_seed(2)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from scorefield import EDM, VE, VP, Cosine, SubVP, gaussian
 from scorefield._noise import Noise
-from scorefield.nn import NCSN, NCSNpp, Pyramid, seeded
+from scorefield.nn import NCSN, EDM2UNet, NCSNpp, Pyramid, seeded
+from scorefield.nn.edm2_parts import UnitRows, joined, unit_silu, weighted_sum
 from scorefield.nn.resampling import NEAREST, SMOOTH, Rate, Resample, ResampleConv
 from scorefield.nn.time_embedding import TimeEmbedding, positional
 from scorefield.score import DDPMPrecond, NCSNPrecond, Preconditioned, Prediction, Schedule, VEPrecond, VPPrecond
@@ -54,8 +55,38 @@ def test_parameters_are_as_many_as_published(name):
 
 
 @pytest.mark.parametrize(
+    ("width", "millions"), [(128, 125), (192, 280), (256, 498), (320, 777), (384, 1119), (448, 1523)]
+)
+def test_parameters_of_edm2_are_as_many_millions_as_published(width, millions):
+    with torch.device("meta"):
+        net = EDM2UNet((4, 64, 64), 1000, [k * width for k in (1, 2, 3, 4)])
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6) == millions
+
+
+def test_edm2_keeps_magnitudes():
+    """Of features: parts that sum, join and activate keep unit variance to 6 %; of weights: 1 after `constrain`."""
+    a, b = torch.randn(2, 4, 64, 32, 32, generator=torch.Generator().manual_seed(0))
+    with seeded(0):
+        conv, net = UnitRows(64, 256, 3), EDM2UNet((1, 8, 8), channels=(64,), blocks=1, attention=(False,))
+    for made in (unit_silu(a), weighted_sum(a, b, 0.3), joined(a, b[:, :8]), conv(a)[..., 1:-1, 1:-1]):
+        assert float(made.detach().square().mean()) == pytest.approx(1, abs=0.06)
+    x, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
+    net.gain.data.fill_(1.0)
+    before = net(x, t)
+    for p in net.parameters():
+        p.data *= 3.0 if p.ndim else 1.0
+    net.constrain()
+    torch.testing.assert_close(net(x, t), before, rtol=1e-3, atol=1e-3)
+    for part in net.modules():
+        if isinstance(part, UnitRows):
+            rows = part.weight.detach().flatten(1)
+            torch.testing.assert_close(rows.square().mean(1), torch.ones(len(rows)), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: EDM2UNet((3, 8)), "use UNet for signals"),
         (lambda: NCSNpp((4,)), "use UNet for signals"),
         (lambda: NCSNpp((3, 8, 8), classes=-1), "classes=-1"),
         (lambda: NCSNpp((3, 8, 8), blocks=0), "blocks=0"),

@@ -14,7 +14,7 @@ from torch import nn
 
 from scorefield import VP, Denoiser, EDMPrecond, Preconditioned, gaussian
 from scorefield.data import Affine, ArrayDataset
-from scorefield.nn import MLP, UNet, seeded
+from scorefield.nn import MLP, EDM2UNet, UNet, seeded
 from scorefield.objectives import (
     AdaptiveLogSNR,
     DenoisingScoreMatching,
@@ -221,6 +221,19 @@ def test_dropout_is_drawn_anew_in_each_step_and_only_it_changes_the_loss_of_a_re
     assert len(set(losses)) == 4
     without = TrainState(denoiser(), still, seed=0)
     assert len({float(info.loss) for info in train(without, Repeated(source), OBJECTIVE, steps=4)}) == 1
+
+
+def test_a_networks_constraint_on_its_weights_holds_after_each_step():
+    """EDM2's rows have unit magnitude; Adam's steps alone, in directions of their own, would let them grow."""
+    with seeded(0):
+        net = EDM2UNet((1, 4, 4), channels=(4,), blocks=1, attention=(True,), head_channels=4)
+    state = TrainState(Preconditioned(net, VP(), EDMPrecond(1.0)), Optimisation(lr=0.1, warmup=0), seed=0)
+    images = Batches(ArrayDataset(normal(50, 1, 4, 4)), Affine(), 8, seed=1)
+    before = net.inp.weight.detach().clone()
+    for _ in train(state, images, OBJECTIVE, steps=2):
+        rows = net.inp.weight.detach().flatten(1)
+        torch.testing.assert_close(rows.square().mean(1), torch.ones(4), rtol=1e-3, atol=0)
+    assert not torch.allclose(net.inp.weight, before, atol=0.05)
 
 
 def test_the_loop_stops_at_its_step_and_goes_on_when_asked():

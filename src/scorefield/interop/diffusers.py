@@ -16,8 +16,9 @@ from scorefield._describe import describe
 from scorefield._files import read_tensors, write_file, write_text
 from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
+from scorefield.interop.diffusers_scheduler import VERSION, process, scheduler
 from scorefield.interop.torch_files import read_torch
-from scorefield.interop.translation import CENTRED_BYTES, Line, layer, stacked, translated, translated_back
+from scorefield.interop.translation import CENTRED_BYTES, UNIT_BYTES, Line, layer, stacked, translated, translated_back
 from scorefield.interop.unet_dictionary import Place, layers, parts
 from scorefield.model import ScoreModel
 from scorefield.nn import NCSNpp, Pyramid, seeded
@@ -26,22 +27,9 @@ from scorefield.nn.ncsnpp_parts import Block
 from scorefield.nn.normalisation import Norm
 from scorefield.nn.resampling import ResampleConv
 from scorefield.nn.time_embedding import positional
-from scorefield.processes import VE, VP
-from scorefield.score import DDPMPrecond, Precond, Preconditioned, Prediction, Schedule, VEPrecond, VPPrecond
-from scorefield.sde import GaussianSDE
+from scorefield.score import Preconditioned
 
-VERSION = "0.42.1"  # of diffusers, whose layout is written
 WEIGHTS = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
-PREDICTIONS = {
-    "epsilon": Prediction.NOISE,
-    "v_prediction": Prediction.VELOCITY,
-    "sample": Prediction.DATA,
-}
-SCHEDULES = {
-    "linear": Schedule.LINEAR,
-    "scaled_linear": Schedule.SCALED_LINEAR,
-    "squaredcos_cap_v2": Schedule.COSINE,
-}
 PLACES = {
     Place.TIME_INNER: "time_embedding.linear_1",
     Place.TIME_OUTER: "time_embedding.linear_2",
@@ -133,12 +121,14 @@ def load_diffusers(path: str | Path) -> ScoreModel:
     if not fourier:
         shift = Configuration(config, told.where).get("freq_shift", int)
         net.embedding.frequencies.copy_(positional(net.width // 2, shift))
-    sde, precond = _process(read_configuration(noise), fourier, config["center_input_sample"] is True)
+    centres = not fourier or config["center_input_sample"] is True
+    sde, precond = process(read_configuration(noise), fourier, centres)
     weights, where = _read(folder)
     lines = _lines(net, flipped=not fourier and config["flip_sin_to_cos"] is True)
     net.load_state_dict(translated(weights, lines, net.state_dict(), where))
     model = Preconditioned(net, sde, precond).eval()
-    return ScoreModel(model, net.event_shape, CENTRED_BYTES, about={"imported": f"diffusers {path.name}"})
+    transform = CENTRED_BYTES if centres else UNIT_BYTES
+    return ScoreModel(model, net.event_shape, transform, about={"imported": f"diffusers {path.name}"})
 
 
 def save_diffusers(model: ScoreModel, path: str | Path) -> None:
@@ -158,7 +148,7 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
     if not isinstance(model.transform, Affine) or model.transform not in (CENTRED_BYTES, Affine.of_levels(256)):
         raise ValueError("diffusers has pipelines for 8-bit images alone, which it takes to [-1, 1]; got other data")
     net = denoiser.net
-    scheduler = _scheduler(denoiser)
+    noise = scheduler(denoiser)
     frequencies = net.embedding.frequencies
     if net.fourier_scale is None and not any(torch.equal(frequencies, positional(len(frequencies), k)) for k in SHIFTS):
         raise ValueError("diffusers has no such network: the frequencies of its embedding are not those of DDPM")
@@ -171,7 +161,7 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
     index = {
         "_class_name": pipeline,
         "_diffusers_version": VERSION,
-        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "scheduler": ["diffusers", noise["_class_name"]],
         "unet": ["diffusers", "UNet2DModel"],
     }
     for name in ("unet", "scheduler"):
@@ -179,7 +169,7 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
     data = save(tensors, {"format": "pt"})
     write_file(path / "unet" / WEIGHTS[0], lambda file: file.write(data))
     described = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **config}
-    for name, values in (("unet/config", described), ("scheduler/scheduler_config", scheduler), ("model_index", index)):
+    for name, values in (("unet/config", described), ("scheduler/scheduler_config", noise), ("model_index", index)):
         write_text(path / f"{name}.json", json.dumps(values, indent=2) + "\n")
 
 
@@ -283,70 +273,6 @@ def _same(one: Any, other: Any) -> bool:
 
 def _short(value: Any) -> str:
     return str(value)[:100] if isinstance(value, bool | int | float | str | list | None) else type(value).__name__
-
-
-def _process(told: Configuration, fourier: bool, centres: bool) -> tuple[GaussianSDE, Precond]:
-    """The process of a scheduler's noise levels, in the space of data in [-1, 1]."""
-    if fourier:
-        told.one_of("_class_name", "ScoreSdeVeScheduler")
-        unit = 2.0 if centres else 1.0
-        low, high = told.get("sigma_min", float, 0.01), told.get("sigma_max", float, 1348.0)
-        return VE(unit * low, unit * high), VEPrecond(unit)
-    if "trained_betas" in told:
-        raise ValueError(f"{told.where}: has trained_betas: only schedules with a name are known")
-    schedule = SCHEDULES[told.one_of("beta_schedule", *SCHEDULES, default="linear")]
-    precond = DDPMPrecond(
-        told.get("beta_start", float, 1e-4),
-        told.get("beta_end", float, 0.02),
-        told.get("num_train_timesteps", int, 1000),
-        schedule,
-        PREDICTIONS[told.one_of("prediction_type", *PREDICTIONS, default="epsilon")],
-    )
-    return precond.process(), precond
-
-
-def _scheduler(denoiser: Preconditioned) -> dict[str, Any]:
-    """The scheduler of a model's process and preconditioner."""
-    net: Any = denoiser.net
-    precond, sde, fourier = denoiser.precond, denoiser.sde, net.fourier_scale is not None
-    if fourier and isinstance(precond, VEPrecond) and isinstance(sde, VE) and precond.unit == 2.0:
-        return {
-            "_class_name": "ScoreSdeVeScheduler",
-            "_diffusers_version": VERSION,
-            "num_train_timesteps": 2000,
-            "snr": 0.15,
-            "sigma_min": sde.sigma_min / 2,
-            "sigma_max": sde.sigma_max / 2,
-            "sampling_eps": 1e-5,
-            "correct_steps": 1,
-        }
-    scheduler = {
-        "_class_name": "DDPMScheduler",
-        "_diffusers_version": VERSION,
-        "clip_sample": True,
-        "variance_type": "fixed_small",
-    }
-    if not fourier and isinstance(precond, DDPMPrecond):
-        return scheduler | {
-            "num_train_timesteps": precond.steps,
-            "beta_start": precond.beta_start,
-            "beta_end": precond.beta_end,
-            "beta_schedule": {value: name for name, value in SCHEDULES.items()}[precond.schedule],
-            "prediction_type": {value: name for name, value in PREDICTIONS.items()}[precond.prediction],
-        }
-    if not fourier and isinstance(precond, VPPrecond) and isinstance(sde, VP) and precond.scale == 999.0:
-        # the network was told 999 t: step k is time k / 999; at the first, half a step, the noise must not be zero
-        t = torch.arange(1000, dtype=torch.float64).clamp(min=0.5) / 999
-        log_a2 = -torch.cat((torch.zeros(1, dtype=t.dtype), sde.integral(t)))
-        return scheduler | {
-            "num_train_timesteps": 1000,
-            "trained_betas": (-torch.expm1(log_a2.diff())).tolist(),
-            "prediction_type": "epsilon",
-        }
-    raise ValueError(
-        f"diffusers has no scheduler for {type(precond).__name__} on {type(sde).__name__} with this network: "
-        "positional embedding goes with DDPMPrecond, or VPPrecond on VP; Fourier embedding goes with VEPrecond(2) on VE"
-    )
 
 
 def _lines(net: NCSNpp, flipped: bool) -> Iterator[Line]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from scorefield.interop.configuration import Configuration
+from scorefield.interop.edm2 import edm2_model
 from scorefield.interop.pickles import Held, read_pickle
-from scorefield.interop.translation import CENTRED_BYTES, Line, layer, translated
+from scorefield.interop.translation import CENTRED_BYTES, Line, interleaved, layer, translated
 from scorefield.interop.unet_dictionary import Place, layers, parts
 from scorefield.model import ScoreModel
 from scorefield.nn import NCSNpp, Pyramid, seeded
@@ -52,13 +53,13 @@ NAMES = {
 
 
 def load_edm(path: str | Path) -> ScoreModel:
-    """A model of EDM: DDPM++ or NCSN++ under the preconditioning of EDM, VP or VE.
+    """A model of EDM (DDPM++ or NCSN++ under the preconditioning of EDM, VP or VE) or of EDM2.
 
     The augmentation labels of its training are left out, which is what sampling does. The pickle brings the source text
     of its classes along, which is not run.
 
     Args:
-        path: such as edm-cifar10-32x32-uncond-vp.pkl.
+        path: such as edm-cifar10-32x32-uncond-vp.pkl or edm2-img64-s-1073741-0.075.pkl.
 
     Raises:
         ValueError: the file is not such a pickle, names anything that could run code, or holds another network.
@@ -66,6 +67,10 @@ def load_edm(path: str | Path) -> ScoreModel:
     path = Path(path)
     held = read_pickle(path)
     outer = held.get("ema") if isinstance(held, dict) else None
+    if isinstance(outer, Held) and outer.name == "Precond":
+        model = edm2_model(outer, held.get("encoder"), str(path))
+        model.about["imported"] = f"EDM2 {path.name}"
+        return model
     inner = outer.state.get("_modules", {}).get("model") if isinstance(outer, Held) else None
     if not isinstance(outer, Held) or not isinstance(inner, Held):
         raise ValueError(f"{path}: wanted a network of EDM under the name ema; it has none")
@@ -149,7 +154,8 @@ def _lines(net: NCSNpp) -> Iterator[Line]:
         own, other = part.own, PLACES[part.place].format(number=part.number, **sides)
         if isinstance(part.module, SelfAttention):
             yield from layer(f"{own}.norm", f"{other}.norm2")
-            yield from _interleaved(f"{own}.qkv", f"{other}.qkv", part.module.heads)
+            yield interleaved(f"{own}.qkv.weight", f"{other}.qkv.weight", part.module.heads, squeezed=True)
+            yield interleaved(f"{own}.qkv.bias", f"{other}.qkv.bias", part.module.heads)
             yield Line(f"{own}.out.weight", (f"{other}.proj.weight",), _without_space, _with_space)
             yield Line(f"{own}.out.bias", (f"{other}.proj.bias",))
         elif isinstance(part.module, ResampleConv):
@@ -172,20 +178,6 @@ def _labels(classes: int) -> Line:
         return ((rows[1:] - rows[0]).T / scale, rows[0])
 
     return Line("embedding.label.weight", ("map_label.weight", "map_label.bias"), join, split)
-
-
-def _interleaved(own: str, other: str, heads: int) -> Iterator[Line]:
-    """Queries, keys and values: theirs alternate from one channel to the next, ours follow each other."""
-
-    def join(theirs: Tensor) -> Tensor:
-        return theirs.reshape(heads, -1, 3, *theirs.shape[1:2]).movedim(2, 0).flatten(0, 2)
-
-    def split(ours: Tensor) -> Sequence[Tensor]:
-        theirs = ours.reshape(3, heads, -1, *ours.shape[1:]).movedim(0, 2).flatten(0, 2)
-        return (theirs[..., None, None] if ours.ndim == 2 else theirs,)
-
-    yield Line(f"{own}.weight", (f"{other}.weight",), join, split)
-    yield Line(f"{own}.bias", (f"{other}.bias",), join, split)
 
 
 def _without_space(weight: Tensor) -> Tensor:

@@ -45,12 +45,11 @@ def _check_members(path: Path) -> None:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}): use another copy of it") from error
-    size = path.stat().st_size
     for member in members:
         parts = PurePosixPath(member.filename).parts
         if member.filename.startswith("/") or ".." in parts or "\\" in member.filename or len(parts) < 2:
             raise ValueError(f"{path}: has a member {member.filename!r}, which torch.save does not write: not read")
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
+        if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError(
                 f"{path}: has a packed member {member.filename!r}, which torch.save does not write: not read"
             )

@@ -11,9 +11,9 @@ from torch import Tensor
 from scorefield._files import check_tensors
 from scorefield.data import Affine
 
-CENTRED_BYTES = Affine(
-    shift=128.0, scale=127.5, levels=256
-)  # integers k to (k - 127.5) / 127.5, as networks have seen them
+# integers k to (k - 127.5) / 127.5 or k / 255, as networks have seen them
+CENTRED_BYTES = Affine(shift=128.0, scale=127.5, levels=256)
+UNIT_BYTES = Affine(shift=0.5, scale=255.0, levels=256)
 
 
 def _first(*tensors: Tensor) -> Tensor:
@@ -54,6 +54,27 @@ def stacked(own: str, others: Sequence[str]) -> Line:
         return x.chunk(len(others))
 
     return Line(own, others, _stack, split)
+
+
+def interleaved(own: str, other: str, heads: int, squeezed: bool = False) -> Line:
+    """The rows of queries, keys and values, which alternate there within each head; ours follow each other.
+
+    Args:
+        own: our name.
+        other: theirs.
+        heads: of attention.
+        squeezed: theirs is a convolution of size 1, ours a linear map.
+    """
+
+    def join(theirs: Tensor) -> Tensor:
+        theirs = theirs[..., 0, 0] if squeezed else theirs
+        return theirs.reshape(heads, -1, 3, *theirs.shape[1:]).movedim(2, 0).flatten(0, 2)
+
+    def split(ours: Tensor) -> Sequence[Tensor]:
+        theirs = ours.reshape(3, heads, -1, *ours.shape[1:]).movedim(0, 2).flatten(0, 2)
+        return (theirs[..., None, None] if squeezed else theirs,)
+
+    return Line(own, (other,), join, split)
 
 
 def _stack(*tensors: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 
 class FourierFeatures(nn.Module):
@@ -46,16 +47,21 @@ class LabelEmbedding(nn.Embedding):
 
     def forward(self, label: Int64[Tensor, "..."] | None) -> Float[Tensor, "... features"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The vectors of labels from 0; that of the unknown class for -1, or without a label."""
-        if label is None:
-            return self.weight[0]
-        if label.is_floating_point() or label.is_complex():
-            raise ValueError(f"a label must be an integer; got {label.dtype}")
-        try:
-            return super().forward(label.to(self.weight.device) + 1)
-        except IndexError as error:
-            raise ValueError(
-                f"a label must lie in 0..{self.num_embeddings - 2}, or be -1 for unknown; got {label.tolist()}"
-            ) from error
+        return row_of(self.weight, label)
+
+
+def row_of(table: Float[Tensor, "rows n"], label: Int64[Tensor, "..."] | None) -> Float[Tensor, "... n"]:
+    """The rows of labels from 0; the first row for -1, an unknown class, or without a label."""
+    if label is None:
+        return table[0]
+    if label.is_floating_point() or label.is_complex():
+        raise ValueError(f"a label must be an integer; got {label.dtype}")
+    try:
+        return embedding(label.to(table.device) + 1, table)
+    except IndexError as error:
+        raise ValueError(
+            f"a label must lie in 0..{len(table) - 2}, or be -1 for unknown; got {label.tolist()}"
+        ) from error
 
 
 class ConditionEmbedding(nn.Module):

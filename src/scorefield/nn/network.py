@@ -42,3 +42,6 @@ class Network(nn.Module, ABC):
             label: class from 0, -1 for unknown, () or (b,).
             cond: a further condition, one row for each sample.
         """
+
+    def constrain(self) -> None:
+        """Puts the weights back where the network wants them; called after each step of the optimiser."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scorefield._noise import Noise
-from scorefield.nn import Potential, seeded
+from scorefield.nn import Network, Potential, seeded
 from scorefield.objectives import Objective, adaptive_densities
 from scorefield.score import evaluating
 from scorefield.train import distributed
@@ -121,6 +121,7 @@ def train(
         _compile(state.model, objective)
     if world > 1:
         losses = DistributedDataParallel(losses, device_ids=[device] if device.type == "cuda" else None)
+    networks = [part for part in state.model.modules() if isinstance(part, Network)]
     parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
     while state.step < steps:
         state.model.train()
@@ -143,6 +144,8 @@ def train(
             loss = loss + mean.detach()
         norm = nn.utils.clip_grad_norm_(weights, state.optimisation.clip)
         state.optimiser.step()
+        for network in networks:
+            network.constrain()
         state.step += 1
         for average in state.averages:
             average.update(state.model, state.step * size, size)
