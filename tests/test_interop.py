@@ -21,11 +21,12 @@ from scorefield.data import Affine
 from scorefield.guidance import MomentMatching
 from scorefield.interop import edm, edm2, load_edm, load_ncsn, load_ncsnv2, load_score_sde, score_sde
 from scorefield.interop import ncsn as ncsn_files
+from scorefield.interop.configuration import Configuration
 from scorefield.interop.score_sde_published import PUBLISHED
 from scorefield.interop.translation import translated, translated_back
 from scorefield.nn import NCSN, EDM2UNet, NCSNpp, Pyramid, seeded
 from scorefield.operators import Gaussian, Mask
-from scorefield.score import NCSNPrecond, VEPrecond, VPPrecond
+from scorefield.score import DDPMPrecond, NCSNPrecond, VEPrecond, VPPrecond
 
 SMALL = {"width": 8, "channels": (8, 16), "blocks": 1, "attention": (False, True), "dropout": 0.0}
 
@@ -99,6 +100,14 @@ def test_published_configurations_give_the_published_networks(name):
     kinds = {"ve": VE, "vp": VP, "subvp": SubVP}
     assert isinstance(sde, kinds[name.partition("/")[0]])
     assert isinstance(precond, VEPrecond) == (name.startswith("ve") and "continuous" in name)
+
+
+def test_steps_have_variances_of_any_number():
+    """beta_i = (beta_min + i (beta_max - beta_min) / (N - 1)) / N, by their VPSDE."""
+    told = {"training": {"sde": "vpsde", "continuous": False}, "data": {"centered": True}}
+    model = {"scale_by_sigma": False, "num_scales": 500, "beta_min": 0.2, "beta_max": 10.0}
+    _, precond = score_sde._process(Configuration({**told, "model": model}, "told"), fourier=False)
+    assert precond == DDPMPrecond(0.2 / 500, 10.0 / 500, 500)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +190,15 @@ def test_all_that_is_wrong_with_the_weights_is_listed(tmp_path):
         held["model"].pop("module.all_modules.3.bias")
         held["model"]["module.all_modules.99.weight"] = torch.zeros(2)
         held["model"]["module.all_modules.2.bias"] = torch.zeros(5)
+        held["model"]["module.all_modules.1.weight"] = torch.zeros(64, 32).reshape(32, 64)
 
-    wanted = r"missing all_modules.3.bias.*|all_modules.2.bias has shape \(5,\) instead of \(64,\).*"
-    with pytest.raises(ValueError, match=f"{wanted}unexpected all_modules.99.weight"):
+    wanted = [
+        r"all_modules.1.weight has shape \(32, 64\) instead of \(64, 32\)",
+        r"all_modules.2.bias has shape \(5,\) instead of \(64,\)",
+        "missing all_modules.3.bias",
+        "unexpected all_modules.99.weight",
+    ]
+    with pytest.raises(ValueError, match=".*".join(wanted)):
         load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json"), averaged=False)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorefield.nn.edm2_parts import Block, UnitRows, joined, unit_silu, weighted_sum
 from scorefield.nn.embedding import row_of
 from scorefield.nn.encoder import check_levels
-from scorefield.nn.network import Network, filled
+from scorefield.nn.network import Network, check_events, filled
 from scorefield.nn.resampling import Rate
 
 
@@ -105,11 +105,9 @@ class EDM2UNet(Network):
         cond: Tensor | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """F(x, noise)."""
-        if x.ndim != 4 or x.shape[1] != self.event_shape[0] or cond is not None:
-            raise ValueError(
-                f"this EDM2UNet takes events like {self.event_shape}, of any size, without conditions; got "
-                f"{tuple(x.shape[1:])}, cond {None if cond is None else tuple(cond.shape)}"
-            )
+        check_events(self, x)
+        if cond is not None:
+            raise ValueError("EDM2UNet takes no conditions but labels: use UNet, or leave them out")
         height, width = x.shape[2:]
         embedding = self._embedding(noise, label)
         ones = torch.ones_like(x[:, :1])  # in place of the convolutions' biases

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, elu, interpolate, max_pool2d
 
-from scorefield.nn.network import Network, filled
+from scorefield.nn.network import Network, check_events, filled
 
 EPS = 1e-5
 
@@ -81,8 +81,7 @@ class NCSN(Network):
         """F(x, noise), with a noise level from 0 to noise_levels - 1, if there are any."""
         if label is not None or cond is not None:
             raise ValueError("NCSN takes neither labels nor conditions")
-        if x.ndim != 4 or x.shape[1] != self.event_shape[0]:
-            raise ValueError(f"this NCSN takes events like {self.event_shape}, of any size; got {tuple(x.shape[1:])}")
+        check_events(self, x)
         height, width = x.shape[2:]
         h = self.inp(filled(x, 2 ** (len(self.channels) - 3)).contiguous(memory_format=torch.channels_last))
         features: list[Tensor] = []

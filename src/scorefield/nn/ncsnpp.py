@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield.nn.ncsnpp_parts import Block, Down, Form, Pyramid, PyramidIn, PyramidOut, Up, initialise
-from scorefield.nn.network import Network, filled
+from scorefield.nn.network import Network, check_events, filled
 from scorefield.nn.resampling import Rate, ResampleConv
 from scorefield.nn.time_embedding import TimeEmbedding
 
@@ -163,12 +163,9 @@ class NCSNpp(Network):
         cond: Tensor | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """F(x, noise)."""
-        if x.ndim != 4 or x.shape[1] != self.event_shape[0]:
-            raise ValueError(
-                f"this NCSNpp takes events like {self.event_shape}, of any size; got shape {tuple(x.shape[1:])}"
-            )
+        check_events(self, x)
         if cond is not None:
-            raise ValueError("NCSNpp takes no condition vector: use UNet, or leave it out")
+            raise ValueError("NCSNpp takes no conditions but labels: use UNet, or leave them out")
         embedding = self.embedding(noise, label)
         height, width = x.shape[2:]
         image = filled(x, 2 ** (len(self.channels) - 1)).contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scorefield.nn.embedding import ConditionEmbedding
 from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Residual, check_levels
-from scorefield.nn.network import Network, filled
+from scorefield.nn.network import Network, check_events, filled
 from scorefield.nn.normalisation import Norm
 
 
@@ -89,7 +89,7 @@ class UNet(Network):
         cond: Float[Tensor, "b *cond"] | None = None,
     ) -> Float[Tensor, "b c *space"]:
         """F(x, noise)."""
-        self._check(x)
+        check_events(self, x)
         vector = None if self.cond_channels else cond
         embedding = nn.functional.silu(self.embedding(noise, label, vector))
         x = torch.cat((x, self._image(x, cond)), 1) if self.cond_channels else x
@@ -102,12 +102,6 @@ class UNet(Network):
         for layer in self.up:
             h = layer(torch.cat((h, skips.pop()), 1), embedding) if isinstance(layer, Residual) else layer(h)
         return self.out(self.norm(h))[(..., *map(slice, sides))]
-
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != len(self.event_shape) + 1 or x.shape[1] != self.event_shape[0]:
-            raise ValueError(
-                f"this UNet takes events like {self.event_shape}, of any size; got shape {tuple(x.shape[1:])}"
-            )
 
     def _image(self, x: Tensor, cond: Tensor | None) -> Tensor:
         wanted = (len(x), self.cond_channels, *x.shape[2:])
