@@ -96,7 +96,7 @@ def test_published_configurations_give_the_published_networks(name):
         "ve/ffhq_ncsnpp_continuous": 553,
     }  # entries of the authors' state dicts but for the buffer `sigmas`
     assert len(entries) == tensors.get(name, len(entries))
-    sde, precond = score_sde._process(told, net.fourier_scale is not None)
+    sde, precond = score_sde._process(told)
     kinds = {"ve": VE, "vp": VP, "subvp": SubVP}
     assert isinstance(sde, kinds[name.partition("/")[0]])
     assert isinstance(precond, VEPrecond) == (name.startswith("ve") and "continuous" in name)
@@ -105,8 +105,8 @@ def test_published_configurations_give_the_published_networks(name):
 def test_steps_have_variances_of_any_number():
     """beta_i = (beta_min + i (beta_max - beta_min) / (N - 1)) / N, by their VPSDE."""
     told = {"training": {"sde": "vpsde", "continuous": False}, "data": {"centered": True}}
-    model = {"scale_by_sigma": False, "num_scales": 500, "beta_min": 0.2, "beta_max": 10.0}
-    _, precond = score_sde._process(Configuration({**told, "model": model}, "told"), fourier=False)
+    model = {"name": "ddpm", "scale_by_sigma": False, "num_scales": 500, "beta_min": 0.2, "beta_max": 10.0}
+    _, precond = score_sde._process(Configuration({**told, "model": model}, "told"))
     assert precond == DDPMPrecond(0.2 / 500, 10.0 / 500, 500)
 
 
@@ -116,7 +116,7 @@ def test_steps_have_variances_of_any_number():
         ({"model_name": "ncsnv9"}, "model.name to be 'ncsnpp' or 'ddpm'; got 'ncsnv9'"),
         ({"model_nf": "16"}, "model.nf to be a value of type int; got '16'"),
         ({"model_nf": True}, "model.nf to be a value of type int; got True"),
-        ({"model_ch_mult": [1, -2]}, "model.ch_mult to be a list of positive integers; got a list"),
+        ({"model_ch_mult": [1, -2]}, "model.ch_mult to be a list of up to 32 positive integers; got a list"),
         ({"model_fir_kernel": [1, 2, 1]}, "model.fir_kernel to be"),
         ({"model_nonlinearity": "elu"}, "model.nonlinearity to be 'swish'"),
         ({"model_resamp_with_conv": False}, "model.resamp_with_conv to be True; got False"),
@@ -130,7 +130,7 @@ def test_steps_have_variances_of_any_number():
         ({"model_nf": 8}, r"all_modules.0.W has shape \(16,\) instead of \(8,\)"),
         ({"model_num_res_blocks": 2}, "missing all_modules"),
         ({"model_attn_resolutions": [4]}, "missing all_modules.8.Conv_0.weight"),
-        ({"model": {}}, "model.normalization to be 'GroupNorm'; got None"),
+        ({"model": {}}, "model.name to be 'ncsnpp' or 'ddpm'; got None"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused(changes, message, tmp_path):
@@ -491,7 +491,7 @@ def test_ncsnv2_has_the_values_of_its_weights(levels, averaged, tmp_path):
     changes = {"data_rescaled": False, "data_uniform_dequantization": False, "model_sigma_dist": "geometric"}
     config = ncsn_config(tmp_path, **changes, model_num_classes=232, model_sigma_begin=50)
     model = load_ncsnv2(tmp_path / "checkpoint.pth", config, averaged)
-    assert model.denoiser.precond == NCSNPrecond(0.02, 100.0, 232, divided=True, unit=2.0)
+    assert model.denoiser.precond == NCSNPrecond(0.02, 100.0, 232)
     x, sigma = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0.02, 30.0])
     f = ncsn({name: value.double() for name, value in weights.items()}, 2 * x.double() - 1, LEVELS[levels])
     t, score = model.denoiser.sde.time(-2 * (2 * sigma.double()).log()), f / sigma.double().reshape(-1, 1, 1, 1)
@@ -529,7 +529,7 @@ def test_other_checkpoints_of_ncsnv2_are_refused(changes, held, message, tmp_pat
         ("--format edm --config x.json", "edm: has no --config"),
         ("--format edm --weights ema", "have one set of weights alone"),
         ("--format score_sde --config vp/cifar10", "vp/cifar10: no such file"),
-        ("--format score_sde --config {config} --out {full}", "holds a model already"),
+        ("--format score_sde --config {config} --out {full}", "is not empty: name another"),
         ("--format diffusers", "config.json: no such file"),
         ("--format ncsn --config {config}", "wanted a list"),
     ],

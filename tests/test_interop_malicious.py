@@ -18,6 +18,7 @@ from edm_pickles import Persistent, module, nvidias_modules, write_edm
 
 from scorefield.cli import main
 from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde, torch_files
+from scorefield.interop.pickles import read_pickle
 
 FIXTURE = Path(__file__).parent / "fixtures" / "score_sde" / "ve_ncsnpp_continuous.pth"
 CONFIG = FIXTURE.with_suffix(".json")
@@ -151,6 +152,62 @@ def test_attributes_of_readers_cannot_be_set(tmp_path):
     assert not hasattr(OrderedDict, "evil") and not hasattr(torch.Size, "evil")
 
 
+def test_functions_of_the_reader_cannot_be_changed(tmp_path):
+    """BUILD on what a name stands for: by a state, and by attributes."""
+    for target in (b"c_codecs\nencode\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"cnumpy\ndtype\n"):
+        for state in (b"N}X\x04\0\0\0callK\x01s\x86b", b"}X\x04\0\0\0callK\x01sb"):
+            with pytest.raises(ValueError, match="changes what reads it"):
+                read("edm", tmp_path, None, b"\x80\x02" + target + state + b".")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        # an object in the eight bytes of an array of objects
+        b"\x80\x03cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x01\0\0\0O\x89\x88\x87R(J\x03\0\0\0X\x01\0\0\0|NNN"
+        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffJ\0\0\0\0tbC\x08AAAAAAAA\x86R.",
+        b"\x80\x03cnumpy\nndarray\nK\x01\x85X\x01\0\0\0OC\x08AAAAAAAA\x87R.",
+        b"\x80\x03Nr" + struct.pack("<I", 2_000_000_000) + b".",  # a number of its own for an object
+        b"\x80\x05\x96" + struct.pack("<Q", 1 << 45) + b".",  # a length
+        b"\x80\x04\x8e" + struct.pack("<Q", 1 << 45) + b".",
+    ],
+)
+def test_pickles_that_would_take_memory_or_give_it_away_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match=r"damaged|wanted a network of EDM"):
+        read("edm", tmp_path, None, data)
+
+
+def test_numbers_of_packed_archives_are_not_unpacked(tmp_path):
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(zipped(torch.zeros(1 << 20).storage()))) as old,
+        zipfile.ZipFile(buffer, "w") as new,
+    ):
+        for member in old.infolist():
+            packed(new, member, old.read(member))
+    with pytest.raises(ValueError, match="has a packed member"):
+        read("edm", tmp_path, Call(torch.storage._load_from_bytes, buffer.getvalue()))
+
+
+def test_parts_that_hold_each_other_are_met_once(tmp_path):
+    """Forty levels of a part held twice by the one above are 2^40 names; the last holds the first."""
+    part = last = torch.nn.Module()
+    for _ in range(40):
+        above = torch.nn.Module()
+        above._modules = {"a": part, "b": part}
+        part = above
+    last._modules = {"again": part}
+    model = module("SongUNet", {}, {"_init_kwargs": {"img_resolution": 8}})
+    model.state["_modules"] = {"deep": part}
+    net = Persistent("EDMPrecond", {"_modules": {"model": model}, "_init_kwargs": {}})
+    with nvidias_modules(), (tmp_path / "edm.pkl").open("wb") as file:
+        pickle.dump({"ema": net}, file)
+    with pytest.raises(ValueError, match="wanted in_channels"):
+        load_edm(tmp_path / "edm.pkl")
+    held = read_pickle(tmp_path / "edm.pkl")["ema"]
+    assert held.tensors() == {}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x80\x04.", b"\x00" * 100, b"not a file of any kind"])
 def test_damaged_files_are_refused(kind, data, tmp_path):
@@ -229,6 +286,7 @@ def test_safetensors_with_a_false_header_are_refused(length, tmp_path):
 )
 def test_configurations_that_would_take_too_much_are_refused(file, text, message, tmp_path):
     folder = folder_of_diffusers(tmp_path)
+    torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
     (folder / file).write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_diffusers(folder)
@@ -255,3 +313,10 @@ def test_the_command_line_writes_nothing_of_a_refused_file(tmp_path, capsys):
     assert main(words) == 2
     assert "could run code" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pth"]
+
+
+def test_a_checkpoint_of_which_a_bit_has_changed_is_refused(tmp_path):
+    data = bytearray(FIXTURE.read_bytes())
+    data[len(data) // 2] ^= 1
+    with pytest.raises(ValueError, match="is not what was written"):
+        read("score_sde", tmp_path, None, bytes(data))

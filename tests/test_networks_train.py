@@ -27,7 +27,7 @@ REFINENET = {"channels": (16, 32, 32)}
 # each network with the process and the preconditioner that it was published with
 NETWORKS: dict[str, tuple[type[Network], dict, GaussianSDE, Precond]] = {
     "UNet": (UNet, {"channels": (16, 32), "blocks": 1}, EDM(), EDMPrecond(0.6)),
-    "NCSN": (NCSN, {**REFINENET, "noise_levels": 10}, VE(0.02, 10), NCSNPrecond(0.02, 10, 10, divided=False, unit=2.0)),
+    "NCSN": (NCSN, {**REFINENET, "noise_levels": 10}, VE(0.02, 10), NCSNPrecond(0.02, 10, 10, unit=2.0)),
     "NCSNv2": (NCSN, REFINENET, VE(0.02, 10), NCSNPrecond(0.02, 10, 200)),
     "DDPM": (NCSNpp, DDPM, VP(), DDPMPrecond()),
     "DDPM++": (NCSNpp, DDPMPP, VP(), VPPrecond()),

@@ -14,7 +14,7 @@ from scorefield._noise import Noise
 from scorefield.nn import NCSN, EDM2UNet, NCSNpp, Pyramid, seeded
 from scorefield.nn.edm2_parts import UnitRows, joined, unit_silu, weighted_sum
 from scorefield.nn.resampling import NEAREST, SMOOTH, Rate, Resample, ResampleConv
-from scorefield.nn.time_embedding import TimeEmbedding, positional
+from scorefield.nn.time_embedding import TimeEmbedding
 from scorefield.score import DDPMPrecond, NCSNPrecond, Preconditioned, Prediction, Schedule, VEPrecond, VPPrecond
 from scorefield.score.preconditioned import Precond
 
@@ -177,7 +177,8 @@ def test_time_embeddings_have_the_frequencies_of_their_papers():
         layer, random = TimeEmbedding(8, 16, None), TimeEmbedding(512, 16, 16.0)
     expected = torch.tensor([1, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4])
     torch.testing.assert_close(layer.frequencies, expected)
-    torch.testing.assert_close(positional(4, shift=0), torch.tensor([1.0, 1e-1, 1e-2, 1e-3]))
+    unshifted = TimeEmbedding(8, 16, None, shift=0).frequencies
+    torch.testing.assert_close(unshifted, torch.tensor([1.0, 1e-1, 1e-2, 1e-3]))
     # the mean of 256 squares of normals: a relative error of 0.43 has a probability below 1e-6
     assert abs(float(random.frequencies.square().mean()) / 16**2 - 1) < 0.43
     angles = 5.0 * expected
@@ -197,7 +198,7 @@ IDEAL = {
     "sub-VP": (VPPrecond(), SubVP(), lambda y, s, d: (y - d) / s),
     "VE": (VEPrecond(2.0), VE(0.02, 100.0), lambda y, s, d: (d - y) / s),
     "VE on VP": (VEPrecond(2.0), VP(), lambda y, s, d: (d - y) / s),
-    "NCSN": (NCSNPrecond(0.02, 2.0, 10, divided=False, unit=2.0), VE(0.02, 2.0), lambda y, s, d: 2 * (d - y) / s**2),
+    "NCSN": (NCSNPrecond(0.02, 2.0, 10, unit=2.0), VE(0.02, 2.0), lambda y, s, d: 2 * (d - y) / s**2),
     "NCSNv2": (NCSNPrecond(0.02, 2.0, 10), VE(0.02, 2.0), lambda y, s, d: (d - y) / s),
     "DDPM noise": (DDPMPrecond(), VP(), lambda y, s, d: (y - d) / s),
     "DDPM on VE": (DDPMPrecond(), VE(0.02, 100.0), lambda y, s, d: (y - d) / s),

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from scorefield import interop
-from scorefield.cli.sources import directory
+from scorefield._files import new_directory
 from scorefield.model import ScoreModel
 
 
@@ -40,13 +40,11 @@ def import_(path: Path, format: Source, out: Path, config: str | None = None, we
     Args:
         path: the file, or for diffusers the folder.
         format: the project: score_sde (score_sde_pytorch), ncsn, ncsnv2, diffusers, or edm (NVIDIA's pickles).
-        out: directory of the new model.
+        out: a new directory for the model.
         config: for score_sde, ncsn and ncsnv2 the configuration it was trained with, as JSON or YAML; for score_sde
             also the name of a published one, such as ve/cifar10_ncsnpp_continuous.
         weights: for score_sde and ncsnv2, which have both: ema, the averaged ones, by default, or model, the last ones.
     """
-    if (out / "config.json").exists():
-        raise ValueError(f"--out {out}: holds a model already: name another directory")
     if (config is None) == (format in (Source.score_sde, Source.ncsn, Source.ncsnv2)):
         needs = (
             "needs the configuration that it was trained with, --config FILE" if config is None else "has no --config"
@@ -66,8 +64,8 @@ def import_(path: Path, format: Source, out: Path, config: str | None = None, we
             model = interop.load_diffusers(path)
         case Source.edm:
             model = interop.load_edm(path)
-    with directory(out):
-        model.save(out)
+    with new_directory(out) as folder:
+        model.save(folder)
     print(f"wrote the model to {out}; `scorefield info {out}` says what it is")
 
 
@@ -77,12 +75,10 @@ def export(run: Path, format: Target, out: Path, types: Sequence[type] = ()) -> 
     Args:
         run: directory of a trained model.
         format: the project: diffusers.
-        out: directory of the pipeline.
+        out: a new directory for the pipeline.
         types: your own classes that the model is made of, by their import paths.
     """
     model = ScoreModel.load(run, types=types)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"--out {out}: is not empty: name another directory")
     match format:
         case Target.diffusers:
             interop.save_diffusers(model, out)

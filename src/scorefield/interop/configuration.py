@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ import yaml
 from scorefield._files import read_json
 
 LARGEST = 1 << 20  # bytes of a configuration
+LARGEST_INTEGER, LONGEST_LIST = 1_000_000, 32  # of what a network is made with
+Made = TypeVar("Made")
 Value = TypeVar("Value", bool, int, float, str)
 
 
@@ -58,8 +61,10 @@ class Configuration:
             return default
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind:
+        if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise self._error(name, f"a value of type {kind.__name__}", value)
+        if isinstance(value, int) and value > LARGEST_INTEGER:
+            raise self._error(name, f"an integer up to {LARGEST_INTEGER}", value)
         return value  # pyright: ignore[reportReturnType]
 
     def one_of(self, name: str, *wanted: str | bool | None, default: str | bool | None = None) -> Any:
@@ -71,12 +76,30 @@ class Configuration:
         return value
 
     def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        """A list of integers >= 1."""
+        """A short list of integers >= 1."""
         values = self._find(name)
         values = default if values is None else values
-        if not isinstance(values, list | tuple) or not all(type(value) is int and value > 0 for value in values):
-            raise self._error(name, "a list of positive integers", values)
+        if (
+            not isinstance(values, list | tuple)
+            or len(values) > LONGEST_LIST
+            or not all(type(value) is int and 0 < value <= LARGEST_INTEGER for value in values)
+        ):
+            raise self._error(name, f"a list of up to {LONGEST_LIST} positive integers", values)
         return tuple(values)
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """A number of layers."""
+        value = self.get(name, int, default)
+        if not 0 < value <= LONGEST_LIST:
+            raise self._error(name, f"an integer from 1 to {LONGEST_LIST}", value)
+        return value
+
+    def made(self, kind: Callable[..., Made], *arguments: Any, **options: Any) -> Made:
+        """What a class makes of the configuration's values; its errors name the file."""
+        try:
+            return kind(*arguments, **options)
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from error
 
     def _find(self, name: str) -> Any:
         value: Any = self.values

@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from scorefield._describe import describe
-from scorefield._files import read_tensors, write_file, write_text
+from scorefield._files import new_directory, read_tensors, write_text
 from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
 from scorefield.interop.diffusers_scheduler import VERSION, process, scheduler
+from scorefield.interop.pixels import CENTRED, DEQUANTISED, UNIT
 from scorefield.interop.torch_files import read_torch
-from scorefield.interop.translation import CENTRED_BYTES, UNIT_BYTES, Line, layer, stacked, translated, translated_back
+from scorefield.interop.translation import Line, layer, loaded, stacked, translated_back
 from scorefield.interop.unet_dictionary import Place, layers, parts
 from scorefield.model import ScoreModel
-from scorefield.nn import NCSNpp, Pyramid, seeded
+from scorefield.nn import NCSNpp, Pyramid
 from scorefield.nn.attention import SelfAttention
 from scorefield.nn.ncsnpp_parts import Block
 from scorefield.nn.normalisation import Norm
 from scorefield.nn.resampling import ResampleConv
-from scorefield.nn.time_embedding import positional
 from scorefield.score import Preconditioned
 
 WEIGHTS = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
@@ -63,6 +63,7 @@ NAMES = {
 }
 # what UNet2DModel takes for the options that a configuration does not name
 DEFAULTS: dict[str, Any] = {
+    "_class_name": "UNet2DModel",
     "in_channels": 3,
     "out_channels": 3,
     "center_input_sample": False,
@@ -90,8 +91,6 @@ DEFAULTS: dict[str, Any] = {
     "class_embed_type": None,
     "num_class_embeds": None,
 }
-SHIFTS = 1, 0  # of the positional frequencies
-NORMS = Norm, nn.GroupNorm
 # names of attention's layers in old files
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -110,24 +109,16 @@ def load_diffusers(path: str | Path) -> ScoreModel:
     folder = path / "unet" if (path / "unet").is_dir() else path
     noise = path / "scheduler_config.json"
     noise = noise if noise.is_file() else path / "scheduler" / noise.name
-    told = read_configuration(folder / "config.json")
-    config = {**DEFAULTS, **told.values}
-    net = _network(Configuration(config, told.where))
-    fourier = net.fourier_scale is not None
-    free = {"freq_shift", "flip_sin_to_cos", *(("center_input_sample", "downsample_padding") if fourier else ())}
-    wanted = {name: value for name, value in _config(net).items() if name not in free}
-    _refuse_differences(wanted, config, f"{told.where}: a network that scorefield does not have")
-    _check_groups(net, net)
-    if not fourier:
-        shift = Configuration(config, told.where).get("freq_shift", int)
-        net.embedding.frequencies.copy_(positional(net.width // 2, shift))
-    centres = not fourier or config["center_input_sample"] is True
+    config = read_configuration(folder / "config.json")
+    config = Configuration({**DEFAULTS, **config.values}, config.where)
+    config.one_of("_class_name", "UNet2DModel")
+    fourier = config.one_of("time_embedding_type", "positional", "fourier") == "fourier"
+    flipped = not fourier and config.one_of("flip_sin_to_cos", True, False)
+    centres = not fourier or config.one_of("center_input_sample", True, False)
     sde, precond = process(read_configuration(noise), fourier, centres)
-    weights, where = _read(folder)
-    lines = _lines(net, flipped=not fourier and config["flip_sin_to_cos"] is True)
-    net.load_state_dict(translated(weights, lines, net.state_dict(), where))
+    net = loaded(lambda: _same_network(config), lambda net: _lines(net, flipped), *_read(folder))
     model = Preconditioned(net, sde, precond).eval()
-    transform = CENTRED_BYTES if centres else UNIT_BYTES
+    transform = CENTRED if centres else UNIT
     return ScoreModel(model, net.event_shape, transform, about={"imported": f"diffusers {path.name}"})
 
 
@@ -137,25 +128,25 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
     Args:
         model: of 8-bit images, with an `NCSNpp` of the graph that diffusers has, under `DDPMPrecond`, or under
             `VPPrecond` on VP, or, with Fourier embedding and both pyramids, under `VEPrecond` on VE.
-        path: a folder, which is made if need be.
+        path: a new folder.
 
     Raises:
-        ValueError: diffusers has no such network, process or data; nothing is written.
+        ValueError: diffusers has no such network, process or data, or the folder is not empty; nothing is written.
     """
     path, denoiser = Path(path), model.denoiser
     if not isinstance(denoiser, Preconditioned) or not isinstance(denoiser.net, NCSNpp):
         raise ValueError("diffusers has no such model: only a `Preconditioned` `NCSNpp` can be written for it")
-    if not isinstance(model.transform, Affine) or model.transform not in (CENTRED_BYTES, Affine.of_levels(256)):
+    if not isinstance(model.transform, Affine) or model.transform not in (CENTRED, DEQUANTISED):
         raise ValueError("diffusers has pipelines for 8-bit images alone, which it takes to [-1, 1]; got other data")
     net = denoiser.net
     noise = scheduler(denoiser)
-    frequencies = net.embedding.frequencies
-    if net.fourier_scale is None and not any(torch.equal(frequencies, positional(len(frequencies), k)) for k in SHIFTS):
-        raise ValueError("diffusers has no such network: the frequencies of its embedding are not those of DDPM")
     config = _config(net) | ({"center_input_sample": True} if net.fourier_scale is not None else {})
-    again = _network(Configuration(config, "diffusers"))
+    with torch.device("meta"):
+        again = _network(Configuration(config, "diffusers has no such network"))
     _refuse_differences(_form(again), _form(net), "diffusers has no such network")
-    _check_groups(net, again)
+    _refuse_narrow_attention(net)
+    if _groups(net) != _groups(again):
+        raise ValueError(f"diffusers has no such network: groups of the norms {_groups(net)}, not {_groups(again)}")
     tensors = translated_back(net.state_dict(), _lines(net, flipped=False))
     pipeline = "ScoreSdeVePipeline" if net.fourier_scale is not None else "DDPMPipeline"
     index = {
@@ -164,13 +155,24 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
         "scheduler": ["diffusers", noise["_class_name"]],
         "unet": ["diffusers", "UNet2DModel"],
     }
-    for name in ("unet", "scheduler"):
-        (path / name).mkdir(parents=True, exist_ok=True)
-    data = save(tensors, {"format": "pt"})
-    write_file(path / "unet" / WEIGHTS[0], lambda file: file.write(data))
-    described = {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **config}
-    for name, values in (("unet/config", described), ("scheduler/scheduler_config", noise), ("model_index", index)):
-        write_text(path / f"{name}.json", json.dumps(values, indent=2) + "\n")
+    described = {**config, "_class_name": "UNet2DModel", "_diffusers_version": VERSION}
+    with new_directory(path) as folder:
+        for name in ("unet", "scheduler"):
+            (folder / name).mkdir()
+        save_file(tensors, folder / "unet" / WEIGHTS[0], {"format": "pt"})
+        for name, values in (("unet/config", described), ("scheduler/scheduler_config", noise), ("model_index", index)):
+            write_text(folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
+
+
+def _same_network(config: Configuration) -> NCSNpp:
+    """The network of a UNet2DModel, with initial weights; refuses options that ours does not have."""
+    net = _network(config)
+    fourier = net.fourier_scale is not None
+    free = {"flip_sin_to_cos", *(("freq_shift", "center_input_sample", "downsample_padding") if fourier else ())}
+    wanted = {name: value for name, value in _config(net).items() if name not in free}
+    _refuse_differences(wanted, config.values, f"{config.where}: a network that scorefield does not have")
+    _refuse_narrow_attention(net)
+    return net
 
 
 def _network(told: Configuration) -> NCSNpp:
@@ -183,7 +185,7 @@ def _network(told: Configuration) -> NCSNpp:
     arguments: dict[str, Any] = {
         "width": channels[0],
         "channels": channels,
-        "blocks": told.get("layers_per_block", int),
+        "blocks": told.count("layers_per_block"),
         "attention": ["Attn" in str(name) for name in types] if isinstance(types, list) else [],
         "head_channels": None if heads is None else told.get("attention_head_dim", int),
         "dropout": told.get("dropout", float),
@@ -194,6 +196,7 @@ def _network(told: Configuration) -> NCSNpp:
     else:
         arguments |= {
             "fourier_scale": None,
+            "frequency_shift": told.get("freq_shift", int),
             "resample_blocks": False,
             "fir": False,
             "centred": told.get("downsample_padding", int) == 1,
@@ -202,8 +205,7 @@ def _network(told: Configuration) -> NCSNpp:
             "attention_each": True,
             "group_width": 1,
         }
-    with seeded(0):
-        return NCSNpp((told.get("in_channels", int), *sides), **arguments)
+    return told.made(NCSNpp, (told.get("in_channels", int), *sides), **arguments)
 
 
 def _config(net: NCSNpp) -> dict[str, Any]:
@@ -211,14 +213,13 @@ def _config(net: NCSNpp) -> dict[str, Any]:
     skips = net.fourier_scale is not None
     kind = "Skip" if skips else ""
     blocks = [f"{'Attn' if attends else ''}{kind}{{}}Block2D" for attends in net.attention]
-    shifts = [k for k in SHIFTS if torch.equal(net.embedding.frequencies, positional(net.width // 2, k))]
     return {
         **DEFAULTS,
         "sample_size": net.event_shape[1] if len({*net.event_shape[1:]}) == 1 else list(net.event_shape[1:]),
         "in_channels": net.event_shape[0],
         "out_channels": net.event_shape[0],
         "time_embedding_type": "fourier" if skips else "positional",
-        "freq_shift": shifts[0] if shifts and not skips else DEFAULTS["freq_shift"],
+        "freq_shift": DEFAULTS["freq_shift"] if skips else net.frequency_shift,
         "flip_sin_to_cos": False,
         "down_block_types": [name.format("Down") for name in blocks],
         "up_block_types": [name.format("Up") for name in reversed(blocks)],
@@ -240,22 +241,20 @@ def _form(net: NCSNpp) -> dict[str, Any]:
     return {**options, "fourier": net.fourier_scale is not None}
 
 
-def _check_groups(net: NCSNpp, other: NCSNpp) -> None:
-    """Refuses norms of other groups than diffusers makes: its attention in skip blocks always has 32."""
-    one, two = (
-        [
-            part.number if isinstance(part, Norm) else part.num_groups
-            for part in one.modules()
-            if isinstance(part, NORMS)
-        ]
-        for one in (net, other)
-    )
-    narrow = net.fourier_scale is not None and any(
-        attends and wide < 128 for attends, wide in zip(net.attention, net.channels, strict=True)
-    )
-    if narrow or one != two:
-        reason = "attention of fewer than 128 channels" if narrow else f"groups {one} instead of {two}"
-        raise ValueError(f"the norms of this network and of its like in diffusers differ: {reason}")
+def _groups(net: NCSNpp) -> list[int]:
+    """The groups of all norms."""
+    norms = [part for part in net.modules() if isinstance(part, Norm | nn.GroupNorm)]
+    return [norm.number if isinstance(norm, Norm) else norm.num_groups for norm in norms]
+
+
+def _refuse_narrow_attention(net: NCSNpp) -> None:
+    """In skip blocks diffusers' attention always has 32 groups, ours at most one for every 4 channels."""
+    widths = [wide for attends, wide in zip(net.attention, net.channels, strict=True) if attends and wide < 128]
+    if net.fourier_scale is not None and widths:
+        raise ValueError(
+            f"the norms of this network and of its like in diffusers differ: attention of {widths[0]} channels, "
+            "wanted 128 or more"
+        )
 
 
 def _refuse_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
@@ -313,7 +312,7 @@ def _swap(weight: Tensor) -> Sequence[Tensor]:
 def _read(folder: Path) -> tuple[dict[str, Tensor], str]:
     """The weights under today's names, and the file that they are from."""
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
-    held = read_tensors(file)[0] if file.suffix == ".safetensors" else read_torch(file)
+    held = read_tensors(file)[0] if file.suffix == ".safetensors" else read_torch(file, str(file))
     if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
         raise ValueError(f"{file}: wanted tensors by name; got {type(held).__name__}")
     weights: dict[str, Tensor] = {}

@@ -12,6 +12,22 @@ from scorefield.score import DDPMPrecond, Precond, Preconditioned, Prediction, S
 from scorefield.sde import GaussianSDE
 
 VERSION = "0.42.1"  # of diffusers, whose layout is written
+# those that know the noise levels of DDPM's steps
+DDPM_SCHEDULERS = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
 PREDICTIONS = {
     "epsilon": Prediction.NOISE,
     "v_prediction": Prediction.VELOCITY,
@@ -31,15 +47,19 @@ def process(told: Configuration, fourier: bool, centres: bool) -> tuple[Gaussian
         unit = 2.0 if centres else 1.0
         low, high = told.get("sigma_min", float, 0.01), told.get("sigma_max", float, 1348.0)
         return VE(unit * low, unit * high), VEPrecond(unit)
+    told.one_of("_class_name", *DDPM_SCHEDULERS, default="DDPMScheduler")
     if "trained_betas" in told:
         raise ValueError(f"{told.where}: has trained_betas: only schedules with a name are known")
+    for name in ("rescale_betas_zero_snr", "use_flow_sigmas"):
+        told.one_of(name, False, default=False)
+    predicts = "epsilon" if told.one_of("predict_epsilon", True, False, default=True) else "sample"
     schedule = SCHEDULES[told.one_of("beta_schedule", *SCHEDULES, default="linear")]
     precond = DDPMPrecond(
         told.get("beta_start", float, 1e-4),
         told.get("beta_end", float, 0.02),
         told.get("num_train_timesteps", int, 1000),
         schedule,
-        PREDICTIONS[told.one_of("prediction_type", *PREDICTIONS, default="epsilon")],
+        PREDICTIONS[told.one_of("prediction_type", *PREDICTIONS, default=predicts)],
     )
     return precond.process(), precond
 
@@ -48,7 +68,8 @@ def scheduler(denoiser: Preconditioned) -> dict[str, Any]:
     """The scheduler of a model's process and preconditioner."""
     net: Any = denoiser.net
     precond, sde, fourier = denoiser.precond, denoiser.sde, net.fourier_scale is not None
-    if fourier and isinstance(precond, VEPrecond) and isinstance(sde, VE) and precond.unit == 2.0:
+    whole = sde.T == 1.0  # the process that a scheduler's parameters describe, to its end
+    if fourier and isinstance(precond, VEPrecond) and precond.unit == 2.0 and isinstance(sde, VE) and whole:
         return {
             "_class_name": "ScoreSdeVeScheduler",
             "_diffusers_version": VERSION,
@@ -73,7 +94,7 @@ def scheduler(denoiser: Preconditioned) -> dict[str, Any]:
             "beta_schedule": {value: name for name, value in SCHEDULES.items()}[precond.schedule],
             "prediction_type": {value: name for name, value in PREDICTIONS.items()}[precond.prediction],
         }
-    if not fourier and isinstance(precond, VPPrecond) and isinstance(sde, VP) and precond.scale == 999.0:
+    if not fourier and isinstance(precond, VPPrecond) and precond.scale == 999.0 and isinstance(sde, VP) and whole:
         # the network was told 999 t: step k is time k / 999; at the first, half a step, the noise must not be zero
         t = torch.arange(1000, dtype=torch.float64).clamp(min=0.5) / 999
         log_a2 = -torch.cat((torch.zeros(1, dtype=t.dtype), sde.integral(t)))
@@ -84,5 +105,6 @@ def scheduler(denoiser: Preconditioned) -> dict[str, Any]:
         }
     raise ValueError(
         f"diffusers has no scheduler for {type(precond).__name__} on {type(sde).__name__} with this network: "
-        "positional embedding goes with DDPMPrecond, or VPPrecond on VP; Fourier embedding goes with VEPrecond(2) on VE"
+        "positional embedding goes with DDPMPrecond, or VPPrecond on VP, Fourier embedding with VEPrecond(2) on VE, "
+        "both with T = 1"
     )

@@ -12,10 +12,11 @@ from torch import Tensor
 from scorefield.interop.configuration import Configuration
 from scorefield.interop.edm2 import edm2_model
 from scorefield.interop.pickles import Held, read_pickle
-from scorefield.interop.translation import CENTRED_BYTES, Line, interleaved, layer, translated
+from scorefield.interop.pixels import CENTRED
+from scorefield.interop.translation import Line, interleaved, layer, loaded
 from scorefield.interop.unet_dictionary import Place, layers, parts
 from scorefield.model import ScoreModel
-from scorefield.nn import NCSNpp, Pyramid, seeded
+from scorefield.nn import NCSNpp, Pyramid
 from scorefield.nn.attention import SelfAttention
 from scorefield.nn.ncsnpp_parts import Block
 from scorefield.nn.resampling import NEAREST, SMOOTH, ResampleConv
@@ -71,23 +72,22 @@ def load_edm(path: str | Path) -> ScoreModel:
         model = edm2_model(outer, held.get("encoder"), str(path))
         model.about["imported"] = f"EDM2 {path.name}"
         return model
-    inner = outer.state.get("_modules", {}).get("model") if isinstance(outer, Held) else None
+    inner = outer.named("_modules").get("model") if isinstance(outer, Held) else None
     if not isinstance(outer, Held) or not isinstance(inner, Held):
         raise ValueError(f"{path}: wanted a network of EDM under the name ema; it has none")
     if inner.name != "SongUNet":
         raise ValueError(
             f"{path}: holds a {inner.name}, of the networks of EDM only SongUNet (DDPM++, NCSN++) is known"
         )
-    told = Configuration(inner.state.get("_init_kwargs") or {}, str(path))
-    net = _network(told)
+    told = Configuration(inner.named("_init_kwargs"), str(path))
     sde, precond = _process(outer, str(path))
     weights = inner.tensors()
     unused = {name for name in weights if name.endswith("resample_filter") or name.startswith("map_augment.")}
-    net.load_state_dict(translated(weights, _lines(net), net.state_dict(), str(path), unused))
+    net = loaded(lambda: _network(told), _lines, weights, str(path), unused)
     return ScoreModel(
         Preconditioned(net, sde, precond).eval(),
         net.event_shape,
-        CENTRED_BYTES,
+        CENTRED,
         net.classes,
         {"imported": f"EDM {path.name}"},
         needs_label=net.classes > 0 and told.get("label_dropout", float, 0.0) == 0,
@@ -110,25 +110,25 @@ def _network(told: Configuration) -> NCSNpp:
     width, multipliers = told.get("model_channels", int, 128), told.integers("channel_mult", default=(1, 2, 2, 2))
     attention = told.integers("attn_resolutions", default=(16,))
     kinds = {"standard": Pyramid.NONE, "skip": Pyramid.SKIP, "residual": Pyramid.RESIDUAL}
-    with seeded(0):
-        return NCSNpp(
-            (channels, side, side),
-            classes=told.get("label_dim", int, 0),
-            width=width,
-            channels=[width * multiplier for multiplier in multipliers],
-            blocks=told.get("num_blocks", int, 4),
-            attention=[side >> level in attention for level in range(len(multipliers))],
-            fourier_scale=16.0 if fourier else None,
-            fir=taps == SMOOTH,
-            pyramid_in=kinds[told.one_of("encoder_type", *kinds, default="standard")],
-            pyramid_out=kinds[told.one_of("decoder_type", "standard", "skip", default="standard")],
-            dropout=told.get("dropout", float, 0.1),
-        )
+    return told.made(
+        NCSNpp,
+        (channels, side, side),
+        classes=told.get("label_dim", int, 0),
+        width=width,
+        channels=[width * multiplier for multiplier in multipliers],
+        blocks=told.count("num_blocks", 4),
+        attention=[side >> level in attention for level in range(len(multipliers))],
+        fourier_scale=16.0 if fourier else None,
+        fir=taps == SMOOTH,
+        pyramid_in=kinds[told.one_of("encoder_type", *kinds, default="standard")],
+        pyramid_out=kinds[told.one_of("decoder_type", "standard", "skip", default="standard")],
+        dropout=told.get("dropout", float, 0.1),
+    )
 
 
 def _process(outer: Held, where: str) -> tuple[GaussianSDE, Precond]:
     """The process of a preconditioner's noise levels, and ours of its kind."""
-    values = Configuration({**outer.state, **(outer.state.get("_init_kwargs") or {})}, where)
+    values = Configuration({**outer.state, **outer.named("_init_kwargs")}, where)
     if outer.name == "EDMPrecond":
         return EDM(), EDMPrecond(values.get("sigma_data", float, 0.5))
     if outer.name == "VEPrecond":

@@ -9,10 +9,11 @@ import numpy as np
 
 from scorefield.data import Affine, Transform
 from scorefield.interop.configuration import Configuration
-from scorefield.interop.pickles import Held
-from scorefield.interop.translation import CENTRED_BYTES, Line, interleaved, translated
+from scorefield.interop.pickles import Held, HeldNumbers
+from scorefield.interop.pixels import CENTRED
+from scorefield.interop.translation import Line, interleaved, loaded
 from scorefield.model import ScoreModel
-from scorefield.nn import EDM2UNet, seeded
+from scorefield.nn import EDM2UNet
 from scorefield.nn.edm2_parts import BALANCE, LIMIT, Block
 from scorefield.nn.resampling import Rate
 from scorefield.processes import EDM
@@ -38,12 +39,11 @@ def edm2_model(outer: Held, encoder: Any, where: str) -> ScoreModel:
         encoder: what turns the data into what the network sees, None for images; latent codes get its linear map.
         where: the file, for messages.
     """
-    told = Configuration(outer.state.get("_init_kwargs") or {}, where)
-    net = _network(told)
+    told = Configuration(outer.named("_init_kwargs"), where)
     weights = {
         name.removeprefix("unet."): value for name, value in outer.tensors().items() if not name.startswith("logvar_")
     }
-    net.load_state_dict(translated(weights, _lines(net), net.state_dict(), where))
+    net = loaded(lambda: _network(told), _lines, weights, where)
     return ScoreModel(
         Preconditioned(net, EDM(), EDMPrecond(told.get("sigma_data", float, 0.5))).eval(),
         net.event_shape,
@@ -63,24 +63,25 @@ def _network(told: Configuration) -> EDM2UNet:
     side, width = told.get("img_resolution", int), told.get("model_channels", int, 192)
     multipliers = told.integers("channel_mult", default=(1, 2, 3, 4))
     attention = told.integers("attn_resolutions", default=(16, 8))
-    with seeded(0):
-        return EDM2UNet(
-            (told.get("img_channels", int), side, side),
-            told.get("label_dim", int),
-            channels=[width * multiplier for multiplier in multipliers],
-            blocks=told.get("num_blocks", int, 3),
-            attention=[side >> level in attention for level in range(len(multipliers))],
-            head_channels=told.get("channels_per_head", int, 64),
-            dropout=told.get("dropout", float, 0.0),
-        )
+    return told.made(
+        EDM2UNet,
+        (told.get("img_channels", int), side, side),
+        told.get("label_dim", int),
+        channels=[width * multiplier for multiplier in multipliers],
+        blocks=told.count("num_blocks", 3),
+        attention=[side >> level in attention for level in range(len(multipliers))],
+        head_channels=told.get("channels_per_head", int, 64),
+        dropout=told.get("dropout", float, 0.0),
+    )
 
 
 def _transform(encoder: Any, where: str) -> Transform:
     if encoder is None or (isinstance(encoder, Held) and encoder.name == "StandardRGBEncoder"):
-        return CENTRED_BYTES
+        return CENTRED
     if isinstance(encoder, Held) and encoder.name == "StabilityVAEEncoder":
-        scale, bias = (np.asarray(encoder.state.get(name), dtype=np.float64).ravel() for name in ("scale", "bias"))
-        if len(scale) == len(bias) and bool((scale > 0).all()):
+        held = [encoder.state.get(name) for name in ("scale", "bias")]
+        scale, bias = (value.values if isinstance(value, HeldNumbers) else np.zeros(0) for value in held)
+        if 0 < len(scale) == len(bias) and bool((scale > 0).all()):
             shift, unit = (tuple(((float(value),),) for value in values) for values in (-bias / scale, 1 / scale))
             return Affine(shift, unit)
     name = encoder.name if isinstance(encoder, Held) else type(encoder).__name__

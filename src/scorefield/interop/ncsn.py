@@ -11,10 +11,11 @@ from torch import Tensor
 
 from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
+from scorefield.interop.pixels import CENTRED, DEQUANTISED
 from scorefield.interop.torch_files import read_torch
-from scorefield.interop.translation import CENTRED_BYTES, Line, layer, translated
+from scorefield.interop.translation import Line, layer, loaded, without_prefix
 from scorefield.model import ScoreModel
-from scorefield.nn import NCSN, seeded
+from scorefield.nn import NCSN
 from scorefield.processes import VE
 from scorefield.score import NCSNPrecond, Preconditioned
 
@@ -38,8 +39,8 @@ def load_ncsn(path: str | Path, config: str | Path) -> ScoreModel:
             configuration.
     """
     path, told = Path(path), read_configuration(Path(config))
-    weights = _weights(read_torch(path), 0, str(path))
-    return _model(told, weights, path.name, told.get("model.num_classes", int), Affine.of_levels(256), str(path))
+    weights = _weights(read_torch(path, str(path)), 0, str(path))
+    return _model(told, weights, path.name, told.get("model.num_classes", int), DEQUANTISED, str(path))
 
 
 def load_ncsnv2(path: str | Path, config: str | Path, averaged: bool = True) -> ScoreModel:
@@ -58,9 +59,9 @@ def load_ncsnv2(path: str | Path, config: str | Path, averaged: bool = True) -> 
     told.one_of("model.normalization", "InstanceNorm++", default="InstanceNorm++")
     told.one_of("model.nonlinearity", "elu", default="elu")
     told.one_of("model.sigma_dist", "geometric", default="geometric")
-    weights = _weights(read_torch(path), 4 if averaged else 0, str(path))
-    dequantised = told.get("data.uniform_dequantization", bool, False)
-    model = _model(told, weights, path.name, 0, Affine.of_levels(256) if dequantised else CENTRED_BYTES, str(path))
+    weights = _weights(read_torch(path, str(path)), 4 if averaged else 0, str(path))
+    transform = DEQUANTISED if told.get("data.uniform_dequantization", bool, False) else CENTRED
+    model = _model(told, weights, path.name, 0, transform, str(path))
     model.about["averaged"] = averaged
     return model
 
@@ -73,12 +74,15 @@ def _model(
     side, channels, levels = (told.get(key, int) for key in ("data.image_size", "data.channels", "model.num_classes"))
     deepest = next(name for name in reversed(LEVELS) if name == "4" or f"res{name}.0.conv1.weight" in weights)
     width = told.get("model.ngf", int)
-    with seeded(0):
-        net = NCSN((channels, side, side), channels=[width * k for k in LEVELS[deepest]], noise_levels=conditional)
-    net.load_state_dict(translated(weights, _lines(net), net.state_dict(), where, unused={"sigmas"}))
+    widths = [width * k for k in LEVELS[deepest]]
+
+    def build() -> NCSN:
+        return told.made(NCSN, (channels, side, side), channels=widths, noise_levels=conditional)
+
+    net = loaded(build, _lines, weights, where, unused={"sigmas"})
     unit = 1.0 if rescaled else 2.0
     low, high = (unit * told.get(f"model.{end}", float) for end in ("sigma_end", "sigma_begin"))
-    precond = NCSNPrecond(low, high, levels, divided=not conditional, unit=unit)
+    precond = NCSNPrecond(low, high, levels, unit=unit if conditional else None)
     model = Preconditioned(net, VE(low, high), precond).eval()
     return ScoreModel(
         model, net.event_shape, transform, about={"imported": f"{'NCSN' if conditional else 'NCSNv2'} {name}"}
@@ -93,7 +97,7 @@ def _weights(held: Any, place: int, where: str) -> dict[str, Tensor]:
     model = held[place]
     if not isinstance(model, Mapping) or not all(isinstance(value, Tensor) for value in model.values()):
         raise ValueError(f"{where}: wanted named weights at place {place} of the list; got {type(model).__name__}")
-    return {str(name).removeprefix("module."): value for name, value in model.items()}
+    return without_prefix(model, "module.", where)
 
 
 def _lines(net: NCSN) -> Iterator[Line]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from scorefield.interop.torch_files import read_torch
 
 DTYPES = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
 
@@ -34,17 +37,72 @@ class Held:
             raise ValueError(f"a {self.name} holds a {type(state).__name__} instead of named values")
         self.state = state
 
-    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
-        """The parameters and buffers of a module and of its parts, by their usual names."""
+    def named(self, kind: str) -> Mapping[str, Any]:
+        """Named values that the object held under a name; none if it held anything else there."""
+        values = self.state.get(kind)
+        return {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers of a module and of its parts, by their usual names; of each part once."""
         found: dict[str, Tensor] = {}
-        for kind in ("_parameters", "_buffers"):
-            for name, value in _named(self.state.get(kind)):
-                if isinstance(value, Tensor):
-                    found[prefix + name] = value
-        for name, part in _named(self.state.get("_modules")):
-            if isinstance(part, Held):
-                found |= part.tensors(f"{prefix}{name}.")
+        waiting: list[tuple[str, Held]] = [("", self)]
+        seen = {id(self)}
+        while waiting:
+            prefix, part = waiting.pop()
+            values = {**part.named("_parameters"), **part.named("_buffers")}
+            found |= {prefix + name: value for name, value in values.items() if isinstance(value, Tensor)}
+            for name, inner in part.named("_modules").items():
+                if isinstance(inner, Held) and id(inner) not in seen:
+                    seen.add(id(inner))
+                    waiting.append((f"{prefix}{name}.", inner))
         return found
+
+
+class HeldNumbers:
+    """An array or a number of NumPy; no memory of a file is given to NumPy but that of plain numbers.
+
+    Attributes:
+        values: in float64, in one row.
+    """
+
+    values = np.zeros(0)
+
+    def __setstate__(self, state: Any) -> None:
+        _, _, kind, _, data = state
+        self.values = kind.numbers(data)
+
+
+class _Kind:
+    """The kind of an array's numbers, such as f4, and the order of its bytes."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not (isinstance(code, str) and re.fullmatch("f[248]|[iu][1248]|b1", code)):
+            raise ValueError("holds an array of something else than numbers")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+    def numbers(self, data: Any) -> np.ndarray:
+        return np.frombuffer(bytes(data), self.order + self.code).astype(np.float64)
+
+
+class _Function:
+    """A function that a file may name and call, and cannot change."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        object.__setattr__(self, "call", call)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ValueError("changes what reads it")
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("changes what reads it")
 
 
 def read_pickle(path: Path) -> Any:
@@ -73,7 +131,8 @@ class _Refused(Exception):
     """A name that is not read."""
 
 
-class _Reader(pickle.Unpickler):
+# the one written in Python, whose memory does not grow with the numbers that a file gives to its objects
+class _Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage]
     def find_class(self, module: str, name: str) -> Any:
         known = KNOWN.get((module, name))
         if known is not None:
@@ -88,10 +147,6 @@ class _Reader(pickle.Unpickler):
         raise _Refused("a part outside of itself")
 
 
-def _named(values: Any) -> list[tuple[str, Any]]:
-    return [(str(name), value) for name, value in values.items()] if isinstance(values, Mapping) else []
-
-
 def _persistent(meta: Any) -> Held:
     """An object of NVIDIA's `torch_utils.persistence`, without its source text."""
     held = Held()
@@ -103,7 +158,7 @@ def _persistent(meta: Any) -> Held:
 
 
 def _storage(data: Any) -> torch.TypedStorage:
-    storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    storage = read_torch(io.BytesIO(data), "the numbers of a tensor")
     if not isinstance(storage, torch.TypedStorage):
         raise ValueError(f"holds a {type(storage).__name__} instead of the numbers of a tensor")
     return storage
@@ -123,20 +178,32 @@ def _encode(text: str, encoding: str = "utf-8") -> bytes:
     return text.encode(encoding)
 
 
+def _array(*_: Any) -> HeldNumbers:
+    return HeldNumbers()
+
+
+def _number(kind: Any, data: Any) -> HeldNumbers:
+    held = HeldNumbers()
+    held.__setstate__((None, None, kind, None, data))
+    return held
+
+
+_NUMPY = {
+    (f"numpy.{core}.multiarray", name): _Function(make)
+    for core in ("core", "_core")
+    for name, make in (("_reconstruct", _array), ("scalar", _number))
+}
 KNOWN: Mapping[tuple[str, str], Any] = {
-    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _Function(_persistent),
     ("dnnlib.util", "EasyDict"): dict,
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch.storage", "_load_from_bytes"): _storage,
-    ("_codecs", "encode"): _encode,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,  # pyright: ignore
-    ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,  # pyright: ignore
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # pyright: ignore
-    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # pyright: ignore
+    ("torch._utils", "_rebuild_tensor_v2"): _Function(_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Function(_parameter),
+    ("torch.storage", "_load_from_bytes"): _Function(_storage),
+    ("_codecs", "encode"): _Function(_encode),
+    ("numpy", "dtype"): _Function(_Kind),
+    ("numpy", "ndarray"): "numpy.ndarray",  # named by arrays, and nothing done with it
+    **_NUMPY,
 }

@@ -7,6 +7,7 @@ twice the noise.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -15,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
+from scorefield.interop.pixels import CENTRED, DEQUANTISED
 from scorefield.interop.score_sde_published import PUBLISHED
 from scorefield.interop.torch_files import read_torch
-from scorefield.interop.translation import CENTRED_BYTES, Line, layer, refuse, stacked, translated
+from scorefield.interop.translation import Line, layer, loaded, refuse, stacked, without_prefix
 from scorefield.interop.unet_dictionary import Place, layers, parts
 from scorefield.model import ScoreModel
-from scorefield.nn import NCSNpp, Pyramid, seeded
+from scorefield.nn import NCSNpp, Pyramid
 from scorefield.nn.attention import SelfAttention
 from scorefield.nn.ncsnpp_parts import Block
 from scorefield.nn.resampling import SMOOTH, ResampleConv
@@ -61,21 +62,22 @@ def load_score_sde(path: str | Path, config: str | Path, averaged: bool = True) 
     """
     path = Path(path)
     told = _told(config)
-    net = _network(told)
-    sde, precond = _process(told, net.fourier_scale is not None)
-    weights = _weights(read_torch(path), averaged, str(path))
-    net.load_state_dict(translated(weights, _lines(net), net.state_dict(), str(path), unused={"sigmas"}))
-    dequantised = told.get("data.uniform_dequantization", bool, False)
+    sde, precond = _process(told)
+    weights = _weights(read_torch(path, str(path)), averaged, str(path))
+    net = loaded(lambda: _network(told), _lines, weights, str(path), unused={"sigmas"})
+    transform = DEQUANTISED if told.get("data.uniform_dequantization", bool, False) else CENTRED
     about = {"imported": f"score_sde_pytorch {path.name}", "averaged": averaged}
     model = Preconditioned(net, sde, precond).eval()
-    return ScoreModel(model, net.event_shape, Affine.of_levels(256) if dequantised else CENTRED_BYTES, about=about)
+    return ScoreModel(model, net.event_shape, transform, about=about)
 
 
 def _told(config: str | Path) -> Configuration:
-    published = PUBLISHED.get(str(config))
-    return (
-        read_configuration(Path(config)) if published is None else Configuration(published, f"the published {config}")
-    )
+    if (published := PUBLISHED.get(str(config))) is not None:
+        return Configuration(published, f"the published {config}")
+    if not Path(config).exists():
+        near = difflib.get_close_matches(str(config), PUBLISHED, 3, 0) if "/" in str(config) else list(PUBLISHED)[:3]
+        raise FileNotFoundError(f"{config}: no such file; published ones have names such as {', '.join(near)}")
+    return read_configuration(Path(config))
 
 
 def _network(told: Configuration) -> NCSNpp:
@@ -94,7 +96,7 @@ def _network(told: Configuration) -> NCSNpp:
     arguments: dict[str, Any] = {
         "width": width,
         "channels": [width * multiplier for multiplier in multipliers],
-        "blocks": told.get("model.num_res_blocks", int),
+        "blocks": told.count("model.num_res_blocks"),
         "attention": [side >> level in attention for level in range(len(multipliers))],
         "dropout": told.get("model.dropout", float, 0.0),
     }
@@ -109,11 +111,11 @@ def _network(told: Configuration) -> NCSNpp:
         }
     else:
         told.one_of("model.attention_type", "ddpm", default="ddpm")
-        fir, fourier = told.get("model.fir", bool), told.one_of("model.embedding_type", "fourier", "positional")
+        fir = told.get("model.fir", bool)
         if fir and told.integers("model.fir_kernel") != SMOOTH:
             raise ValueError(f"{told.where}: wanted model.fir_kernel to be {list(SMOOTH)}; no other has been published")
         arguments |= {
-            "fourier_scale": told.get("model.fourier_scale", float, 16.0) if fourier == "fourier" else None,
+            "fourier_scale": told.get("model.fourier_scale", float, 16.0) if _fourier(told) else None,
             "resample_blocks": told.one_of("model.resblock_type", "biggan", "ddpm") == "biggan",
             "fir": fir,
             "rescale": told.get("model.skip_rescale", bool),
@@ -121,12 +123,18 @@ def _network(told: Configuration) -> NCSNpp:
             "pyramid_out": PYRAMIDS[told.one_of("model.progressive", "none", "output_skip", "residual")],
             "concatenate": told.one_of("model.progressive_combine", "sum", "cat", default="sum") == "cat",
         }
-    with seeded(0):
-        return NCSNpp((channels, side, side), **arguments)
+    return told.made(NCSNpp, (channels, side, side), **arguments)
 
 
-def _process(told: Configuration, fourier: bool) -> tuple[GaussianSDE, Precond]:
+def _fourier(told: Configuration) -> bool:
+    """Whether the network is told the logarithm of the noise, through random frequencies."""
+    ncsnpp = told.one_of("model.name", "ncsnpp", "ddpm") == "ncsnpp"
+    return ncsnpp and told.one_of("model.embedding_type", "fourier", "positional") == "fourier"
+
+
+def _process(told: Configuration) -> tuple[GaussianSDE, Precond]:
     """The process of a configuration, in the space of data in [-1, 1], and how the network is told of its times."""
+    fourier = _fourier(told)
     kind, continuous = told.one_of("training.sde", "vesde", "vpsde", "subvpsde"), told.get("training.continuous", bool)
     levels = told.get("model.num_scales", int, 1000)
     if kind == "vesde":
@@ -156,7 +164,7 @@ def _weights(held: Any, averaged: bool, where: str) -> dict[str, Tensor]:
     model = held.get("model") if isinstance(held, dict) else None
     if not isinstance(model, Mapping) or not all(isinstance(value, Tensor) for value in model.values()):
         raise ValueError(f"{where}: has no weights by the name of `model`: is it a checkpoint of score_sde_pytorch?")
-    weights = {str(name).removeprefix("module."): value for name, value in model.items()}
+    weights = without_prefix(model, "module.", where)
     if not averaged:
         return weights
     shadow = held["ema"].get("shadow_params") if isinstance(held.get("ema"), Mapping) else None

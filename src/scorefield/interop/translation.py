@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from scorefield._files import check_tensors
-from scorefield.data import Affine
+from scorefield.nn import Network, seeded
 
-# integers k to (k - 127.5) / 127.5 or k / 255, as networks have seen them
-CENTRED_BYTES = Affine(shift=128.0, scale=127.5, levels=256)
-UNIT_BYTES = Affine(shift=0.5, scale=255.0, levels=256)
+Net = TypeVar("Net", bound=Network)
 
 
 def _first(*tensors: Tensor) -> Tensor:
@@ -81,6 +79,36 @@ def _stack(*tensors: Tensor) -> Tensor:
     return torch.cat(tensors)
 
 
+def loaded(
+    build: Callable[[], Net],
+    lines: Callable[[Net], Iterable[Line]],
+    others: Mapping[str, Tensor],
+    where: str,
+    unused: Collection[str] = (),
+) -> Net:
+    """A network with the weights of a file.
+
+    Names and shapes are compared before any memory is taken for a network of the size that a configuration asks for.
+
+    Args:
+        build: makes the network.
+        lines: its dictionary.
+        others: their tensors by name.
+        where: file that they are from.
+        unused: names of theirs that may be there and that we do without.
+
+    Raises:
+        ValueError: some are missing, unexpected, of another shape or not finite numbers; all of them are named.
+    """
+    with torch.device("meta"):
+        shape = build()
+    tensors = translated(others, lines(shape), shape.state_dict(), where, unused)
+    with seeded(0):
+        net = build()
+    net.load_state_dict(tensors)
+    return net
+
+
 def translated(
     others: Mapping[str, Tensor],
     lines: Iterable[Line],
@@ -88,20 +116,9 @@ def translated(
     where: str,
     unused: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Our tensors, made of theirs.
-
-    Args:
-        others: their tensors by name.
-        lines: of the dictionary.
-        wanted: tensors of the names and shapes that ours must have. Those without a line are taken from here.
-        where: file that theirs are from.
-        unused: names of theirs that may be there and that we do without.
-
-    Raises:
-        ValueError: some are missing, unexpected, or of another shape; all of them are named.
-    """
-    found, used = dict(wanted), set(unused)
-    problems: list[str] = []
+    """Our tensors, made of theirs; of `wanted` only names and shapes count. See `loaded`."""
+    found: dict[str, Tensor] = {}
+    used, problems = set(unused), list[str]()
     for line in lines:
         used |= set(line.others)
         absent = [name for name in line.others if name not in others]
@@ -110,17 +127,27 @@ def translated(
             theirs = [others[name] for name in line.others]
             shapes = [tuple(x.shape) for x in line.split(wanted[line.own])]
             differ = [
-                f"{name} has shape {tuple(x.shape)} instead of {shape}"
+                f"{name} {fault}"
                 for name, x, shape in zip(line.others, theirs, shapes, strict=True)
-                if tuple(x.shape) != shape
+                if (fault := _fault(x, shape))
             ]
             problems += differ
             if not differ:
                 found[line.own] = line.join(*theirs).to(wanted[line.own].dtype)
     problems += [f"unexpected {name}" for name in others if name not in used]
     refuse(problems, where)
-    check_tensors(found, wanted, where)
     return found
+
+
+def _fault(x: Tensor, shape: tuple[int, ...]) -> str:
+    """What is wrong with a weight, if anything is."""
+    if x.layout is not torch.strided or x.is_quantized or x.is_nested or x.is_meta:
+        return "is not stored as plain numbers: store it dense"
+    if not x.is_floating_point():
+        return f"holds {x.dtype} instead of real numbers"
+    if tuple(x.shape) != shape:
+        return f"has shape {tuple(x.shape)} instead of {shape}"
+    return "" if bool(torch.isfinite(x).all()) else "holds numbers that are not finite"
 
 
 def translated_back(own: Mapping[str, Tensor], lines: Iterable[Line]) -> dict[str, Tensor]:
@@ -128,6 +155,14 @@ def translated_back(own: Mapping[str, Tensor], lines: Iterable[Line]) -> dict[st
     return {
         name: x.contiguous() for line in lines for name, x in zip(line.others, line.split(own[line.own]), strict=True)
     }
+
+
+def without_prefix(others: Mapping[str, Tensor], prefix: str, where: str) -> dict[str, Tensor]:
+    """Their tensors without the prefix that wrappers give to names."""
+    found = {str(name).removeprefix(prefix): value for name, value in others.items()}
+    if len(found) < len(others):
+        raise ValueError(f"{where}: has tensors both with and without the prefix {prefix!r}: not read")
+    return found
 
 
 def refuse(problems: Sequence[str], where: str) -> None:

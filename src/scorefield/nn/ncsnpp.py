@@ -42,6 +42,7 @@ class NCSNpp(Network):
         attention: whether each level has self-attention, after each block going down and the last one going up.
         fourier_scale: standard deviation of the random frequencies at which sines and cosines see the noise level, for
             preconditioners that give its logarithm; None for fixed ones, for those that give a time up to about 1000.
+        frequency_shift: 0 or 1, of the fixed frequencies: see `TimeEmbedding`.
         resample_blocks: change resolution inside residual blocks (Brock et al. 2019), instead of by a convolution.
         fir: change resolution by a smooth filter  (Karras et al. 2020).
         centred: without `fir` and `resample_blocks`, the place of the convolutions of stride 2: see `ResampleConv`.
@@ -67,6 +68,7 @@ class NCSNpp(Network):
         blocks: int = 4,
         attention: Sequence[bool] = (False, True, False, False),
         fourier_scale: float | None = 16.0,
+        frequency_shift: int = 1,
         resample_blocks: bool = True,
         fir: bool = True,
         centred: bool = False,
@@ -92,9 +94,18 @@ class NCSNpp(Network):
                 f"wanted blocks >= 1, at least one level of channels, and attention for each; got blocks={blocks}, "
                 f"channels={tuple(channels)}, attention={tuple(attention)}"
             )
+        if pyramid_in not in list(Pyramid) or pyramid_out not in list(Pyramid):
+            raise ValueError(f"wanted pyramids of {', '.join(map(str, Pyramid))}; got {pyramid_in}, {pyramid_out}")
+        heads_fit = head_channels is None or head_channels >= 1
+        if min(width, group_width) < 1 or not heads_fit or not eps > 0 or frequency_shift not in (0, 1):
+            raise ValueError(
+                "wanted width, group_width and head_channels >= 1, eps > 0, and frequency_shift 0 or 1; got "
+                f"{width}, {group_width}, {head_channels}, {eps}, {frequency_shift}"
+            )
         self.event_shape, self.classes, self.width = tuple(event_shape), classes, width
         self.channels, self.blocks, self.attention = tuple(channels), blocks, tuple(attention)
-        self.fourier_scale, self.resample_blocks, self.fir, self.centred = fourier_scale, resample_blocks, fir, centred
+        self.fourier_scale, self.frequency_shift = fourier_scale, frequency_shift
+        self.resample_blocks, self.fir, self.centred = resample_blocks, fir, centred
         self.rescale, self.pyramid_in, self.pyramid_out = rescale, pyramid_in, pyramid_out
         self.concatenate, self.attention_each, self.group_width = concatenate, attention_each, group_width
         self.eps, self.head_channels, self.dropout, self.checkpointing = eps, head_channels, dropout, checkpointing
@@ -102,7 +113,7 @@ class NCSNpp(Network):
         scale = 0.5**0.5 if rescale else 1.0
         form = Form(4 * width, fir, centred, scale, group_width, eps, head_channels, dropout, checkpointing)
         features = width if fourier_scale is None else 2 * width
-        self.embedding = TimeEmbedding(features, form.embedding, fourier_scale, classes)
+        self.embedding = TimeEmbedding(features, form.embedding, fourier_scale, classes, frequency_shift)
         self.inp = nn.Conv2d(event_shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         widths = self._add_levels_down(form)

@@ -14,17 +14,12 @@ from scorefield.nn.embedding import LabelEmbedding
 LONGEST = 10_000  # wavelength of the positional embedding, over 2 pi
 
 
-def positional(n: int, shift: int = 1) -> Float[Tensor, "n"]:
-    """The frequencies 10000^(-k / (n - shift)), k = 0 .. n - 1; some take a shift of 0."""
-    return torch.exp(torch.arange(n) * (-math.log(LONGEST) / (n - shift)))
-
-
 class TimeEmbedding(nn.Module):
     """Two layers upon sin and cos of the noise level, with the class added before them.
 
     Positional, of whole steps of the noise level, with n frequencies  (Vaswani et al. 2017; Ho et al. 2020):
 
-        [sin(f_k v), cos(f_k v)],  f_k = 10000^(-k / (n - 1)),  k = 0 .. n - 1
+        [sin(f_k v), cos(f_k v)],  f_k = 10000^(-k / (n - shift)),  k = 0 .. n - 1
 
     Fourier, of its logarithm, with random fixed frequencies  (Tancik et al. 2020; Song et al. 2021):
 
@@ -35,18 +30,22 @@ class TimeEmbedding(nn.Module):
         out: size of the embedding.
         fourier_scale: scale of the Fourier frequencies; None for the positional ones.
         classes: number of classes, 0 for none.
+        shift: of the positional frequencies, 0 or 1.
     """
 
     frequencies: Tensor
 
-    def __init__(self, features: int, out: int, fourier_scale: float | None, classes: int = 0) -> None:
+    def __init__(self, features: int, out: int, fourier_scale: float | None, classes: int = 0, shift: int = 1) -> None:
         super().__init__()
         if features < 4 or features % 2:
             raise ValueError(f"sines and cosines need an even number of features, at least 4; got {features}")
         n = features // 2
-        frequencies = positional(n) if fourier_scale is None else fourier_scale * torch.randn(n)
+        if fourier_scale is None:
+            frequencies = torch.exp(torch.arange(n) * (-math.log(LONGEST) / (n - shift)))
+        else:
+            frequencies = fourier_scale * torch.randn(n)
         self.fourier = fourier_scale is not None
-        self.register_buffer("frequencies", frequencies)
+        self.register_buffer("frequencies", frequencies, persistent=self.fourier)
         self.label = LabelEmbedding(classes, features) if classes else None
         self.inner, self.outer = nn.Linear(features, out), nn.Linear(out, out)
 

@@ -66,8 +66,8 @@ class VEPrecond(Precond):
 class NCSNPrecond(Precond):
     """F is the score, or sigma times the score, of one of N geometric noise levels, told its number.
 
-    With s = sigma / alpha:  D = x/alpha + s F(x/alpha, k) if the output is divided by sigma (Song & Ermon 2020), else
-    D = x/alpha + s^2 F(x/alpha, k) / unit (Song & Ermon 2019), with
+    With s = sigma / alpha:  D = x/alpha + s F(x/alpha, k)  (Song & Ermon 2020), or with a unit
+    D = x/alpha + s^2 F(x/alpha, k) / unit  (Song & Ermon 2019), where
 
         k = (N - 1) log(sigma_max / s) / log(sigma_max / sigma_min),
 
@@ -78,16 +78,14 @@ class NCSNPrecond(Precond):
         sigma_min: smallest noise level, in the model's space, > 0.
         sigma_max: largest noise level.
         levels: N, at least 2.
-        divided: the score is F / sigma.
-        unit: the units of the score F, in the model's space: 2 if it is one of data in [0, 1], while the space of the
-            model is [-1, 1].
+        unit: F is the score itself, in these units of the model's space, such as 2 for a score of data in [0, 1] where
+            the model's lie in [-1, 1]; None if the score is F / sigma.
     """
 
     sigma_min: float
     sigma_max: float
     levels: int
-    divided: bool = True
-    unit: float = 1.0
+    unit: float | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.sigma_min < self.sigma_max and self.levels >= 2):
@@ -95,13 +93,15 @@ class NCSNPrecond(Precond):
                 f"wanted 0 < sigma_min < sigma_max and at least 2 levels; got {self.sigma_min}, {self.sigma_max} and "
                 f"{self.levels}"
             )
+        if self.unit is not None and not self.unit > 0:
+            raise ValueError(f"wanted a unit > 0, or None; got {self.unit}")
 
     def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
         """The coefficients at time t."""
         alpha = sde.alpha(t)
         log_s = -0.5 * sde.log_snr(t)
         share = (math.log(self.sigma_max) - log_s) / math.log(self.sigma_max / self.sigma_min)
-        out = log_s.exp() if self.divided else (2 * log_s).exp() / self.unit
+        out = log_s.exp() if self.unit is None else (2 * log_s).exp() / self.unit
         return Coefs(1 / alpha, out, 1 / alpha, (self.levels - 1) * share.clamp(0, 1))
 
 
@@ -172,7 +172,7 @@ class DDPMPrecond(Precond):
         first, last = self.log_snrs()[[0, -1]]
         b, total = functional.softplus(-torch.stack((first, last))).tolist()  # B = -log a^2
         low = self.steps * b
-        sde = VP(low, 2 * total - low)
+        sde = VP(low, max(low, 2 * total - low))
         t = float(sde.time(first))
         return VP(sde.beta_min, sde.beta_max, t_min=t, t_end=t)
 
@@ -185,18 +185,19 @@ class DDPMPrecond(Precond):
 
     def log_snrs(self) -> Tensor:
         """log(a_k^2 / (1 - a_k^2)) of the steps, (N,) in float64."""
-        return _log_snrs(self.beta_start, self.beta_end, self.steps, self.schedule)
+        return _log_snrs(self.beta_start, self.beta_end, self.steps, self.schedule).clone()
 
 
 @functools.lru_cache(maxsize=32)
 def _log_snrs(beta_start: float, beta_end: float, steps: int, schedule: Schedule) -> Tensor:
-    if schedule is Schedule.COSINE:
-        s = torch.arange(steps + 1, dtype=torch.float64) / steps
-        bar = ((s + 0.008) / 1.008 * math.pi / 2).cos() ** 2
-        beta = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
-    elif schedule is Schedule.SCALED_LINEAR:
-        beta = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), steps, dtype=torch.float64) ** 2
-    else:
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
-    log_a2 = torch.log1p(-beta).cumsum(0)
-    return log_a2 - (-torch.expm1(log_a2)).log()
+    with torch.device("cpu"):
+        if schedule is Schedule.COSINE:
+            s = torch.arange(steps + 1, dtype=torch.float64) / steps
+            bar = ((s + 0.008) / 1.008 * math.pi / 2).cos() ** 2
+            beta = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
+        elif schedule is Schedule.SCALED_LINEAR:
+            beta = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), steps, dtype=torch.float64) ** 2
+        else:
+            beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        log_a2 = torch.log1p(-beta).cumsum(0)
+        return log_a2 - (-torch.expm1(log_a2)).log()
