@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from huggingface_hub import HfApi
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from scorefield import VP, EDMPrecond, Preconditioned, ScoreModel
@@ -47,14 +48,30 @@ def test_pushing_sends_that_folder_and_reading_fetches_it(tmp_path, monkeypatch)
     monkeypatch.setattr(HfApi, "upload_folder", upload)
     HubModel(model(), license="mit").push_to_hub("me/points")
 
+    fetched = tmp_path / "fetched"
+
     def download(repo_id, filename, **_):
-        return str(tmp_path / repo_id / filename)
+        fetched.mkdir(exist_ok=True)
+        if not (tmp_path / repo_id / filename).is_file():
+            raise EntryNotFoundError(filename)
+        return str(shutil.copy(tmp_path / repo_id / filename, fetched / filename))
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     monkeypatch.setattr(
         "huggingface_hub.hub_mixin.hf_hub_download", lambda repo_id, filename, **_: download(repo_id, filename)
     )
-    assert same(HubModel.from_pretrained("me/points").model, model())
+    again = HubModel.from_pretrained("me/points")
+    assert same(again.model, model()) and again.license == "mit"
+    shutil.rmtree(fetched)
+    (tmp_path / "me/points/README.md").unlink()
+    assert HubModel.from_pretrained("me/points").license == "unknown"
+
+
+def test_a_damaged_card_is_refused_by_name(tmp_path):
+    HubModel(model(), license="mit").save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("---\n[: {\n---\n")
+    with pytest.raises(ValueError, match=r"README\.md: not a card"):
+        HubModel.from_pretrained(tmp_path)
 
 
 def test_reading_is_strict(tmp_path):

@@ -301,7 +301,7 @@ def test_yaml_makes_plain_values_alone(tmp_path):
         f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
     )
     (tmp_path / "config.yml").write_text(bomb + "model: {nf: *j, name: *j}\n")
-    with pytest.raises(ValueError, match=r"wanted model\.normalization"):
+    with pytest.raises(ValueError, match=r"wanted model\.name"):
         load_score_sde(FIXTURE, tmp_path / "config.yml")
     assert not canary.exists()
 

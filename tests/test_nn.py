@@ -457,6 +457,27 @@ def test_norm_and_activation_in_bfloat16_are_as_good_as_torchs():
     assert float(error) < 1.2 * float(theirs) < 0.02
 
 
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2), (torch.float16, 1e-3)])
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize(("mean", "std"), [(10.0, 1.0), (-30.0, 1.0), (0.0, 300.0)])
+def test_norms_lose_no_digits_to_a_mean_beside_which_the_deviation_is_small(kind, tolerance, shifted, mean, std):
+    """Relative to the output and its gradients. Kills E[x^2] - m^2, and a centre that is rounded with x."""
+    g = torch.Generator().manual_seed(0)
+    x = (mean + std * torch.randn(2, 32, 8, 8, generator=g)).to(kind)
+    given = [torch.randn(1, 32, generator=g), torch.randn(1, 32, generator=g)]
+    given += [torch.randn(2, 32, generator=g)] if shifted else []
+    outcomes = []
+    for function, dtype in ((norm_silu, kind), (plain_norm_silu, torch.float64)):
+        z = x.detach().to(dtype).requires_grad_()
+        inputs = [v.double() if dtype == torch.float64 else v for v in given]
+        out = function(z, *inputs)
+        outcomes.append([out.detach().double()])
+        if kind != torch.float16:  # nothing is trained in it
+            outcomes[-1].append(torch.autograd.grad(out.double().sin().sum(), z)[0].double())
+    for own, exact in zip(*outcomes, strict=True):
+        assert float((own - exact).norm() / exact.norm()) < tolerance * (1 + abs(mean) / std) ** 0.5
+
+
 def test_the_tutorials_network():
     with seeded(0):
         net = awake(TutorialUNet((1, 28, 28)), scale=0.05)

@@ -54,6 +54,27 @@ def test_parameters_are_as_many_as_published(name):
     assert sum(p.numel() for p in net.parameters()) == count
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_pyramids_are_no_words():
+    with pytest.raises(ValueError, match="wanted pyramids of"):
+        NCSNpp((3, 8, 8), pyramid_in="RESIDUAL")
+
+
+def test_equal_variances_are_not_refused_for_their_rounding():
+    for beta, steps in ((0.01, 1000), (0.02, 10), (0.003, 100)):
+        sde = DDPMPrecond(beta, beta, steps).process()
+        assert sde.beta_max == pytest.approx(sde.beta_min)
+
+
+def test_the_steps_of_a_preconditioner_cannot_be_changed_from_outside():
+    precond = DDPMPrecond(0.001, 0.03, 50)
+    with torch.device("meta"):
+        precond.log_snrs()
+    before = precond.log_snrs().clone()
+    precond.log_snrs().zero_()
+    assert torch.equal(precond.log_snrs(), before)
+
+
 @pytest.mark.parametrize(
     ("width", "millions"), [(128, 125), (192, 280), (256, 498), (320, 777), (384, 1119), (448, 1523)]
 )
@@ -89,6 +110,10 @@ def test_edm2_keeps_magnitudes():
         (lambda: EDM2UNet((3, 8)), "use UNet for signals"),
         (lambda: NCSNpp((4,)), "use UNet for signals"),
         (lambda: NCSNpp((3, 8, 8), classes=-1), "classes=-1"),
+        (lambda: NCSNpp((3, 8, 8), group_width=0), "group_width and head_channels >= 1"),
+        (lambda: NCSNpp((3, 8, 8), head_channels=0), "group_width and head_channels >= 1"),
+        (lambda: NCSNpp((3, 8, 8), eps=-1.0), "eps > 0"),
+        (lambda: NCSNpp((3, 8, 8), frequency_shift=4), "frequency_shift 0 or 1"),
         (lambda: NCSNpp((3, 8, 8), blocks=0), "blocks=0"),
         (lambda: NCSNpp((3, 8, 8), channels=(8, 8), attention=(True,)), "attention for each"),
         (lambda: NCSNpp((3, 8, 8), width=6, channels=(6,), attention=(True,), group_width=8), "6 channels cannot"),
@@ -175,9 +200,9 @@ def test_convolutions_of_stride_two_stand_where_they_are_told(centred):
 def test_time_embeddings_have_the_frequencies_of_their_papers():
     with seeded(0):
         layer, random = TimeEmbedding(8, 16, None), TimeEmbedding(512, 16, 16.0)
+        unshifted = TimeEmbedding(8, 16, None, shift=0).frequencies
     expected = torch.tensor([1, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4])
     torch.testing.assert_close(layer.frequencies, expected)
-    unshifted = TimeEmbedding(8, 16, None, shift=0).frequencies
     torch.testing.assert_close(unshifted, torch.tensor([1.0, 1e-1, 1e-2, 1e-3]))
     # the mean of 256 squares of normals: a relative error of 0.43 has a probability below 1e-6
     assert abs(float(random.frequencies.square().mean()) / 16**2 - 1) < 0.43

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 try:
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 except ImportError as error:
     raise ImportError("the Hub needs huggingface-hub: pip install 'scorefield[huggingface]'") from error
 
@@ -17,6 +19,7 @@ import torch
 from scorefield.model import ScoreModel
 from scorefield.model.stored import CONFIG, WEIGHTS
 
+CARD_NAME = "README.md"
 CARD = """---
 {{{{ card_data }}}}
 ---
@@ -66,7 +69,7 @@ class HubModel(ModelHubMixin, library_name="scorefield", tags=["score-based-gene
             parameters=sum(p.numel() for p in self.model.denoiser.parameters()),
             version=version("scorefield"),
         )
-        ModelCard.from_template(data, template_str=text).save(save_directory / "README.md")
+        ModelCard.from_template(data, template_str=text).save(save_directory / CARD_NAME)
 
     @classmethod
     def _from_pretrained(
@@ -89,6 +92,15 @@ class HubModel(ModelHubMixin, library_name="scorefield", tags=["score-based-gene
         if not folder.is_dir():
             files = [Path(hf_hub_download(model_id, name, **download)) for name in (CONFIG, WEIGHTS)]
             folder = files[0].parent
-        card = folder / "README.md"
-        told = ModelCard.load(card).data.to_dict().get("license") if card.is_file() else None
-        return cls(ScoreModel.load(folder, types=types, device=device), str(told or "unknown"))
+            with contextlib.suppress(EntryNotFoundError):
+                hf_hub_download(model_id, CARD_NAME, **download)
+        return cls(ScoreModel.load(folder, types=types, device=device), _license(folder / CARD_NAME))
+
+
+def _license(card: Path) -> str:
+    if not card.is_file():
+        return "unknown"
+    try:
+        return str(ModelCard.load(card).data.to_dict().get("license") or "unknown")
+    except Exception as error:  # whatever the parsers of others make of a damaged file
+        raise ValueError(f"{card}: not a card with the model's licence: use another copy of it, or none") from error

@@ -115,7 +115,7 @@ def read_pickle(path: Path) -> Any:
         ValueError: the file is damaged, or names anything else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # these pickles hold nothing else

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield.nn.edm2_parts import Block, UnitRows, joined, unit_silu, weighted_sum
-from scorefield.nn.embedding import row_of
+from scorefield.nn.embedding import check_no_label, row_of
 from scorefield.nn.encoder import check_levels
 from scorefield.nn.network import Network, check_events, filled
 from scorefield.nn.resampling import Rate
@@ -135,6 +135,6 @@ class EDM2UNet(Network):
         if self.label is not None:
             rows = self.label.unit().mT * math.sqrt(self.classes)
             h = weighted_sum(h, row_of(torch.cat((torch.zeros_like(rows[:1]), rows)), label), 0.5)
-        elif label is not None:
-            raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
+        else:
+            check_no_label(label)
         return unit_silu(h)

@@ -50,6 +50,12 @@ class LabelEmbedding(nn.Embedding):
         return row_of(self.weight, label)
 
 
+def check_no_label(label: Tensor | None) -> None:
+    """Refuses a label where there are no classes."""
+    if label is not None:
+        raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
+
+
 def row_of(table: Float[Tensor, "rows n"], label: Int64[Tensor, "..."] | None) -> Float[Tensor, "... n"]:
     """The rows of labels from 0; the first row for -1, an unknown class, or without a label."""
     if label is None:
@@ -90,8 +96,7 @@ class ConditionEmbedding(nn.Module):
         """The embedding, for the whole batch (features,) or for each sample (b, features)."""
         h = self.noise(self.fourier(noise))
         if self.label is None:
-            if label is not None:
-                raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
+            check_no_label(label)
         else:
             h = h + self.label(label)
         if self.cond is None:

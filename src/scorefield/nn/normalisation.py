@@ -84,33 +84,33 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, shift: Tensor | None, g: int, eps: float) -> Tensor:
-        out, mean, rstd = _normalised(x, weight, bias, shift, g, eps)
-        ctx.save_for_backward(x, weight, bias, shift, mean, rstd)
+        out, centre, rstd = _normalised(x, weight, bias, shift, g, eps)
+        ctx.save_for_backward(x, weight, bias, shift, centre, rstd)
         ctx.groups, ctx.eps = g, eps
         return silu(out, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, shift, mean, rstd = ctx.saved_tensors
+        x, weight, bias, shift, centre, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # under create_graph
             inputs = [v for v, needed in zip((x, weight, bias, shift), ctx.needs_input_grad, strict=False) if needed]
             out = _plain(x.contiguous(), weight, bias, shift, ctx.groups, ctx.eps)
             found = iter(torch.autograd.grad(out, inputs, grads, create_graph=True))
             return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
-        scale = rstd * weight
-        y = _affine(x, scale, bias - mean * scale)
+        scale, (d, rest) = rstd * weight, _centred(x, centre)
+        y = _affine(d, scale, bias - rest * scale)
         gy = torch.ops.aten.silu_backward(grads[0].to(y.dtype), y)
         to_bias = _sum(_flat(gy))
-        to_weight = (_sum(_flat(gy * x)) - mean * to_bias) * rstd
+        to_weight = (_sum(_flat(gy * d)) - rest * to_bias) * rstd
         b, c, g = *x.shape[:2], ctx.groups
         n = x[0].numel() // g
         one, two = (
             (weight * v).view(b, g, -1).mean(2).repeat_interleave(c // g, 1) * (c // g) / n
             for v in (to_bias, to_weight)
         )
-        # dx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)) as a linear function of x and gy
+        # dx = rstd (w gy - mean(w gy) - xhat mean(w gy xhat)) as a linear function of d and gy
         slope = -(rstd**2) * two
-        dx = _affine(x, slope, -rstd * one - slope * mean).addcmul_(gy, _spread(scale, x))
+        dx = _affine(d, slope, -rstd * one - slope * rest).addcmul_(gy, _spread(scale, x))
         to_shift = None if shift is None else _reduced(_sum(_flat(dx)), shift)
         return dx, _reduced(to_weight, weight), _reduced(to_bias, bias), to_shift, None, None
 
@@ -120,17 +120,28 @@ def _normalised(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """w (x + shift - m) / s + bias, and m - shift and 1 / s of each channel."""
     b, c = x.shape[:2]
-    flat = _flat(x)
-    positions = flat.shape[2]
-    total, squares = _sum(flat), _sum(flat * flat)
-    if shift is not None:
-        squares = squares + (2 * total + positions * shift) * shift
-        total = total + positions * shift
-    mean, square = torch.stack((total, squares)).view(2, b, g, -1).sum(3) * (g / (positions * c))
-    rstd = (square - mean**2).clamp_min(0).add(eps).rsqrt()
-    mean, rstd = (v.repeat_interleave(c // g, 1) for v in (mean, rstd))
-    mean = mean if shift is None else mean - shift
-    return _affine(x, rstd * weight, bias - mean * rstd * weight), mean, rstd
+
+    def of_groups(channels: Tensor) -> Tensor:
+        return channels.view(b, g, -1).mean(2).repeat_interleave(c // g, 1)
+
+    positions = x[0, 0].numel()
+    means = _sum(_flat(x)) / positions
+    centre = of_groups(means) if shift is None else of_groups(means + shift) - shift
+    d, rest = _centred(x, centre)
+    wide = d.float() if d.dtype == torch.float16 else d  # beyond 256 it has no squares
+    squares = _sum(_flat(wide * wide)) / positions - rest * (2 * (means - centre) + rest)
+    rstd = of_groups(squares).clamp_min(0).add(eps).rsqrt()
+    scale = rstd * weight
+    return torch.addcmul(_spread(bias - rest * scale, x), d, _spread(scale, x), out=d), centre, rstd
+
+
+def _centred(x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """x - c and the centre's distance from c, the centre rounded to x's kind of numbers.
+
+    The difference is small before it is squared or scaled, for the mean may be large beside the deviation.
+    """
+    rounded = centre.to(x.dtype)
+    return x - _spread(rounded, x), centre - rounded
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class ResampleConv(nn.Module):
         super().__init__()
         self.rate, self.fir, self.centred = rate, fir, centred
         self.resample = Resample(rate, SMOOTH if fir else NEAREST)
-        self.conv = nn.Conv2d(inp, out, 3)
+        self.conv = nn.Conv2d(inp, out, 3, stride=2 if rate is Rate.DOWN else 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out h2 w2"]:
         """The features at the other resolution."""
@@ -80,4 +80,4 @@ class ResampleConv(nn.Module):
             x = conv2d(x, taps, padding=2, groups=x.shape[1])
         else:
             x = pad(x, (1, 0, 1, 0) if self.centred else (0, 1, 0, 1))
-        return conv2d(x, self.conv.weight, self.conv.bias, stride=2)
+        return self.conv(x)

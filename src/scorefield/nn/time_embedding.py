@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from scorefield.nn.embedding import LabelEmbedding
+from scorefield.nn.embedding import LabelEmbedding, check_no_label
 
 LONGEST = 10_000  # wavelength of the positional embedding, over 2 pi
 
@@ -59,6 +59,6 @@ class TimeEmbedding(nn.Module):
         h = torch.cat((angle.sin(), angle.cos()), -1)
         if self.label is not None:
             h = h + self.label(label)
-        elif label is not None:
-            raise ValueError("this network has no classes: build it with classes=..., or leave the label out")
+        else:
+            check_no_label(label)
         return silu(self.outer(silu(self.inner(h))))
