@@ -102,6 +102,16 @@ def test_published_configurations_give_the_published_networks(name):
     assert isinstance(precond, VEPrecond) == (name.startswith("ve") and "continuous" in name)
 
 
+def test_units_bytes_and_levels_are_those_of_a_configuration(tmp_path):
+    model = load_score_sde(fixture(), written(tmp_path, changed(data_centered=True, model_sigma_max=7.0)))
+    assert model.denoiser.sde == VE(TOLD["model"]["sigma_min"], 7.0) and model.denoiser.precond == VEPrecond(1.0)
+    model = load_score_sde(fixture(), written(tmp_path, changed(data_uniform_dequantization=True)))
+    assert model.transform == Affine.of_levels(256)
+    told = changed(training_continuous=False, model_embedding_type="positional", model_num_scales=77)
+    sde, precond = score_sde._process(Configuration(told, "told"))
+    assert isinstance(sde, VE) and precond == NCSNPrecond(sde.sigma_min, sde.sigma_max, 77)
+
+
 def test_steps_have_variances_of_any_number():
     """beta_i = (beta_min + i (beta_max - beta_min) / (N - 1)) / N, by their VPSDE."""
     told = {"training": {"sde": "vpsde", "continuous": False}, "data": {"centered": True}}
@@ -338,6 +348,45 @@ def test_edms_networks_have_the_values_of_their_weights(name, tmp_path):
     torch.testing.assert_close(model.denoiser(x, sigma.double(), **given), wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_labels_of_edm_are_free_where_some_were_left_out(tmp_path):
+    net = small(classes=3)
+    write_edm(tmp_path / "edm.pkl", weights_of(net), arguments(net, label_dropout=0.1))
+    assert not load_edm(tmp_path / "edm.pkl").needs_label
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((64, 32), math.nan), "not finite"),
+        (torch.zeros(64, 32, dtype=torch.int64), "torch.int64 instead of real"),
+        (torch.eye(64, 32).to_sparse(), "not stored as plain numbers"),
+        (torch.zeros(64, 32, dtype=torch.complex64), "instead of real"),
+    ],
+)
+def test_weights_that_are_no_real_numbers_are_refused(value, message, tmp_path):
+    def change(held):
+        held["model"]["module.all_modules.1.weight"] = value
+
+    with pytest.raises(ValueError, match=f"all_modules.1.weight .*{message}"):
+        load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json"), averaged=False)
+
+
+def test_sizes_that_no_memory_holds_are_refused_before_any_is_taken(tmp_path):
+    with pytest.raises(ValueError, match="instead of"):
+        load_score_sde(fixture(), written(tmp_path, changed(model_nf=1_000_000)))
+    for name, value in {"model_nf": 10**7, "model_num_res_blocks": 10**6, "model_ch_mult": [1] * 50}.items():
+        with pytest.raises(ValueError, match=r"up to 1000000|from 1 to 32|up to 32"):
+            load_score_sde(fixture(), written(tmp_path, changed(**{name: value})))
+
+
+def test_weights_named_twice_are_refused(tmp_path):
+    def change(held):
+        held["model"]["all_modules.1.weight"] = torch.zeros(64, 32)
+
+    with pytest.raises(ValueError, match="with and without the prefix"):
+        load_score_sde(spoilt(tmp_path, change), fixture().with_suffix(".json"), averaged=False)
+
+
 def test_edms_other_preconditioners_have_their_noise_levels(tmp_path):
     net = small(fourier_scale=None)
     x = random(2, 3, 8, 8)
@@ -496,6 +545,17 @@ def test_ncsnv2_has_the_values_of_its_weights(levels, averaged, tmp_path):
     f = ncsn({name: value.double() for name, value in weights.items()}, 2 * x.double() - 1, LEVELS[levels])
     t, score = model.denoiser.sde.time(-2 * (2 * sigma.double()).log()), f / sigma.double().reshape(-1, 1, 1, 1)
     torch.testing.assert_close(2 * model.denoiser.double().score(2 * x.double() - 1, t), score, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("dequantised", [False, True])
+def test_units_and_bytes_of_ncsnv2_are_those_of_its_configuration(rescaled, dequantised, tmp_path):
+    weights = theirs(refinenet("4", 0))
+    torch.save([weights, {}, 0, 0, weights], tmp_path / "checkpoint.pth")
+    changes = {"data_rescaled": rescaled, "data_uniform_dequantization": dequantised}
+    model = load_ncsnv2(tmp_path / "checkpoint.pth", ncsn_config(tmp_path, **changes))
+    assert model.denoiser.sde == (VE(0.01, 1.0) if rescaled else VE(0.02, 2.0))
+    assert model.transform == (Affine.of_levels(256) if dequantised else Affine(128.0, 127.5, 256))
 
 
 @pytest.mark.parametrize(

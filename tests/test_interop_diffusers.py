@@ -201,6 +201,54 @@ def test_scores_are_those_of_the_network_in_the_units_of_its_data(centres, tmp_p
     close(unit * model.denoiser.score(z, t), wanted)
 
 
+@torch.no_grad()
+def test_other_numbers_of_steps_and_old_predictions_are_known(tmp_path):
+    saved(tmp_path, "DDPM by default", num_train_timesteps=50)
+    change(tmp_path, "scheduler/scheduler_config.json", predict_epsilon=False, prediction_type=None)
+    assert load_diffusers(tmp_path).denoiser.precond == DDPMPrecond(steps=50, prediction=Prediction.DATA)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "_class_name to be"),
+        ("scheduler/scheduler_config.json", {"_class_name": "ScoreSdeVeScheduler"}, "_class_name to be"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr to be False"),
+        ("scheduler/scheduler_config.json", {"use_flow_sigmas": True}, "use_flow_sigmas to be False"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "up to 1000000"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "_class_name to be 'UNet2DModel'"),
+        ("unet/config.json", {"attention_head_dim": -8}, "head_channels >= 1"),
+        ("unet/config.json", {"norm_eps": -1.0}, "eps > 0"),
+        ("unet/config.json", {"freq_shift": 16}, "frequency_shift 0 or 1"),
+        ("unet/config.json", {"block_out_channels": [10**6] * 2}, "missing|instead of"),
+    ],
+)
+def test_pipelines_that_are_something_else_are_refused(file, changes, message, tmp_path):
+    saved(tmp_path, "DDPM by default")
+    change(tmp_path, file, **changes)
+    with pytest.raises(ValueError, match=message):
+        load_diffusers(tmp_path)
+
+
+def test_a_process_that_ends_elsewhere_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="T = 1"):
+        save_diffusers(ours(VPPrecond(), VP(T=0.5)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_pipeline_is_not_left_behind(tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("scorefield.interop.diffusers.write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        save_diffusers(ours(VPPrecond(), VP()), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file: name another"):
+        save_diffusers(ours(VPPrecond(), VP()), tmp_path / "file")
+
+
 def test_a_pipeline_runs_on_what_is_written(tmp_path):
     saved(tmp_path / "in", "DDPM by default")
     words = ["--format", "diffusers", "--out"]

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scorefield.interop.configuration import Configuration
 from scorefield.interop.edm2 import edm2_model
+from scorefield.interop.ncsnpp_places import Place, layers, parts
 from scorefield.interop.pickles import Held, read_pickle
 from scorefield.interop.pixels import CENTRED
 from scorefield.interop.translation import Line, interleaved, layer, loaded
-from scorefield.interop.unet_dictionary import Place, layers, parts
 from scorefield.model import ScoreModel
 from scorefield.nn import NCSNpp, Pyramid
 from scorefield.nn.attention import SelfAttention

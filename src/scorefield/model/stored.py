@@ -135,11 +135,11 @@ def _arguments(config: dict[str, Any], kind: Kind, types: Iterable[type]) -> dic
 
 
 def _read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -> None:
-    """Puts the stored weights into a model of their own precision on a device."""
+    """Puts the stored weights into a model on a device, in float32, or in float64 if they are."""
     tensors, _ = read_tensors(path / WEIGHTS)
     check_tensors(tensors, denoiser.state_dict(), str(path / WEIGHTS))
-    precision = next((v.dtype for v in tensors.values() if v.is_floating_point()), None)
-    denoiser.to(device, precision).eval().load_state_dict(tensors)
+    wide = any(v.dtype == torch.float64 for v in tensors.values())
+    denoiser.to(device, torch.float64 if wide else torch.float32).eval().load_state_dict(tensors)
 
 
 def _own_classes() -> list[type]:

@@ -1,4 +1,4 @@
-"""The parts of `NCSNpp` in the order of the authors' code, for dictionaries of the names that others give them."""
+"""The parts of `NCSNpp` in the order of the authors' code, and their places: what names of others are made from."""
 
 from __future__ import annotations
 
