@@ -99,10 +99,12 @@ def test_a_network_learns_a_target_that_one_input_alone_tells(name, source):
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
     for _ in range(60):
         loss = (net(x[:1].expand(x.shape), **given) - target).square().mean()
+        if float(loss.detach()) < 0.35:  # 1 without the input
+            return
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert float(loss.detach()) < 0.35  # 1 without the input
+    pytest.fail(f"the loss is still {float(loss.detach()):.2f}")
 
 
 @pytest.mark.parametrize("differentiable", [p for p in itertools.product((0, 1), repeat=3) if any(p)])

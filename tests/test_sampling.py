@@ -35,7 +35,7 @@ SEEDS = list(range(100, 123))
 def network(kind: str) -> Preconditioned:
     """A network with random weights throughout, so that its output depends on everything."""
     with seeded(0):
-        net = MLP((1, 16, 16), 4, 64, 2) if kind == "MLP" else UNet((1, 16, 16), 4, (16, 32), 1)
+        net = MLP((1, 8, 8), 4, 64, 2) if kind == "MLP" else UNet((1, 8, 8), 4, (16, 32), 1)
         for weight in net.parameters():
             torch.nn.init.normal_(weight, std=0.05 if weight.ndim == 1 else 1 / weight[0].numel() ** 0.5)
     return Preconditioned(net, VP(), EDMPrecond(0.5))
@@ -49,11 +49,11 @@ def test_samples_are_bit_identical_for_any_split_at_equal_batch_size(kind: str, 
 
     def draw(seeds: list[int], batch_size: int | None) -> Tensor:
         labels = torch.tensor(seeds) % 4
-        return sample(model.given(label=labels), (1, 16, 16), times, solver, seeds=seeds, batch_size=batch_size)  # type: ignore[arg-type]
+        return sample(model.given(label=labels), (1, 8, 8), times, solver, seeds=seeds, batch_size=batch_size)  # type: ignore[arg-type]
 
     whole = draw(SEEDS, 8)
     assert whole.std() > 0.1
-    for parts in ((23,), (1, 22), (5, 8, 10), (9, 2, 12)):
+    for parts in ((1, 22), (9, 2, 12)):
         pieces = torch.tensor(SEEDS).split(parts)
         assert torch.equal(torch.cat([draw(p.tolist(), 8) for p in pieces]), whole)
     assert torch.equal(draw(SEEDS[::-1], 8).flip(0), whole)
