@@ -1,31 +1,237 @@
-"""Distances in closed form."""
+"""Distances between samples: closed forms, other projects' numbers, and sets that are alike, near and far."""
+
+from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from scorefield.metrics import sliced_wasserstein
+from scorefield.metrics import (
+    c2st,
+    class_shares,
+    density_coverage,
+    energy_distance,
+    inception_score,
+    kid,
+    memorisation,
+    mmd,
+    nearest,
+    precision_recall,
+    sliced_wasserstein,
+)
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# sliced Wasserstein
 
 
 def test_sliced_wasserstein_of_a_shift_is_its_mean_projection():
     """E (v . m)^2 = |m|^2 / d over directions v. Kills directions that are not of length 1."""
-    x = torch.randn(50, 2, 3, generator=torch.Generator().manual_seed(0))
+    x = normal(50, 2, 3).float()
     shift = torch.arange(6.0).reshape(2, 3)
     got = sliced_wasserstein(x, x.flip(0) + shift, projections=20_000)
     assert got == pytest.approx(float(shift.norm()) / math.sqrt(6), rel=0.02)
     assert sliced_wasserstein(x, x.flip(0)) < 1e-12
 
 
-def test_sliced_wasserstein_in_one_dimension_is_the_distance_itself():
-    """Between normal laws |m|^2 + (s - 1)^2 under the root, from their quantiles."""
-    q = torch.from_numpy(stats.norm.ppf((torch.arange(20_000).double().numpy() + 0.5) / 20_000))[:, None]
-    got = sliced_wasserstein(q, (2.0 * q + 0.5).flip(0), projections=3)
-    assert got == pytest.approx(math.sqrt(1 + 0.25), rel=1e-3)
+@pytest.mark.parametrize(("power", "wanted"), [(2, math.sqrt(1 + 0.25)), (1, None)])
+def test_sliced_wasserstein_in_one_dimension_is_the_distance_itself(power, wanted):
+    """Between normal laws |m|^2 + (s - 1)^2 under the root, from their quantiles; W1 as SciPy's."""
+    q = torch.from_numpy(stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000))[:, None]
+    other = (2.0 * q + 0.5).flip(0)
+    got = sliced_wasserstein(q, other, power=power, projections=3)
+    wanted = wanted or stats.wasserstein_distance(q[:, 0].numpy(), other[:, 0].numpy())
+    assert got == pytest.approx(wanted, rel=1e-3 if power == 2 else 1e-10)
 
 
-@pytest.mark.usefixtures("unchecked")
+# against torchmetrics, with a module of features that are the pixels
+
+
+class Flat(torch.nn.Module):
+    num_features = 12
+
+    def forward(self, x):
+        return x.flatten(1).double()
+
+
+@pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
+@pytest.mark.filterwarnings("ignore:std")  # of their single split
+def test_the_distances_of_torchmetrics():
+    """Their Inception score draws a permutation, which one split does not see; so do subsets of all samples."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.inception import InceptionScore
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    from scorefield.metrics import FeatureStats, frechet_distance
+
+    x, y = normal(100, 3, 2, 2), 1.5 * normal(100, 3, 2, 2, seed=1) + 0.3
+    theirs = {}
+    with torch.random.fork_rng():
+        for name, metric in {
+            "fid": FrechetInceptionDistance(feature=Flat(), input_img_size=(3, 2, 2)).set_dtype(torch.float64),
+            "kid": KernelInceptionDistance(feature=Flat(), subsets=2, subset_size=100),
+            "is": InceptionScore(feature=Flat(), splits=1),
+        }.items():
+            if name == "is":
+                metric.update(x)
+                theirs[name] = float(metric.compute()[0])
+            else:
+                metric.update(x, real=True)
+                metric.update(y, real=False)
+                found = metric.compute()
+                theirs[name] = float(found if name == "fid" else found[0])
+    x, y = x.flatten(1), y.flatten(1)
+    assert frechet_distance(FeatureStats.of(x), FeatureStats.of(y)) == pytest.approx(theirs["fid"], rel=1e-6)
+    ours = kid(x, y, subsets=2, subset_size=100)
+    assert ours.value == pytest.approx(theirs["kid"], rel=1e-6) and ours.spread < 1e-12
+    assert inception_score(x, splits=1).value == pytest.approx(theirs["is"], rel=1e-6)
+
+
+# kernels and energy
+
+
+def test_the_kernel_distance_is_unbiased():
+    """Zero on average over sets of one law, of 10 samples each: within 4.9 standard errors. Kills a kept diagonal."""
+    values = torch.tensor(
+        [kid(normal(10, 3, seed=2 * k), normal(10, 3, seed=2 * k + 1), subsets=1).value for k in range(400)]
+    )
+    assert abs(float(values.mean())) < 4.9 * float(values.std()) / 20
+    values = torch.tensor([mmd(normal(10, 3, seed=2 * k), normal(12, 3, seed=2 * k + 1)) for k in range(400)])
+    assert abs(float(values.mean())) < 4.9 * float(values.std()) / 20
+
+
+def test_the_kernel_distance_of_constants_is_that_of_the_kernel():
+    """(a . a / d + 1)^3 + (b . b / d + 1)^3 - 2 (a . b / d + 1)^3."""
+    a, b = torch.tensor([1.0, 2.0]).expand(5, 2), torch.tensor([0.0, -1.0]).expand(7, 2)
+    got = kid(a, b, subsets=3)
+    assert got.value == pytest.approx((5 / 2 + 1) ** 3 + (1 / 2 + 1) ** 3 - 2 * (-2 / 2 + 1) ** 3, rel=1e-12)
+    assert got.spread < 1e-12
+
+
+def test_the_discrepancy_of_normal_laws_has_a_closed_form():
+    """With bandwidth h and shift m in d dimensions: 2 (1 + 2/h^2)^(-d/2) (1 - exp(-|m|^2 / (2 (h^2 + 2))))."""
+    d, h, shift = 2, 1.5, 2.0
+    x, y = normal(1500, d), normal(1500, d, seed=1) + torch.tensor([shift, 0])
+    wanted = 2 * (1 + 2 / h**2) ** (-d / 2) * (1 - math.exp(-(shift**2) / (2 * (h**2 + 2))))
+    assert mmd(x, y, bandwidth=h) == pytest.approx(wanted, rel=0.05)
+    assert mmd(x, y) > 0.1
+    with pytest.raises(ValueError, match="bandwidth"):
+        mmd(torch.zeros(5, 2), torch.ones(5, 2))
+
+
+def test_the_energy_distance_is_that_of_scipy():
+    x, y = normal(300, 1), 2 * normal(500, 1, seed=1) + 0.5
+    assert energy_distance(x, y) == pytest.approx(stats.energy_distance(x[:, 0].numpy(), y[:, 0].numpy()), rel=1e-9)
+    assert energy_distance(x, x.flip(0)) < 1e-6
+
+
+def test_sums_over_pairs_are_the_same_in_blocks(monkeypatch):
+    x, y = normal(50, 4), normal(70, 4, seed=1)
+    whole = energy_distance(x, y), mmd(x, y), nearest(x, y, 3), precision_recall(x, y), density_coverage(x, y)
+    monkeypatch.setattr("scorefield.metrics.pairwise.BLOCK", 200)
+    parts = energy_distance(x, y), mmd(x, y), nearest(x, y, 3), precision_recall(x, y), density_coverage(x, y)
+    assert parts[0] == pytest.approx(whole[0]) and parts[1] == pytest.approx(whole[1])
+    assert torch.equal(parts[2].place, whole[2].place) and parts[3:] == whole[3:]
+
+
+# neighbours
+
+
+def test_precision_and_recall_are_those_of_prdc(capsys):
+    from prdc import compute_prdc
+
+    x, y = normal(300, 5), 0.8 * normal(250, 5, seed=1) + 0.3
+    for k in (1, 3, 5):
+        theirs = compute_prdc(x.numpy(), y.numpy(), k)
+        got = {**precision_recall(x, y, k)._asdict(), **density_coverage(x, y, k)._asdict()}
+        assert got == pytest.approx(theirs, rel=1e-12)
+    assert "Num real" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_sets_of_one_law_have_the_expected_density_and_coverage(k):
+    """Naeem et al., equations 5 and 6: 1 and 1 - 2^-k."""
+    found = [density_coverage(normal(300, 4, seed=s), normal(300, 4, seed=s + 1000), k) for s in range(30)]
+    assert torch.tensor([f.density for f in found]).mean() == pytest.approx(1, abs=0.05)
+    assert torch.tensor([f.coverage for f in found]).mean() == pytest.approx(1 - 2**-k, abs=0.03)
+
+
+def test_half_of_the_modes_has_precision_without_recall():
+    modes = normal(400, 3) * 0.1 + torch.tensor([[-5.0, 0, 0], [5.0, 0, 0]]).repeat(200, 1)
+    got = precision_recall(modes, modes[::2] + 0.01)
+    assert got.precision > 0.95 and got.recall == pytest.approx(0.5, abs=0.05)
+    got = density_coverage(modes, modes[::2] + 0.01)
+    assert got.coverage == pytest.approx(0.5, abs=0.05)
+
+
+def test_nearest_neighbours_are_found_in_order():
+    reference = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    found = nearest(torch.tensor([[2.9], [0.4]]), reference, 3)
+    assert found.place.tolist() == [[2, 1, 0], [0, 1, 2]]
+    torch.testing.assert_close(
+        found.distance, torch.tensor([[0.1, 1.9, 2.9], [0.4, 0.6, 2.6]]).double(), atol=1e-6, rtol=0
+    )
+    assert nearest(reference, reference, 1, itself=True).place[:, 0].tolist() == [1, 0, 1, 2]
+    with pytest.raises(ValueError, match="wanted k from 1 to 3"):
+        nearest(reference, reference, 4, itself=True)
+
+
+def test_copies_are_told_from_samples():
+    train, held, fresh = (normal(400, 6, seed=s) for s in range(3))
+    honest, copies = memorisation(fresh, train, held), memorisation(train[:300] + 1e-3, train, held)
+    assert abs(honest.z) < 4.9 and honest.share == pytest.approx(honest.expected, abs=0.05)
+    assert copies.z < -15 and copies.share > 0.99 and copies.expected < 0.05
+    assert memorisation(3 * fresh, train, held).z > 5
+
+
+def test_the_statistic_of_memorisation_is_mann_and_whitneys():
+    train, held, fresh = normal(40, 2), normal(30, 2, seed=1).round(), 1.2 * normal(50, 2, seed=2).round()
+    distance = [nearest(v, train).distance[:, 0].numpy() for v in (fresh, held)]
+    _, p = stats.mannwhitneyu(*distance, alternative="less", use_continuity=False, method="asymptotic")
+    assert memorisation(fresh, train, held).z == pytest.approx(stats.norm.ppf(p), rel=1e-9)
+
+
+# classifiers
+
+
+def test_the_inception_score_of_sure_and_unsure_classifiers():
+    sure = 1e3 * torch.eye(5).repeat(20, 1)
+    assert inception_score(sure, splits=4).value == pytest.approx(5)
+    assert inception_score(torch.zeros(100, 5)).value == pytest.approx(1)
+    assert inception_score(sure[:, [0, 1, 0, 1, 0]]).value < 2 * 1.01
+    assert class_shares(torch.cat((sure, sure[:1]))).tolist() == pytest.approx([21 / 101] + [20 / 101] * 4)
+
+
+def test_a_classifier_tells_other_laws_and_not_equal_ones():
+    """The p-value of equal laws is above 1e-3 for this seed; that of a shift of one std below 1e-6."""
+    x, y = normal(400, 3), normal(500, 3, seed=1)
+    same, other = c2st(x, y), c2st(x, y + 1)
+    assert same.p_value > 1e-3 and same.error == pytest.approx(0.5 / math.sqrt(800))
+    assert other.p_value < 1e-6
+    # the best classifier is right with probability Phi(|m| / 2)
+    assert other.accuracy == pytest.approx(stats.norm.cdf(math.sqrt(3) / 2), abs=0.05)
+
+
+@pytest.mark.parametrize("metric", [energy_distance, mmd, nearest, precision_recall, density_coverage, kid, c2st])
+def test_samples_of_other_shapes_are_refused(metric):
+    with pytest.raises(
+        ValueError, match=r"wanted two sets of at least .* samples of one shape; got \(9, 3\), \(9, 2\)"
+    ):
+        metric(torch.zeros(9, 3), torch.zeros(9, 2))
+
+
 def test_sets_of_other_sizes_are_refused():
     with pytest.raises(ValueError, match="equally many"):
         sliced_wasserstein(torch.zeros(2, 1), torch.zeros(3, 1))
+    with pytest.raises(ValueError, match="at least 4 samples"):
+        precision_recall(torch.zeros(3, 1), torch.zeros(9, 1))
+    with pytest.raises(ValueError, match="splits from 1 to 3"):
+        inception_score(torch.zeros(3, 2))

@@ -1,8 +1,34 @@
-"""Numbers that compare sets of samples."""
+"""Numbers that compare sets of samples, in the features of an extractor."""
 
 from scorefield.metrics.calibration import coverage as coverage
 from scorefield.metrics.calibration import rank_levels as rank_levels
 from scorefield.metrics.calibration import tarp_levels as tarp_levels
 from scorefield.metrics.calibration import uniformity as uniformity
+from scorefield.metrics.classes import class_shares as class_shares
+from scorefield.metrics.classes import inception_score as inception_score
+from scorefield.metrics.features import FeatureExtractor as FeatureExtractor
+from scorefield.metrics.features import Features as Features
+from scorefield.metrics.features import ModuleFeatures as ModuleFeatures
+from scorefield.metrics.features import Pixels as Pixels
+from scorefield.metrics.features import extract as extract
+from scorefield.metrics.frechet import expected_frechet as expected_frechet
+from scorefield.metrics.frechet import frechet_distance as frechet_distance
+from scorefield.metrics.inception import Inception as Inception
+from scorefield.metrics.inception import InceptionV3 as InceptionV3
+from scorefield.metrics.kernels import Estimate as Estimate
+from scorefield.metrics.kernels import energy_distance as energy_distance
+from scorefield.metrics.kernels import kid as kid
+from scorefield.metrics.kernels import mmd as mmd
+from scorefield.metrics.neighbours import DensityCoverage as DensityCoverage
+from scorefield.metrics.neighbours import Memorisation as Memorisation
+from scorefield.metrics.neighbours import PrecisionRecall as PrecisionRecall
+from scorefield.metrics.neighbours import density_coverage as density_coverage
+from scorefield.metrics.neighbours import memorisation as memorisation
+from scorefield.metrics.neighbours import precision_recall as precision_recall
+from scorefield.metrics.pairwise import Neighbours as Neighbours
+from scorefield.metrics.pairwise import nearest as nearest
 from scorefield.metrics.psnr import psnr as psnr
 from scorefield.metrics.sliced import sliced_wasserstein as sliced_wasserstein
+from scorefield.metrics.statistics import FeatureStats as FeatureStats
+from scorefield.metrics.two_sample import C2ST as C2ST
+from scorefield.metrics.two_sample import c2st as c2st

@@ -1,0 +1,39 @@
+"""What a classifier says of samples."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield.metrics.kernels import Estimate
+
+
+def inception_score(logits: Float[Tensor, "n classes"], splits: int = 10) -> Estimate:
+    """exp(mean over samples of KL(p(y | x) || p(y))): between 1 and the number of classes.
+
+    (Salimans et al. 2016, "Improved techniques for training GANs".) Samples should be in random order. It sees neither
+    whether a class looks like the data nor what is missing within it.
+
+    Args:
+        logits: of the classes.
+        splits: consecutive parts, as nearly equal as can be, that the score is taken of.
+
+    Returns:
+        Mean and standard deviation over the parts.
+    """
+    if not 1 <= splits <= len(logits):
+        raise ValueError(f"wanted splits from 1 to {len(logits)}, the number of samples; got {splits}")
+    log_p = logits.double().log_softmax(1)
+    scores = torch.stack([_score(part) for part in log_p.tensor_split(splits)])
+    return Estimate(float(scores.mean()), float(scores.std(correction=0)))
+
+
+def _score(log_p: Tensor) -> Tensor:
+    marginal = log_p.logsumexp(0) - torch.tensor(float(len(log_p))).log()
+    return (log_p.exp() * (log_p - marginal)).sum(1).mean().exp()
+
+
+def class_shares(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes"]:
+    """The share of samples whose likeliest class is each."""
+    return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double() / len(logits)
