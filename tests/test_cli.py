@@ -208,7 +208,7 @@ def test_a_model_of_another_width_is_made_from_a_run(tmp_path, capsys):
     assert "wrote the average of width 0.07 at step 49" in capsys.readouterr().out
     state, _ = read_tensors(tracked / state_after(49))
     model = ScoreModel.load(tmp_path / "new")
-    assert model.about == {**ScoreModel.load(run).about, "step": 49, "average_width": 0.07}
+    assert model.about == {**ScoreModel.load(run).about, "step": 49, "average": "width 0.07 of the training"}
     for name, value in model.denoiser.state_dict().items():
         moved = (state[f"model.{name}"] - state[f"average.1.{name}"]).abs().max()
         assert float((value - state[f"average.1.{name}"]).abs().max()) <= 0.01 * float(moved), name

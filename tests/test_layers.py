@@ -19,7 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "_describe": set(),
     "nn": set(),
     "data": set(),
-    "metrics": set(),
+    "metrics": {"_files"},
     "plot": set(),
     "operators": {"_noise", "_shapes"},
     # processes and models

@@ -56,7 +56,7 @@ def write_text(path: Path, text: str) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Writes named tensors and plain values to a safetensors file, which replaces an older one when it is complete."""
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    data = save(copies, {"scorefield": json.dumps({**(about or {}), "sha256": _digest(copies)})})
+    data = save(copies, {"scorefield": json.dumps({**(about or {}), "sha256": digest(copies)})})
     write_file(path, lambda file: file.write(data))
 
 
@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             about = read_json((file.metadata() or {}).get("scorefield", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about.pop("sha256", None) not in (None, _digest(tensors)):
+        if about.pop("sha256", None) not in (None, digest(tensors)):
             raise ValueError("its tensors are not those that were written")
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path}: damaged or not a safetensors file ({error}): use another copy of it") from error
@@ -90,12 +90,12 @@ def read_json(text: str) -> dict[str, Any]:
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the tensors' bytes, in the order of their names."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for _, value in sorted(tensors.items()):
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:

@@ -18,10 +18,12 @@ from scorefield.cli.certify import certify
 from scorefield.cli.convert import export, import_
 from scorefield.cli.demo import demo
 from scorefield.cli.encode import encode
+from scorefield.cli.evaluate import evaluate
 from scorefield.cli.info import info
 from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.sample import sample
+from scorefield.cli.stats import stats
 from scorefield.cli.train import train
 from scorefield.cli.train_classifier import train_classifier
 from scorefield.train import distributed
@@ -34,6 +36,8 @@ COMMANDS = {
     "likelihood": likelihood,
     "encode": encode,
     "invert": invert,
+    "evaluate": evaluate,
+    "stats": stats,
     "average": average,
     "info": info,
     "import": import_,

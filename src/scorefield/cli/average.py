@@ -32,7 +32,7 @@ def average(run: Path, width: float, out: Path, step: int | None = None, types: 
     weights = floating(model.denoiser)
     check_tensors(made.weights, weights, str(run / SNAPSHOTS))
     model.denoiser.load_state_dict(made.weights, strict=False)
-    model.about = {**model.about, "step": made.step, "average_width": width}
+    model.about = {**model.about, "step": made.step, "average": f"width {width:g} of the training"}
     with directory(out):
         model.save(out)
     print(f"wrote the average of width {width:g} at step {made.step} to {out}; {made.residual:.2g} of it is missed")

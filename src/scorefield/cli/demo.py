@@ -10,21 +10,17 @@ import torch
 from sklearn.svm import SVC
 from torch import Tensor
 
-from scorefield import grids, plot
-from scorefield._noise import Noise
+from scorefield import plot
 from scorefield.cli.likelihood import mean_and_error
 from scorefield.cli.running import CHECKPOINTS
 from scorefield.cli.sources import save_figure, save_picture
 from scorefield.cli.train import train
 from scorefield.data import digits, split
+from scorefield.evaluate import paths
 from scorefield.model import ScoreModel
-from scorefield.sampling import integrate
-from scorefield.score import Score
-from scorefield.solvers import EulerMaruyama, Solver
 from scorefield.train import Optimisation
 
 HELD_OUT = 0.2
-PIXEL = 0, 4, 4  # whose path is drawn
 
 
 def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed: int = 0) -> None:
@@ -69,30 +65,7 @@ def demo(out: Path = Path("demo"), steps: int = 4000, samples: int = 1000, seed:
 
 def _draw_paths(model: ScoreModel, x: Tensor, out: Path) -> None:
     """Draws one pixel of sixteen digits along the forward and reverse processes, and digits as they emerge."""
-    denoiser, sde = model.denoiser, model.denoiser.sde
-    seeds = range(16)
-    noise, u = Noise.per_sample(seeds), torch.full((16, *model.event_shape), 0.5)
-    x0 = model.transform.forward(x, u)
-    upward = [sde.T * k / 250 for k in range(251)]
-    forward = sde.simulate(x0, upward, noise=noise)
-    grid = grids.uniform(sde, 250)
-    start = sde.prior.sample(torch.empty_like(x0), noise.at(0))
-    given = denoiser.given(label=torch.arange(16) % 10)
-    reverse, flow = (_path(given, start, grid, EulerMaruyama(eta), noise) for eta in (1.0, 0.0))
-    stages = reverse[[0, 50, 100, 150, 175, 200, 225, 240, 250], :10].transpose(0, 1)
-    picture = plot.image_grid(stages.flatten(0, 1).clamp(-1, 1), columns=stages.shape[1])
-    save_picture(picture, out / "generation.png")
-    panels = {
-        "forward SDE": (upward, forward[(..., *PIXEL)]),
-        "reverse SDE": (grid, reverse[(..., *PIXEL)]),
-        "probability-flow ODE": (grid, flow[(..., *PIXEL)]),
-    }
-    save_figure(plot.trajectories(panels, "value of one pixel"), out / "trajectories.png")
-
-
-@torch.no_grad()
-def _path(model: Score, start: Tensor, times: list[float], solver: Solver, noise: Noise) -> Tensor:
-    """The states at all times."""
-    path = [start]
-    integrate(model, start, times, solver, noise=noise, callback=lambda _k, _knot, step: path.append(step.x))
-    return torch.stack(path)
+    walked = paths(model, x, {"label": torch.arange(len(x)) % 10})
+    stages = walked.stages(10)
+    save_picture(plot.image_grid(stages.flatten(0, 1).clamp(-1, 1), columns=stages.shape[1]), out / "generation.png")
+    save_figure(plot.trajectories(walked.of_one_number(), "value of one pixel"), out / "trajectories.png")

@@ -70,17 +70,22 @@ def load_data(source: str, how: Reading, limit: int | None = None, folder: Path 
     )
 
 
-def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, limit: int | None) -> Rows:
-    """The first rows of data for a model, without their labels unless these are wanted."""
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {limit}")
-    loaded = load_data(source, how, limit)
+def check_fits(model: ScoreModel, loaded: ArrayDataset, source: str) -> None:
+    """Refuses data of other events than the model's."""
     if loaded.event_shape != model.event_shape:
         raise ValueError(
             f"--data {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
         )
     if model.transform.levels is None and loaded.levels is not None:
         raise ValueError(f"--data {source}: holds integers, the model is of real numbers: convert as for its training")
+
+
+def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, limit: int | None) -> Rows:
+    """The first rows of data for a model, without their labels unless these are wanted."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1; got {limit}")
+    loaded = load_data(source, how, limit)
+    check_fits(model, loaded, source)
     if use_labels and not loaded.classes:
         raise ValueError(f"--use_labels true: the data {source} have no labels")
     rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))

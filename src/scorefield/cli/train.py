@@ -170,6 +170,8 @@ def train(
             "steps": steps,
             "batch_size": batch_size,
             "seed": seed,
+            "held_out": held_out,
+            "average": f"half-life {state.optimisation.half_lives[0]:g} samples",
             "centred": centred,
             "spectrum": transformed_spectrum(kept, transform),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,6 +9,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
+
+from scorefield._files import digest
 
 
 class Features(NamedTuple):
@@ -49,18 +50,17 @@ class FeatureExtractor(nn.Module, ABC):
     def digest(self) -> str:
         """SHA-256 of the weights, the first 16 digits; "" without weights. Equal digests make results comparable."""
         state = self.state_dict()
-        if not state:
-            return ""
-        digest = hashlib.sha256()
-        for name, value in sorted(state.items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        return digest(state)[:16] if state else ""
 
     @property
     def label(self) -> str:
         """Name and digest, which statistics are kept with."""
         return f"{self.name} {self.digest}".strip()
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What else a report should say of it."""
+        return {}
 
     def named(self, metric: str) -> str:
         """The name of a metric of these features, such as FD-pixels."""

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from scorefield.metrics.pairwise import distances, flat_pair, mean_distance
@@ -51,7 +51,7 @@ def kid(
     return Estimate(float(found.mean()), float(found.std(correction=0)))
 
 
-def mmd(x: Float[Tensor, "n *event"], y: Float[Tensor, "m *event"], *, bandwidth: float | None = None) -> float:
+def mmd(x: Shaped[Tensor, "n *event"], y: Shaped[Tensor, "m *event"], *, bandwidth: float | None = None) -> float:
     """The unbiased squared maximum mean discrepancy with the kernel exp(-|x - y|^2 / (2 bandwidth^2)).
 
     (Gretton et al. 2012, "A kernel two-sample test", equation 3.) It is 0 on average for two sets of one law.
@@ -77,7 +77,7 @@ def mmd(x: Float[Tensor, "n *event"], y: Float[Tensor, "m *event"], *, bandwidth
     return (mean(x, x) - n) / (n * (n - 1)) + (mean(y, y) - m) / (m * (m - 1)) - 2 * mean(x, y) / (n * m)
 
 
-def energy_distance(x: Float[Tensor, "n *event"], y: Float[Tensor, "m *event"]) -> float:
+def energy_distance(x: Shaped[Tensor, "n *event"], y: Shaped[Tensor, "m *event"]) -> float:
     """(2 E|x - y| - E|x - x'| - E|y - y'|)^(1/2) of the two empirical laws, in the samples' units.
 
     (Szekely & Rizzo 2013, "Energy statistics".) It is a distance of laws without parameters; 0 only for equal sets, of

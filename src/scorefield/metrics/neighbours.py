@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from scorefield.metrics.pairwise import distances, flat_pair, nearest
@@ -98,7 +98,7 @@ class Memorisation(NamedTuple):
 
 
 def memorisation(
-    samples: Float[Tensor, "n *event"], train: Float[Tensor, "m *event"], held_out: Float[Tensor, "h *event"]
+    samples: Shaped[Tensor, "n *event"], train: Shaped[Tensor, "m *event"], held_out: Shaped[Tensor, "h *event"]
 ) -> Memorisation:
     """Distances to the training data, of samples and of data that the model has not seen.
 

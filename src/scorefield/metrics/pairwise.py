@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64, Shaped
 from torch import Tensor
 
 BLOCK = 4_000_000  # distances at a time
@@ -45,7 +45,7 @@ class Neighbours(NamedTuple):
 
 
 def nearest(
-    x: Float[Tensor, "n *event"], reference: Float[Tensor, "m *event"], k: int = 1, itself: bool = False
+    x: Shaped[Tensor, "n *event"], reference: Shaped[Tensor, "m *event"], k: int = 1, itself: bool = False
 ) -> Neighbours:
     """The k nearest samples of a reference by Euclidean distance.
 

@@ -104,6 +104,15 @@ class FeatureStats:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
+    def holds(path: str | Path) -> bool:
+        """Whether a file is an archive of moments, and not one of samples."""
+        try:
+            with zipfile.ZipFile(path) as file:
+                return "mu.npy" in file.namelist()
+        except (OSError, zipfile.BadZipFile):
+            return False
+
+    @staticmethod
     def read(path: str | Path) -> FeatureStats:
         """What `write` has written, or the `mu` and `sigma` of other projects' FID statistics; runs nothing.
 

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from scorefield.metrics.pairwise import flat_pair
@@ -28,7 +28,7 @@ class C2ST(NamedTuple):
     p_value: float
 
 
-def c2st(x: Float[Tensor, "n *event"], y: Float[Tensor, "m *event"], *, seed: int = 0) -> C2ST:
+def c2st(x: Shaped[Tensor, "n *event"], y: Shaped[Tensor, "m *event"], *, seed: int = 0) -> C2ST:
     """Accuracy of a small neural network, by five-fold cross-validation, between equally many rows of both.
 
     (Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests".) The rows are standardised, and the network has

@@ -9,3 +9,5 @@ from scorefield.plot.fields import trajectories as trajectories
 from scorefield.plot.images import image_grid as image_grid
 from scorefield.plot.images import is_image as is_image
 from scorefield.plot.panels import panels as panels
+from scorefield.plot.shares import bars as bars
+from scorefield.plot.shares import histograms as histograms

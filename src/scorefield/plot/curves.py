@@ -53,6 +53,10 @@ def error_curves(
     axes = figure.subplots()
     for k, (name, (calls, errors)) in enumerate(curves.items()):
         axes.loglog(calls, errors, marker="o", markersize=3, label=name, linestyle="-" if k < 10 else "--")
+    places = sorted({float(x) for calls, _ in curves.values() for x in calls})
+    if len(places) <= 12:
+        axes.set_xticks(places, minor=False)
+        axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)

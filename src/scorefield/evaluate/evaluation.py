@@ -1,0 +1,152 @@
+"""Everything that can be measured of a trained model, in numbers and pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from scorefield import grids
+from scorefield.evaluate import findings
+from scorefield.evaluate.comparison import METRICS, compare
+from scorefield.evaluate.findings import Finding
+from scorefield.evaluate.ledger import Ledger
+from scorefield.evaluate.work import Effort, Sets, Work, spread
+from scorefield.metrics import FeatureExtractor, Features
+from scorefield.model import ScoreModel
+from scorefield.model.solving import solving
+from scorefield.sampling import default, network_calls
+from scorefield.sde import SDE, GaussianSDE
+from scorefield.solvers import DDIM, EulerMaruyama, Heun, Solver
+from scorefield.train import distributed
+
+MOST = 10_000  # samples by default
+
+
+@dataclass
+class Evaluation(Finding):
+    """What `evaluate` found.
+
+    Attributes:
+        numbers: by section, plain values that JSON can hold; equal for equal arguments.
+        pictures: by name.
+        seconds: that the parts took in this process.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    def add(self, section: str, finding: Finding) -> None:
+        """Takes a section in, if there is something in it."""
+        self.pictures |= finding.pictures
+        if finding.numbers:
+            self.numbers[section] = finding.numbers
+
+
+def evaluate(
+    model: ScoreModel,
+    sets: Sets,
+    extractor: FeatureExtractor,
+    effort: Effort,
+    ledger: Ledger,
+    solver: Solver | None = None,
+) -> Evaluation | None:
+    """Draws samples, measures them against the data, computes likelihoods, and draws pictures of it all.
+
+    Args:
+        model: trained.
+        sets: data of the model's events.
+        extractor: of the features in which samples are compared.
+        effort: how much is computed.
+        ledger: keeps the finished parts; processes that share its folder share the work.
+        solver: of the samples, instead of the default one.
+
+    Returns:
+        What was found, in the first process; None in the others.
+    """
+    found, work = Evaluation(), Work(model, sets, extractor, effort, ledger)
+    clock = [time.perf_counter()]
+
+    def lap(name: str) -> None:
+        clock.append(time.perf_counter())
+        found.seconds[name] = clock[-1] - clock[-2]
+
+    count = effort.samples or min(len(sets.held_out), MOST)
+    known, fresh = work.features("training features", sets.train), work.features("held-out features", sets.held_out)
+    rows = spread(len(sets.held_out), count)
+    held_out = Features(fresh.values[rows], None if fresh.logits is None else fresh.logits[rows])
+    lap("features of the data")
+    solver, times = solving(model.denoiser, effort.steps, solver, None, None)
+    x, made = work.samples("samples", solver, list(times), count)
+    lap("samples")
+    points = {
+        name: [
+            (calls, work.samples(f"{name}, {calls} calls", *how, min(count, effort.curve_samples))[1])
+            for calls, how in line
+        ]
+        for name, line in _lines(model.denoiser.sde, effort.calls).items()
+    }
+    lap("curve")
+    tables = work.likelihoods()
+    lap("likelihoods")
+    if distributed.rank():
+        return None
+
+    found.add("model", findings.about_model(model, work.model_digest))
+    data = {**sets.about, "training rows": len(sets.train), "held-out rows": len(sets.held_out)}
+    found.add("data", Finding(data))
+    about: dict[str, Any] = {
+        "name": extractor.name,
+        "digest": extractor.digest,
+        "features": known.values.shape[1],
+        **extractor.facts,
+    }
+    found.add("extractor", Finding(about))
+    sampling = {
+        "samples": count,
+        "seeds": f"{effort.seed}-{effort.seed + count - 1}",
+        "solver": repr(solver),
+        "steps": len(times) - 1,
+        "network calls": network_calls(model.denoiser.sde, times, solver),
+        "conditions": "as frequent as in the training data" if work.conditions(1) else "none",
+        "batch size": effort.batch_size,
+    }
+    found.add("sampling", Finding(sampling))
+    ours, floor = (compare(known, some, effort.seed) for some in (made, held_out))
+    both = {
+        extractor.named(name): {
+            "samples": ours[name]._asdict(),
+            "held out": floor[name]._asdict(),
+            "better": METRICS[name].better,
+            "meaning": METRICS[name].meaning,
+        }
+        for name in ours
+    }
+    found.add("metrics", Finding(both))
+    lap("metrics")
+    found.add("copies", findings.copies(work, x, sets.held_out.rows(rows).x))
+    lap("copies")
+    found.add("classes", findings.classes(model, {"training data": known, "held out": held_out, "samples": made}))
+    found.add("curve", findings.curve(extractor, known, held_out, points))
+    found.add("likelihood", findings.likelihoods(model, tables))
+    found.add("views", findings.views(work, x))
+    lap("pictures")
+    return found
+
+
+Way = tuple[Solver, list[float]]
+
+
+def _lines(sde: SDE, calls: tuple[int, ...]) -> dict[str, list[tuple[int, Way]]]:
+    """By name, solvers and times with about so many network calls, and the number that they are."""
+    ways: dict[str, Callable[[int], Way]] = {"default": partial(default, sde)}
+    if isinstance(sde, GaussianSDE):
+        ways["DDIM"] = lambda n: (DDIM(), grids.uniform_log_snr(sde, n))
+        ways["Heun"] = lambda n: (Heun(), grids.uniform_log_snr(sde, max(1, n // 2)))
+        ways["Euler-Maruyama"] = lambda n: (EulerMaruyama(), grids.uniform_log_snr(sde, n))
+    return {
+        name: [(network_calls(sde, times, solver), (solver, times)) for solver, times in map(way, calls)]
+        for name, way in ways.items()
+        if calls
+    }

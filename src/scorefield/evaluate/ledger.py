@@ -1,0 +1,61 @@
+"""Long computations in parts: shared among processes, kept on disk, taken up again after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scorefield._files import read_tensors, write_tensors
+from scorefield.train import distributed
+
+
+class Ledger:
+    """A directory of finished parts, named by what they are parts of.
+
+    Each process makes every n-th part and writes it as a file; all read all files, so that what is made of them is the
+    same, to the bit, for any number of processes and after any number of kills.
+
+    Args:
+        folder: where the files are, which all processes share.
+        progress: show a progress bar.
+    """
+
+    def __init__(self, folder: Path, progress: bool = False) -> None:
+        self.folder, self.progress = folder, progress
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def table(
+        self, name: str, about: Mapping[str, Any], count: int, size: int, make: Callable[[range], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Rows 0 .. count - 1 of named columns.
+
+        Args:
+            name: what it is, for people.
+            about: all that the numbers depend on, as plain values: parts are used again only if it is the same.
+            count: number of rows.
+            size: rows in a part.
+            make: these rows, from the number of each alone.
+        """
+        key = hashlib.sha256(json.dumps([about, count, size], sort_keys=True).encode()).hexdigest()[:16]
+        parts = [range(first, min(first + size, count)) for first in range(0, count, size)]
+        files = {part: self.folder / f"{name.replace(' ', '_')}-{key}-{part.start:08d}.safetensors" for part in parts}
+        own = [part for part in parts[distributed.rank() :: distributed.world()] if not files[part].exists()]
+        for part in tqdm(own, name, disable=not self.progress, leave=False):
+            write_tensors(files[part], make(part))
+        distributed.wait()
+        tables = [read_tensors(files[part])[0] for part in parts]
+        return {column: torch.cat([table[column] for table in tables]) for column in tables[0]}
+
+    def close(self) -> None:
+        """Removes the directory, once all that was made of it is safe."""
+        distributed.wait()
+        if distributed.rank() == 0:
+            shutil.rmtree(self.folder)

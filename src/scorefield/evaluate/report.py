@@ -1,0 +1,101 @@
+"""Reports: the numbers for programs, a page for people, and one that can be sent around as a single file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import platform
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+from PIL.Image import Image
+
+from scorefield._files import write_file, write_text
+from scorefield.evaluate.evaluation import Evaluation
+
+PICTURES = {
+    "samples": "Samples",
+    "training data": "Training data",
+    "stages": "The reverse SDE, sample by sample",
+    "neighbours": "Samples (left) and their nearest training data",
+    "curve": "Quality for a budget of network calls",
+    "likelihood": "Likelihoods",
+    "classes": "Classes that the features' classifier finds",
+    "trajectories": "One number along the processes",
+}
+
+
+def write_report(found: Evaluation, command: str, out: Path) -> None:
+    """Writes report.json, report.md with its pictures in figures/, and report.html, which holds them.
+
+    Args:
+        found: what `evaluate` returned.
+        command: that makes the report again.
+        out: a directory that there is.
+    """
+    made = {"scorefield": _version(), "torch": torch.__version__, "python": platform.python_version()}
+    seconds = {name: round(value, 1) for name, value in found.seconds.items()}
+    numbers: dict[str, Any] = {"command": command, "versions": made, **found.numbers}
+    write_text(out / "report.json", json.dumps({**numbers, "seconds": seconds}, indent=1, allow_nan=False) + "\n")
+    pictures = {name: _png(found.pictures[name]) for name in PICTURES if name in found.pictures}
+    (out / "figures").mkdir(exist_ok=True)
+    for name, data in pictures.items():
+        write_file(out / _place(name), partial(_write, data))
+    sources = {name: "data:image/png;base64," + base64.b64encode(data).decode() for name, data in pictures.items()}
+    environment = Environment(
+        loader=PackageLoader("scorefield.evaluate", "templates"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(short=short, with_error=with_error)  # pyright: ignore[reportCallIssue]
+    told = {"titles": PICTURES, "seconds": seconds, **numbers, "numbers": numbers}
+    for file, places in (("report.md", {name: _place(name) for name in pictures}), ("report.html", sources)):
+        write_text(out / file, environment.get_template(file).render(pictures=places, **told))
+
+
+def short(value: object) -> str:
+    """A plain value, numbers with four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(short, value))  # pyright: ignore[reportUnknownArgumentType]
+    return str(value)
+
+
+def with_error(number: Mapping[str, float | None]) -> str:
+    """A measured number with its error."""
+    error = number["error"]
+    return short(number["value"]) + ("" if error is None else f" ± {error:.2g}")
+
+
+def _png(picture: Figure | Image) -> bytes:
+    data = io.BytesIO()
+    if isinstance(picture, Figure):
+        picture.savefig(data, format="png", dpi=110)
+    else:
+        picture.save(data, format="PNG", optimize=True)
+    return data.getvalue()
+
+
+def _write(data: bytes, file: Any) -> None:
+    file.write(data)
+
+
+def _place(name: str) -> str:
+    return f"figures/{name.replace(' ', '_')}.png"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("scorefield")

@@ -1,0 +1,280 @@
+"""Reports: their numbers are those of the parts, for any number of processes and after any kill; the page opens."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from scorefield import VP, EDMPrecond, Preconditioned, ScoreModel
+from scorefield.cli import main
+from scorefield.data import digits, split, two_moons
+from scorefield.data.transforms import Affine
+from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, compare, evaluate, train_label_features
+from scorefield.metrics import Features, FeatureStats, Pixels, frechet_distance
+from scorefield.nn import MLP, seeded
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+FAST = Effort(samples=60, steps=3, calls=(2, 4), curve_samples=50, likelihoods=3, batch_size=16)
+WORDS = [
+    *("--effort.samples", "60", "--effort.steps", "3", "--effort.calls", "[2,4]", "--effort.likelihoods", "3"),
+    *("--effort.batch_size", "16"),
+]
+
+
+def model_of(data, event_shape, classes=0):
+    with seeded(0):
+        net = MLP(event_shape, classes, features=16, blocks=1)
+    for weight in net.parameters():
+        with seeded(1):
+            torch.nn.init.normal_(weight, std=0.05)
+    about = {"held_out": 0.2, "seed": 0}
+    return ScoreModel(Preconditioned(net, VP(), EDMPrecond(0.5)), event_shape, Affine.fitted(data), classes, about)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    model_of(digits(), (1, 8, 8), 10).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def extractor(tmp_path_factory):
+    path = tmp_path_factory.mktemp("extractor") / "extractor.safetensors"
+    train_label_features(*split(digits(), 0.2), steps=100).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(run, extractor, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    assert (
+        main(["evaluate", str(run), "--data", "digits", "--extractor", str(extractor), "--out", str(out), *WORDS]) == 0
+    )
+    return out
+
+
+def numbers(out):
+    return {k: v for k, v in json.loads((out / "report.json").read_text()).items() if k not in ("seconds", "command")}
+
+
+def test_a_report_holds_what_its_parts_say(run, extractor, report):
+    found = numbers(report)
+    kept, held = split(digits(), 0.2, 0)
+    assert found["data"]["training rows"] == len(kept) == 1438 and found["data"]["held-out rows"] == len(held)
+    net, model = LabelFeatures.load(extractor), ScoreModel.load(run)
+    assert found["extractor"] == {
+        "name": "classifier",
+        "digest": net.digest,
+        "features": 128,
+        "held-out accuracy": pytest.approx(net.accuracy),
+    }
+    assert net.accuracy > 0.9
+    every = torch.arange(len(kept))
+    label = kept.rows(torch.randint(len(kept), (60,), generator=torch.Generator().manual_seed(0))).cond["label"]
+    x = model.sample(seeds=range(60), steps=3, label=label, batch_size=16)
+    known, made = (FeatureStats.of(net(v).values.detach()) for v in (kept.rows(every).x, x))
+    got = found["metrics"]["FD-classifier"]
+    assert got["samples"]["value"] == pytest.approx(frechet_distance(known, made), rel=1e-4)
+    assert got["held out"]["value"] < 0.2 * got["samples"]["value"]
+    assert found["sampling"]["seeds"] == "0-59" and found["sampling"]["network calls"] == 3
+    rows = torch.arange(3) * len(held) // 3
+    part = held.rows(rows)
+    wanted = model.log_prob(part.x, label=part.cond["label"], seeds=range(3), batch_size=16).bits_per_dim
+    assert found["likelihood"]["held out"]["mean"] == pytest.approx(float(wanted.mean()), rel=1e-5)
+    assert found["likelihood"]["held out"]["standard error"] == pytest.approx(
+        float(wanted.std()) / math.sqrt(3), rel=1e-4
+    )
+    assert sum(found["classes"]["samples"]) == pytest.approx(1)
+    assert [calls for calls, _ in found["curve"]["solvers"]["Heun"]] == [1, 3]
+    assert not (report / "work").exists()
+
+
+def test_the_pages_show_all_numbers_and_pictures(report):
+    page, text = (report / "report.html").read_text(), (report / "report.md").read_text()
+    for name, of in numbers(report)["metrics"].items():
+        for shown in (page, text):
+            assert name in shown and f"{of['samples']['value']:.4g}" in shown
+    pictures = {path.name for path in (report / "figures").iterdir()}
+    assert {"samples.png", "curve.png", "likelihood.png", "neighbours.png", "stages.png", "classes.png"} <= pictures
+    assert {f"figures/{name}" for name in pictures} == set(re.findall(r"\]\((figures/.*?)\)", text))
+    assert page.count("data:image/png;base64,") == len(pictures)
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # one file, which loads nothing
+
+    class Balanced(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.open = []
+
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "img"):
+                self.open.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.open.pop() == tag
+
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")
+def test_the_page_opens_in_a_browser(report, tmp_path):
+    """All pictures have been decoded, and nothing reaches beyond the window."""
+    page = tmp_path / "page.html"
+    script = (
+        "<script>onload = () => { const i = [...document.images], page = document.documentElement; document.title = "
+        "[i.length, i.every(x => x.naturalWidth > 50), page.scrollWidth <= innerWidth].join() }</script></body>"
+    )
+    page.write_text((report / "report.html").read_text().replace("</body>", script))
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    more = ("--disable-component-update", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}")
+    command = ["chromium", *flags.split(), *more, "--window-size=1100,800", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    count = len(list((report / "figures").iterdir()))
+    assert f"<title>{count},true,true</title>" in dom
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_report(run, extractor, report, tmp_path, monkeypatch):
+    """Killed after every few parts, until it comes through; finished parts are not made again."""
+    table, made = Ledger.table, []
+
+    def killed(self, name, about, count, size, make):
+        def one(part):
+            if len(made) % 7 == 6:
+                made.append(None)
+                raise KeyboardInterrupt
+            made.append((name, part))
+            return make(part)
+
+        return table(self, name, about, count, size, one)
+
+    monkeypatch.setattr(Ledger, "table", killed)
+    command = ["evaluate", str(run), "--data", "digits", "--extractor", str(extractor), "--out", str(tmp_path), *WORDS]
+    status = 130
+    for _ in range(30):
+        if (status := main(command)) == 0:
+            break
+        assert status == 130 and not (tmp_path / "report.json").exists()
+    assert status == 0 and made.count(None) > 3
+    done = [part for part in made if part]
+    assert len(done) == len(set(done))
+    assert numbers(tmp_path) == numbers(report)
+
+
+def test_another_model_or_seed_takes_no_finished_parts(run, tmp_path):
+    calls = []
+
+    def count(name):
+        def make(part):
+            calls.append(name)
+            return {"x": torch.tensor([float(k) for k in part])}
+
+        return make
+
+    ledger = Ledger(tmp_path / "work")
+    assert ledger.table("x", {"seed": 0}, 5, 2, count("a"))["x"].tolist() == [0, 1, 2, 3, 4]
+    assert ledger.table("x", {"seed": 0}, 5, 2, count("b"))["x"].tolist() == [0, 1, 2, 3, 4]
+    for about, n, size in (({"seed": 1}, 5, 2), ({"seed": 0}, 6, 2), ({"seed": 0}, 5, 3)):
+        ledger.table("x", about, n, size, count("c"))
+    assert calls == ["a"] * 3 + ["c"] * 8
+    (tmp_path / "work" / next(iter(sorted((tmp_path / "work").iterdir()))).name).write_bytes(b"cut")
+    ledger.close()
+    assert not (tmp_path / "work").exists()
+
+
+def test_points_of_the_plane_are_compared_by_their_numbers(tmp_path):
+    data = two_moons(600)
+    model = model_of(data, (2,))
+    kept, held = split(data, 0.3)
+    found = evaluate(
+        model, Sets(kept, held, {"name": "moons", "digest": ""}), Pixels(), FAST, Ledger(tmp_path / "work")
+    )
+    assert found.numbers["likelihood"]["unit"] == "nats" and "classes" not in found.numbers
+    assert {"samples", "training data", "trajectories", "curve", "likelihood"} == set(found.pictures)
+    assert found.numbers["metrics"]["FD-pixels"]["held out"]["value"] < 0.2
+
+
+def test_every_comparison_tells_equal_laws_from_others():
+    g = torch.Generator().manual_seed(1)
+    x, y, z = (torch.randn(400, 4, generator=g) for _ in range(3))
+    same, other = compare(Features(x), Features(y)), compare(Features(x), Features(2 * z + 1))
+    for name in ("FD", "KID", "SW1", "SW2", "energy", "MMD", "C2ST"):
+        assert other[name].value > same[name].value, name
+    assert same["FD"].value == pytest.approx(same["FD"].chance, rel=0.6)
+    assert same["precision"].value > 0.8 > other["precision"].value
+    assert same["coverage"].value > 0.9 > other["coverage"].value
+    assert "IS" not in same
+
+
+BAD = {
+    "does not say what was held out": "--data digits",
+    "the model is of events of shape": "--data two_moons --test digits",
+    "neither a file nor a class": "--data digits --test digits --extractor nowhere.pt",
+    "each names the features": "--data digits --test digits --extractor Pixels --inception_weights w.pth",
+    "get weights-inception-2015": "--data digits --test digits --inception_weights w.pth",
+    "samples must be at least 50": "--data digits --test digits --effort.samples 3",
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_cannot_be_evaluated_is_refused(message, tmp_path, capsys):
+    model = model_of(digits(), (1, 8, 8))
+    model.about = {}
+    model.save(tmp_path / "run")
+    try:
+        status = main(["evaluate", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *BAD[message].split()])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize("event_shape", [(1, 8, 8), (2, 16), (5,), (1, 2, 2), (3, 9, 5)])
+def test_label_features_are_saved_and_loaded(event_shape, tmp_path):
+    with seeded(0):
+        net = LabelFeatures(event_shape, 3, 1.0, 2.0, 0.75)
+    net.save(tmp_path / "e.safetensors")
+    back = LabelFeatures.load(tmp_path / "e.safetensors")
+    x = torch.randn(4, *event_shape, generator=torch.Generator().manual_seed(0))
+    for a, b in zip(net(x), back(x), strict=True):
+        assert torch.equal(a, b)
+    assert back.digest == net.digest and back.accuracy == 0.75 and net(x).values.shape == (4, 128)
+    with pytest.raises(ValueError, match="knows events of shape"):
+        net(x[:, :1, None])
+
+
+def test_label_features_are_reproducible():
+    parts = split(digits(), 0.2)
+    assert train_label_features(*parts, steps=5).digest == train_label_features(*parts, steps=5).digest
+    assert train_label_features(*parts, steps=5, seed=1).digest != train_label_features(*parts, steps=5).digest
+
+
+# statistics
+
+
+def test_statistics_add_up_and_compare(tmp_path, capsys):
+    data = digits()
+    rows = data.rows(torch.arange(400))
+    import numpy as np
+
+    for name, part in {"a": rows.x[:150], "b": rows.x[150:], "all": rows.x}.items():
+        np.savez(tmp_path / f"{name}.npz", x=part.numpy())
+        command = ["stats", "--data", f"[{tmp_path / name}.npz]", "--out", str(tmp_path / f"{name}-stats.npz")]
+        assert main([*command, "--keep", "true"]) == 0
+    capsys.readouterr()
+    both = f"[{tmp_path}/a-stats.npz,{tmp_path}/b-stats.npz]"
+    assert main(["stats", "--data", both, "--against", str(tmp_path / "all-stats.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "400 samples, 64 features of pixels" in out
+    distance = float(re.search(r"Frechet distance (\S+)", out)[1])
+    assert distance < 1e-9 and "precision 1" in out
+    assert main(["stats", "--data", both]) == 2
+    assert "give --out" in capsys.readouterr().err
