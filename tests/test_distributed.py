@@ -236,6 +236,63 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(number, tmp_path):
     assert len((tmp_path / "run" / "loss.csv").read_text().splitlines()) == 1 + int(newest)
 
 
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """A model of digits, trained a little, and options of a small evaluation of it."""
+    path = tmp_path_factory.mktemp("digits") / "run"
+    train = ["train", "--data", "digits", "--net", "MLP", "--net.features", "16", "--net.blocks", "1", "--steps", 5]
+    status, _, err = run(1, ["-m", "scorefield", *train, "--device", "cpu", "--out", path])
+    assert status == 0, err[-2000:]
+    effort = {"samples": 60, "steps": 3, "calls": "[2]", "likelihoods": 3, "batch_size": 16}
+    words = [word for name, value in effort.items() for word in (f"--effort.{name}", value)]
+    return ["-m", "scorefield", "evaluate", path, "--data", "digits", "--extractor", "Pixels", *words]
+
+
+def report(folder):
+    found = json.loads((folder / "report.json").read_text())
+    return {name: value for name, value in found.items() if name not in ("seconds", "command")}
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_report_of_one(digits_run, tmp_path):
+    for processes in (1, 2):
+        status, _, err = run(processes, [*digits_run, "--device", "cpu", "--out", tmp_path / str(processes)])
+        assert status == 0, err[-2000:]
+    assert report(tmp_path / "1") == report(tmp_path / "2")
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on(digits_run, tmp_path):
+    status, _, err = run(1, [*digits_run, "--out", tmp_path / "whole"])
+    assert status == 0, err[-2000:]
+    for parts in (2, 5, 8):
+        process = start(1, [*digits_run, "--out", tmp_path / "killed"])
+        while process.poll() is None and len(list(tmp_path.glob("killed/work/*.safetensors"))) < parts:
+            time.sleep(0.01)
+        kill(process)
+    assert not (tmp_path / "killed" / "report.json").exists()
+    status, _, err = run(1, [*digits_run, "--out", tmp_path / "killed"])
+    assert status == 0, err[-2000:]
+    assert report(tmp_path / "whole") == report(tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_statistics_of_one(tmp_path):
+    """To 1e-12, though each has half of the rows."""
+    from scorefield.metrics import FeatureStats
+
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.npz"
+        status, _, err = run(
+            processes, ["-m", "scorefield", "stats", "--data", "[digits]", "--device", "cpu", "--out", out]
+        )
+        assert status == 0, err[-2000:]
+    one, two = (FeatureStats.read(tmp_path / f"{processes}.npz") for processes in (1, 2))
+    assert one.n == two.n == 1797
+    torch.testing.assert_close(two.mean, one.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(two.covariance, one.covariance, rtol=1e-12, atol=1e-12 * float(one.covariance.max()))
+
+
 def test_batches_give_each_sample_equally_often_however_they_are_cut():
     from scorefield.data import Affine, ArrayDataset
     from scorefield.train import Batches, distributed
