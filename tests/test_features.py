@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import interpolate
 
+from benchmarks.inception_reference import made_up, picture
 from scorefield.metrics import FeatureStats, Inception, InceptionV3, ModuleFeatures, extract, frechet_distance, kid
 from scorefield.metrics.inception import resized
 from scorefield.nn import seeded
@@ -27,6 +28,17 @@ def test_the_graph_is_the_published_one():
     assert tuple(state["fc.weight"].shape) == (1008, 2048)
     assert tuple(state["Mixed_6c.branch7x7dbl_4.conv.weight"].shape) == (160, 160, 7, 1)
     assert tuple(state["Mixed_7b.branch3x3dbl_3a.bn.running_mean"].shape) == (384,)
+
+
+def test_the_network_computes_what_torch_fidelity_does():
+    """Their numbers, which benchmarks/inception_reference.py prints where their library is installed."""
+    with seeded(0):
+        net = made_up(InceptionV3())
+    values, logits = net(picture(32, 32).float())
+    wanted = torch.tensor([0.01228329911828041, 0.10986850410699844, 0.0064078522846102715, 0.03269490599632263])
+    torch.testing.assert_close(values[0, :4].detach(), wanted, rtol=1e-5, atol=0)
+    wanted = torch.tensor([-0.03377237915992737, -0.04626274108886719, 0.2569522261619568, -0.1616082787513733])
+    torch.testing.assert_close(logits[0, :4].detach(), wanted, rtol=1e-5, atol=0)
 
 
 def test_features_of_pictures_of_any_size(tmp_path, monkeypatch):
