@@ -19,6 +19,7 @@ from scorefield.data.transforms import Affine
 from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, compare, evaluate, train_label_features
 from scorefield.metrics import Features, FeatureStats, Pixels, frechet_distance
 from scorefield.nn import MLP, seeded
+from scorefield.train import distributed
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 FAST = Effort(samples=60, steps=3, calls=(2, 4), curve_samples=50, likelihoods=3, batch_size=16)
@@ -188,6 +189,25 @@ def test_another_model_or_seed_takes_no_finished_parts(run, tmp_path):
     (tmp_path / "work" / next(iter(sorted((tmp_path / "work").iterdir()))).name).write_bytes(b"cut")
     ledger.close()
     assert not (tmp_path / "work").exists()
+
+
+def test_processes_make_different_parts(tmp_path, monkeypatch):
+    """Three in turn, in the place of three at once: what one waits for, the next one makes."""
+    made = []
+
+    def process(rank):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "world", lambda: 3)
+        monkeypatch.setattr(distributed, "wait", lambda: process(rank + 1) if rank < 2 else None)
+
+        def make(part):
+            made.append((rank, part.start))
+            return {"x": torch.arange(part.start, part.stop)}
+
+        return Ledger(tmp_path).table("x", {}, 20, 3, make)["x"].tolist()
+
+    assert process(0) == list(range(20))
+    assert made == [(0, 0), (0, 9), (0, 18), (1, 3), (1, 12), (2, 6), (2, 15)]
 
 
 def test_points_of_the_plane_are_compared_by_their_numbers(tmp_path):
