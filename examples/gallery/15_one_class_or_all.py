@@ -49,7 +49,7 @@ def main(out: str = "docs/gallery/15_one_class_or_all.png", steps: int = 2500, s
         found = f"agreement {agreement:.1f} %\nbits/dim {bits[1]:.2f} held out, {bits[0]:.2f} in training"
         axes.set(title=name, xticks=[], yticks=[], xlabel=found)
         print(f"{name}: {found}; {float(nearest(x).mean()):.1f} to the nearest three")
-        distances.hist(nearest(x), 25, range=(0, 35), density=True, histtype="step", linewidth=2, label=name)
+        distances.hist(nearest(x).clamp_max(34), 25, range=(0, 35), density=True, histtype="step", lw=2, label=name)
     distances.set(title="Copies? Densities of ...", ylim=(0, 0.3), xlabel="... the distance to the nearest in training")
     distances.legend(frameon=False, fontsize="small")
     figure.savefig(out, dpi=110)

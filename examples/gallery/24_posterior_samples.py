@@ -48,7 +48,7 @@ def main(out: str = "docs/gallery/24_posterior_samples.png", samples: int = 2000
         axes.set(title=name, aspect="equal", xlim=(-2.1, 2.1), ylim=(-2.1, 2.1))
     for k, (name, x) in enumerate(found.items()):
         distance = sf.metrics.sliced_wasserstein(x.to(truth), truth)
-        bars.bar(torch.arange(6) + 0.16 * (k - 2), shares(x), 0.16, label=f"{name}: W2 {distance:.2f}")
+        bars.bar([c + 0.16 * (k - 2) for c in range(6)], shares(x).tolist(), 0.16, label=f"{name}: W2 {distance:.2f}")
         print(name, f"sliced W2 {distance:.3f}, shares", *(f"{share:.3f}" for share in shares(x)))
     bars.set(title="Share of each component", xlabel="component", xticks=range(6))
     bars.legend(frameon=False, fontsize="small")
