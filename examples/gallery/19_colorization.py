@@ -24,9 +24,9 @@ def patches(pictures: list[torch.Tensor], count: int, seed: int) -> torch.Tensor
 def main(out: str = "docs/gallery/19_colorization.png", steps: int = 900, samples: int = 8) -> None:
     photos = [torch.tensor(load_sample_image(f"{name}.jpg")[:424]) for name in ("china", "flower")]
     coarse = [operators.SuperResolution(4).A(x.movedim(-1, 0)[None].double())[0].round().byte() for x in photos]
-    parts = [part for x in coarse for part in (x[..., :64], x[..., 96:])]
+    parts = [part for x in coarse for part in (x[..., :60], x[..., 80:])]
     data = sf.data.ArrayDataset(patches(parts, 8000, seed=0), levels=256)
-    truth = patches([x[..., 64:96] for x in coarse], COUNT, seed=1).double()
+    truth = patches([x[..., 60:80] for x in coarse], COUNT, seed=1).double()
     transform, std = sf.data.Affine.fitted(data), sf.data.transformed_std(data, sf.data.Affine.fitted(data))
     with sf.nn.seeded(0):
         net = sf.nn.UNet(data.event_shape, channels=(16, 32), blocks=1)
@@ -52,7 +52,7 @@ def main(out: str = "docs/gallery/19_colorization.png", steps: int = 900, sample
     axes.imshow(plot.image_grid(torch.cat(list(rows.values())), 256, columns=COUNT, side=64))
     axes.set(xticks=[], yticks=range(34, 66 * len(rows), 66), yticklabels=list(rows))
     axes.set_title("Patches of two strips, not trained on")
-    figure.savefig(out, dpi=85)
+    figure.savefig(out, dpi=74)
 
 
 if __name__ == "__main__":
