@@ -54,6 +54,7 @@ def write_report(found: Evaluation, command: str, out: Path) -> None:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters.update(short=short, with_error=with_error)  # pyright: ignore[reportCallIssue]
     told = {"titles": PICTURES, "seconds": seconds, **numbers, "numbers": numbers}

@@ -28,7 +28,7 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:  # of each pixel ove
     return float(((a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0))).mean())
 
 
-def main(out: str = "docs/gallery/16_encodings.png", steps: int = 3000, samples: int = 359) -> None:
+def main(out: str = "docs/gallery/15_encodings.png", steps: int = 3000, samples: int = 359) -> None:
     kept, held = sf.data.split(sf.data.digits().unlabelled(), held_out=0.2)
     transform, digits = sf.data.Affine.fitted(kept), held.rows(torch.arange(samples)).x
     models = [trained(kept, transform, steps, seed) for seed in (1, 2)]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import scorefield as sf
 
 
-def main(out: str = "docs/gallery/17_likelihood.png", steps: int = 3000, samples: int = 2000) -> None:
+def main(out: str = "docs/gallery/16_likelihood.png", steps: int = 3000, samples: int = 2000) -> None:
     sde, angle = sf.VP(), 2 * torch.pi / 5 * torch.arange(5.0)
     means, covariances = 1.2 * torch.stack((angle.cos(), angle.sin()), 1), torch.linspace(0.01, 0.15, 5)
     truth = sf.GaussianMixture(sde, torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3]), means, covariances)

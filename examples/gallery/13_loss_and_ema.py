@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import scorefield as sf
 
 
-def main(out: str = "docs/gallery/14_loss_and_ema.png", steps: int = 6000, samples: int = 359) -> None:
+def main(out: str = "docs/gallery/13_loss_and_ema.png", steps: int = 6000, samples: int = 359) -> None:
     kept, held = sf.data.split(sf.data.digits().unlabelled(), held_out=0.2)
     transform = sf.data.Affine.fitted(kept)
     std = sf.data.transformed_std(kept, transform)

@@ -26,7 +26,7 @@ def trained(data: sf.data.Dataset, transform: sf.data.Affine, steps: int) -> sf.
     return sf.ScoreModel(state.averaged(), data.event_shape, transform, data.classes)
 
 
-def main(out: str = "docs/gallery/15_one_class_or_all.png", steps: int = 2500, samples: int = 1000) -> None:
+def main(out: str = "docs/gallery/14_one_class_or_all.png", steps: int = 2500, samples: int = 1000) -> None:
     kept, held = sf.data.split(sf.data.digits(), held_out=0.2)
     known, unseen = (part.rows(torch.arange(len(part))) for part in (kept, held))
     judge = SVC(C=10.0).fit(known.x.flatten(1).numpy(), known.cond["label"].numpy())

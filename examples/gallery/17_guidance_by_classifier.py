@@ -14,7 +14,7 @@ from scorefield import plot
 from scorefield.metrics import sliced_wasserstein
 
 
-def main(out: str = "docs/gallery/12_guidance_by_classifier.png", steps: int = 3000, samples: int = 1000) -> None:
+def main(out: str = "docs/gallery/17_guidance_by_classifier.png", steps: int = 3000, samples: int = 1000) -> None:
     data, sde = sf.data.digits(), sf.VP()
     transform = sf.data.Affine.fitted(data)
     std = sf.data.transformed_std(data, transform)

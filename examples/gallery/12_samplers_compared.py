@@ -12,7 +12,7 @@ import scorefield as sf
 from scorefield import metrics, plot, solvers
 
 
-def main(out: str = "docs/gallery/13_samplers_compared.png", steps: int = 3000, samples: int = 1797) -> None:
+def main(out: str = "docs/gallery/12_samplers_compared.png", steps: int = 3000, samples: int = 1797) -> None:
     data, sde = sf.data.digits().unlabelled(), sf.VP()
     transform = sf.data.Affine.fitted(data)
     std = sf.data.transformed_std(data, transform)
