@@ -90,7 +90,18 @@ def test_training_writes_a_model_its_losses_and_pictures(run):
     assert (model.event_shape, model.classes, model.transform.levels) == ((2,), 2, None)
     spectrum = model.about.pop("spectrum")
     assert len(spectrum) == 2 and sum(spectrum) == pytest.approx(2, rel=0.1)  # standardised, of 1000 samples
-    assert model.about == {"data": "two_moons", "steps": 20, "batch_size": 32, "seed": 0, "centred": False, "step": 20}
+    assert model.about == {
+        **{
+            "data": "two_moons",
+            "steps": 20,
+            "batch_size": 32,
+            "seed": 0,
+            "held_out": 0.1,
+            "centred": False,
+            "step": 20,
+        },
+        "average": "half-life 50000 samples",
+    }
     assert float(model.denoiser.net.out.weight.detach().abs().max()) > 0
 
 
