@@ -91,16 +91,14 @@ def test_training_writes_a_model_its_losses_and_pictures(run):
     spectrum = model.about.pop("spectrum")
     assert len(spectrum) == 2 and sum(spectrum) == pytest.approx(2, rel=0.1)  # standardised, of 1000 samples
     assert model.about == {
-        **{
-            "data": "two_moons",
-            "steps": 20,
-            "batch_size": 32,
-            "seed": 0,
-            "held_out": 0.1,
-            "centred": False,
-            "step": 20,
-        },
+        "data": "two_moons",
+        "steps": 20,
+        "step": 20,
+        "batch_size": 32,
+        "seed": 0,
+        "held_out": 0.1,
         "average": "half-life 50000 samples",
+        "centred": False,
     }
     assert float(model.denoiser.net.out.weight.detach().abs().max()) > 0
 

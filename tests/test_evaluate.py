@@ -7,8 +7,10 @@ import math
 import re
 import shutil
 import subprocess
+import warnings
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 
@@ -287,8 +289,6 @@ def test_label_features_are_reproducible():
 def test_statistics_add_up_and_compare(tmp_path, capsys):
     data = digits()
     rows = data.rows(torch.arange(400))
-    import numpy as np
-
     for name, part in {"a": rows.x[:150], "b": rows.x[150:], "all": rows.x}.items():
         np.savez(tmp_path / f"{name}.npz", x=part.numpy())
         command = ["stats", "--data", f"[{tmp_path / name}.npz]", "--out", str(tmp_path / f"{name}-stats.npz")]
@@ -302,3 +302,37 @@ def test_statistics_add_up_and_compare(tmp_path, capsys):
     assert distance < 1e-9 and "precision 1" in out
     assert main(["stats", "--data", both]) == 2
     assert "give --out" in capsys.readouterr().err
+
+
+def test_statistics_of_your_own_features(tmp_path, monkeypatch, capsys):
+    """By a class of yours, by TorchScript, and by the classifier of a report."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\n\nclass Rows(torch.nn.Module):\n    def forward(self, x: torch.Tensor) -> torch.Tensor:\n"
+        "        return x.mean(3).flatten(1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import mine
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(mine.Rows()).save(tmp_path / "rows.pt")
+    with seeded(0):
+        LabelFeatures((1, 8, 8), 10, 5.0, 6.0).save(tmp_path / "net.safetensors")
+    rows = digits().rows(torch.arange(1797)).x.float()
+    for name, width in {
+        "mine.Rows": 8,
+        tmp_path / "rows.pt": 8,
+        tmp_path / "net.safetensors": 128,
+        "Pixels": 64,
+    }.items():
+        out = tmp_path / "stats.npz"
+        assert main(["stats", "--data", "[digits]", "--extractor", str(name), "--out", str(out)]) == 0
+        found = FeatureStats.read(out)
+        assert found.n == 1797 and len(found.mean) == width
+        if width == 8:
+            torch.testing.assert_close(found.mean, rows.mean((0, 1, 3)).double(), rtol=1e-5, atol=1e-6)
+    assert "features of Rows\n" in capsys.readouterr().out
+    (tmp_path / "broken.pt").write_bytes(b"no archive")
+    assert main(["stats", "--data", "[digits]", "--extractor", str(tmp_path / "broken.pt"), "--out", str(out)]) == 2
+    assert "no TorchScript file" in capsys.readouterr().err
+    assert main(["stats", "--data", "[digits]", "--extractor", str(tmp_path / "stats.npz"), "--out", str(out)]) == 2

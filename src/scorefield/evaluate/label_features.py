@@ -35,13 +35,13 @@ class LabelFeatures(FeatureExtractor):
         classes: number of them, at least 2.
         shift: mean of the data.
         scale: standard deviation of the data.
-        accuracy: share of held-out data whose class it finds; NaN before training.
+        accuracy: share of held-out data whose class it finds, once it is trained.
     """
 
     name = "classifier"
 
     def __init__(
-        self, event_shape: Sequence[int], classes: int, shift: float, scale: float, accuracy: float = math.nan
+        self, event_shape: Sequence[int], classes: int, shift: float, scale: float, accuracy: float | None = None
     ) -> None:
         super().__init__()
         if classes < 2:
@@ -70,7 +70,7 @@ class LabelFeatures(FeatureExtractor):
     @property
     def facts(self) -> dict[str, float]:
         """How good the classifier is."""
-        return {"held-out accuracy": self.accuracy}
+        return {} if self.accuracy is None else {"held-out accuracy": self.accuracy}
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
