@@ -13,9 +13,7 @@ import scorefield as sf
 from scorefield import plot
 
 kept, held = sf.data.split(sf.data.digits().unlabelled(), held_out=0.2)
-transform = sf.data.Affine.fitted(kept)
-std = sf.data.transformed_std(kept, transform)
-scales = sf.data.noise_scales(kept, transform)
+scales = sf.data.noise_scales(kept, sf.data.Affine.fitted(kept))
 print(scales)
 sde = sf.VE(scales.sigma_min, scales.sigma_max)
 
@@ -23,11 +21,8 @@ sde = sf.VE(scales.sigma_min, scales.sigma_max)
 def train(network: type[sf.nn.Network], seed: int, steps: int, batch: int, **options) -> sf.ScoreModel:
     with sf.nn.seeded(seed):
         net = network(kept.event_shape, dropout=0.1, **options)
-    state = sf.TrainState(sf.Preconditioned(net, sde, sf.EDMPrecond(std)), sf.Optimisation(lr=2e-3), seed=seed)
-    batches = sf.Batches(kept, transform, batch, seed=seed)
-    for _ in sf.train(state, batches, sf.objectives.DenoisingScoreMatching.edm(std), steps=steps):
-        pass
-    return sf.ScoreModel(state.averaged(), kept.event_shape, transform)
+    optimisation = sf.Optimisation(lr=2e-3)
+    return sf.fit(net, kept, sde, steps=steps, seed=seed, batch_size=batch, optimisation=optimisation)
 
 
 models = {

@@ -134,6 +134,12 @@ def test_the_divergence_at_time_0_is_that_of_the_data():
     torch.testing.assert_close(got, hessian.trace()[None], rtol=1e-10, atol=1e-10)
 
 
+def test_the_score_at_time_0_is_that_of_the_processs_least_noise():
+    m, x, zero = mixture(VE(0.01, 10.0), (3,)), normals(4, 3).requires_grad_(), torch.zeros((), dtype=torch.float64)
+    expected = torch.autograd.grad(torch_law(m, 1.0, 0.01).log_prob(x).sum(), x)[0]
+    torch.testing.assert_close(m.score(x.detach(), zero), expected, rtol=1e-9, atol=1e-9)
+
+
 @every_event
 @every_form
 @pytest.mark.parametrize("noise_std", [0.05, 3.0])

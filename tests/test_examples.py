@@ -56,6 +56,15 @@ def test_guidance_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.isfinite(names["x"].float()).all()  # type: ignore[attr-defined]
 
 
+def test_evaluation_page():
+    """Of two laws known: the metrics that it prints are those of N(0, I) and N(0, 1.21 I) in 8 dimensions."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(code, "evaluation.md", "exec"), names)
+    distance = names["frechet_distance"](names["a"], names["b"])  # type: ignore[operator]
+    assert float(distance) == pytest.approx(8 * 0.1**2, abs=0.1)
+
+
 EXAMPLES = [
     pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
     for path in sorted((ROOT / "examples").glob("*.py"))

@@ -15,25 +15,23 @@ from scorefield.metrics import sliced_wasserstein
 
 def main(out: str = "docs/gallery/09_ncsn_digits.png", steps: int = 1200, samples: int = 359) -> None:
     data, held = sf.data.split(sf.data.digits().unlabelled(), held_out=0.2)
-    transform = sf.data.Affine.fitted(data)
-    std, scales = sf.data.transformed_std(data, transform), sf.data.noise_scales(data, transform)
+    scales = sf.data.noise_scales(data, sf.data.Affine.fitted(data))
     sde = sf.VE(scales.sigma_min, scales.sigma_max)
     with sf.nn.seeded(0):  # sf.nn.NCSN is the paper's network, several times as slow
         net = sf.nn.UNet(data.event_shape, channels=(16, 32), blocks=1, dropout=0.1)
-    state = sf.TrainState(sf.Preconditioned(net, sde, sf.EDMPrecond(std)), sf.Optimisation(lr=2e-3), seed=0)
     objective = sf.objectives.DenoisingScoreMatching(sf.objectives.Levels(scales.count))
-    for _ in sf.train(state, sf.Batches(data, transform, 64, seed=0), objective, steps=steps):
-        pass
+    optimisation = sf.Optimisation(lr=2e-3)
+    model = sf.fit(net, data, sde, steps=steps, seed=0, batch_size=64, objective=objective, optimisation=optimisation)
 
     annealed, times = sf.solvers.AnnealedLangevin.ncsnv2(scales.ratio, steps=5), sf.grids.smld(sde, scales.count)
-    model, path, knots = state.averaged(), [], []
+    path, knots = [], []
 
     def keep(_k: int, knot: sf.Knot, step: sf.solvers.Step) -> None:
         knots.append(knot)
         path.append(step.x)
 
-    z = sf.sample(model, data.event_shape, times, annealed, seeds=range(samples), callback=keep)
-    x, n = transform.inverse(z).float(), min(samples, len(held))
+    z = sf.sample(model.denoiser, data.event_shape, times, annealed, seeds=range(samples), callback=keep)
+    x, n = model.transform.inverse(z).float(), min(samples, len(held))
     real, other = (part.rows(torch.arange(n)).x.float() for part in (held, data))
     found, floor = sliced_wasserstein(x[:n], real), sliced_wasserstein(other, real)
     print(f"sliced W2 to held-out digits {found:.3f}, of training digits to them {floor:.3f}")

@@ -14,15 +14,9 @@ from scorefield import metrics, plot, solvers
 
 def main(out: str = "docs/gallery/12_samplers_compared.png", steps: int = 3000, samples: int = 1797) -> None:
     data, sde = sf.data.digits().unlabelled(), sf.VP()
-    transform = sf.data.Affine.fitted(data)
-    std = sf.data.transformed_std(data, transform)
     with sf.nn.seeded(0):
         net = sf.nn.MLP(data.event_shape, dropout=0.1)
-    state = sf.TrainState(sf.Preconditioned(net, sde, sf.EDMPrecond(std)), sf.Optimisation(lr=3e-3), seed=0)
-    objective = sf.objectives.DenoisingScoreMatching.edm(std)
-    for _ in sf.train(state, sf.Batches(data, transform, 128, seed=0), objective, steps=steps):
-        pass
-    model = sf.ScoreModel(state.averaged(), data.event_shape, transform)
+    model = sf.fit(net, data, sde, steps=steps, seed=0, optimisation=sf.Optimisation(lr=3e-3))
 
     real = metrics.FeatureStats.of(data.x.flatten(1).float())
     pc = solvers.PredictorCorrector(solvers.ReverseDiffusion(), solvers.Langevin(snr=0.16))

@@ -15,15 +15,10 @@ from scorefield import plot
 DIGIT = 3
 
 
-def trained(data: sf.data.Dataset, transform: sf.data.Affine, steps: int) -> sf.ScoreModel:
+def trained(data: sf.data.Dataset, steps: int) -> sf.ScoreModel:
     with sf.nn.seeded(0):
         net = sf.nn.MLP(data.event_shape, data.classes, dropout=0.1)
-    std = sf.data.transformed_std(data, transform)
-    state = sf.TrainState(sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std)), sf.Optimisation(lr=3e-3), seed=0)
-    objective = sf.objectives.DenoisingScoreMatching.edm(std)
-    for _ in sf.train(state, sf.Batches(data, transform, 128, seed=0), objective, steps=steps):
-        pass
-    return sf.ScoreModel(state.averaged(), data.event_shape, transform, data.classes)
+    return sf.fit(net, data, steps=steps, seed=0, label_dropout=0, optimisation=sf.Optimisation(lr=3e-3))
 
 
 def main(out: str = "docs/gallery/14_one_class_or_all.png", steps: int = 2500, samples: int = 1000) -> None:
@@ -31,8 +26,7 @@ def main(out: str = "docs/gallery/14_one_class_or_all.png", steps: int = 2500, s
     known, unseen = (part.rows(torch.arange(len(part))) for part in (kept, held))
     judge = SVC(C=10.0).fit(known.x.flatten(1).numpy(), known.cond["label"].numpy())
     own, test = (part.x[part.cond["label"] == DIGIT] for part in (known, unseen))
-    transform, alone = sf.data.Affine.fitted(kept), sf.data.ArrayDataset(own, levels=17)
-    one, every = (trained(data, transform, steps) for data in (alone, kept))
+    one, every = (trained(data, steps) for data in (sf.data.ArrayDataset(own, levels=17), kept))
 
     def nearest(x: torch.Tensor) -> torch.Tensor:
         return torch.cdist(x.flatten(1).float(), own.flatten(1).float()).min(1).values

@@ -12,15 +12,10 @@ import scorefield as sf
 from scorefield import plot
 
 
-def trained(data: sf.data.Dataset, transform: sf.data.Affine, steps: int, seed: int) -> sf.ScoreModel:
+def trained(data: sf.data.Dataset, steps: int, seed: int) -> sf.ScoreModel:
     with sf.nn.seeded(seed):
         net = sf.nn.MLP(data.event_shape, dropout=0.1)
-    std = sf.data.transformed_std(data, transform)
-    state = sf.TrainState(sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std)), sf.Optimisation(lr=3e-3), seed=seed)
-    objective = sf.objectives.DenoisingScoreMatching.edm(std)
-    for _ in sf.train(state, sf.Batches(data, transform, 128, seed=seed), objective, steps=steps):
-        pass
-    return sf.ScoreModel(state.averaged(), data.event_shape, transform)
+    return sf.fit(net, data, steps=steps, seed=seed, optimisation=sf.Optimisation(lr=3e-3))
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:  # of each pixel over the digits, the mean of the 64
@@ -30,8 +25,8 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:  # of each pixel ove
 
 def main(out: str = "docs/gallery/15_encodings.png", steps: int = 3000, samples: int = 359) -> None:
     kept, held = sf.data.split(sf.data.digits().unlabelled(), held_out=0.2)
-    transform, digits = sf.data.Affine.fitted(kept), held.rows(torch.arange(samples)).x
-    models = [trained(kept, transform, steps, seed) for seed in (1, 2)]
+    digits = held.rows(torch.arange(samples)).x
+    models = [trained(kept, steps, seed) for seed in (1, 2)]
     one, two = codes = [model.encode(digits, steps=20) for model in models]
     adaptive, r = models[0].encode(digits, tolerance=1e-4), correlation(one, two)
     print(f"correlation of the two networks' codes {r:.3f}, of two digits' {correlation(one, two.roll(1, 0)):z.3f}")

@@ -19,13 +19,9 @@ def main(out: str = "docs/gallery/17_guidance_by_classifier.png", steps: int = 3
     transform = sf.data.Affine.fitted(data)
     std = sf.data.transformed_std(data, transform)
     with sf.nn.seeded(0):
-        denoiser = sf.Preconditioned(sf.nn.MLP(data.event_shape, dropout=0.1), sde, sf.EDMPrecond(std))
+        net = sf.nn.MLP(data.event_shape, dropout=0.1)
         classifier = sf.NoisyClassifier(sf.nn.MLPClassifier(data.event_shape, 10, dropout=0.1), sde, std)
-    state = sf.TrainState(denoiser, sf.Optimisation(lr=3e-3), seed=0)
-    batches, objective = sf.Batches(data.unlabelled(), transform, 128, seed=0), sf.objectives.DenoisingScoreMatching
-    for _ in sf.train(state, batches, objective.edm(std), steps=steps):
-        pass
-    model = sf.ScoreModel(state.averaged(), data.event_shape, transform)
+    model = sf.fit(net, data.unlabelled(), sde, steps=steps, seed=0, optimisation=sf.Optimisation(lr=3e-3))
     state = sf.TrainState(classifier, sf.Optimisation(lr=2e-3), seed=0)
     batches = sf.Batches(data, transform, 128, seed=0)
     for _ in sf.train(state, batches, sf.objectives.CrossEntropy(), steps=steps // 2):

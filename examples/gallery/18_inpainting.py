@@ -15,14 +15,9 @@ COUNT = 40  # digits to reconstruct
 
 def main(out: str = "docs/gallery/18_inpainting.png", steps: int = 3000, samples: int = 32) -> None:
     kept, held = sf.data.split(sf.data.digits().unlabelled(), held_out=0.2)
-    transform, std = sf.data.Affine.fitted(kept), sf.data.transformed_std(kept, sf.data.Affine.fitted(kept))
     with sf.nn.seeded(0):
         net = sf.nn.MLP(kept.event_shape, dropout=0.1)
-    state = sf.TrainState(sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std)), sf.Optimisation(lr=3e-3), seed=0)
-    objective = sf.objectives.DenoisingScoreMatching.edm(std)
-    for _ in sf.train(state, sf.Batches(kept, transform, 128, seed=0), objective, steps=steps):
-        pass
-    model = sf.ScoreModel(state.averaged(), kept.event_shape, transform)
+    model = sf.fit(net, kept, steps=steps, seed=0, optimisation=sf.Optimisation(lr=3e-3))
 
     truth = held.rows(torch.arange(COUNT)).x.float()
     average = kept.rows(torch.arange(len(kept))).x.float().mean(0)

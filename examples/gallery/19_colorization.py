@@ -27,14 +27,9 @@ def main(out: str = "docs/gallery/19_colorization.png", steps: int = 900, sample
     parts = [part for x in coarse for part in (x[..., :60], x[..., 80:])]
     data = sf.data.ArrayDataset(patches(parts, 8000, seed=0), levels=256)
     truth = patches([x[..., 60:80] for x in coarse], COUNT, seed=1).double()
-    transform, std = sf.data.Affine.fitted(data), sf.data.transformed_std(data, sf.data.Affine.fitted(data))
     with sf.nn.seeded(0):
         net = sf.nn.UNet(data.event_shape, channels=(16, 32), blocks=1)
-    state = sf.TrainState(sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std)), sf.Optimisation(lr=4e-3), seed=0)
-    objective = sf.objectives.DenoisingScoreMatching.edm(std)
-    for _ in sf.train(state, sf.Batches(data, transform, 32, seed=0), objective, steps=steps):
-        pass
-    model = sf.ScoreModel(state.averaged(), data.event_shape, transform)
+    model = sf.fit(net, data, steps=steps, seed=0, batch_size=32, optimisation=sf.Optimisation(lr=4e-3))
     grey, seeds = operators.Colorize(), range(COUNT * samples)
     y = grey.A(truth)
     known = model.measured(grey, y.repeat_interleave(samples, 0), operators.Gaussian(2.0))

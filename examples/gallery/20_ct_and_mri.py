@@ -25,14 +25,9 @@ def main(out: str = "docs/gallery/20_ct_and_mri.png", steps: int = 1000, samples
     bodies = [ellipses(g) for _ in range(1502)]
     images = torch.stack([phantom.image(body, 32, samples=3) for body in bodies]).float()
     unseen, truth, data = bodies[:2], images[:2], sf.data.ArrayDataset(images[2:])
-    transform, std = sf.data.Affine.fitted(data), sf.data.transformed_std(data, sf.data.Affine.fitted(data))
     with sf.nn.seeded(0):
         net = sf.nn.UNet((1, 32, 32), channels=(8, 16, 32), blocks=1, attention=(False, False, False))
-    state = sf.TrainState(sf.Preconditioned(net, sf.VP(), sf.EDMPrecond(std)), sf.Optimisation(lr=4e-3), seed=0)
-    objective = sf.objectives.DenoisingScoreMatching.edm(std)
-    for _ in sf.train(state, sf.Batches(data, transform, 16, seed=0), objective, steps=steps):
-        pass
-    model = sf.ScoreModel(state.averaged(), (1, 32, 32), transform)
+    model = sf.fit(net, data, steps=steps, seed=0, batch_size=16, optimisation=sf.Optimisation(lr=4e-3))
 
     rows, radon, mask = {}, operators.Radon(32, 8), operators.cartesian_mask(32, 32, acceleration=3, seed=0)
     fourier, k_space = operators.FourierMask(mask), torch.stack([phantom.k_space(body, 32)[mask] for body in unseen])

@@ -73,6 +73,7 @@ from scorefield.train import Optimisation as Optimisation
 from scorefield.train import PowerEMA as PowerEMA
 from scorefield.train import Snapshots as Snapshots
 from scorefield.train import TrainState as TrainState
+from scorefield.train import fit as fit
 from scorefield.train import train as train
 
 __version__ = "0.1.0"

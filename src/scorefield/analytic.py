@@ -62,7 +62,7 @@ class GaussianMixture(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """sum_k p(k | x) E[x_0 | x, k]."""
-        alpha, sigma = self._at(t)
+        alpha, sigma = self._scales_at(t)
         projected, logits = self._components(x, alpha, sigma)
         shrunk = self._rotate(alpha * self.variances / (alpha**2 * self.variances + sigma**2) * projected, back=True)
         mean = (logits.softmax(1)[..., None] * (self.means + shrunk)).sum(1)
@@ -70,7 +70,7 @@ class GaussianMixture(Denoiser):
 
     def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
         """log p_t(x) in nats; t = 0 gives the data's own density."""
-        return self._components(x, *self._at(t))[1].logsumexp(1)
+        return self._components(x, *self._scales_at(t, data_at_zero=True))[1].logsumexp(1)
 
     def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
         """The same, by the name that `LogDensity` gives it."""
@@ -78,7 +78,7 @@ class GaussianMixture(Denoiser):
 
     def divergence(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
         """tr grad score = sum_k p(k | x) (|score_k|^2 - tr C_k^-1) - |score|^2 with C_k = alpha^2 S_k + sigma^2 I."""
-        alpha, sigma = self._at(t)
+        alpha, sigma = self._scales_at(t)
         projected, logits = self._components(x, alpha, sigma)
         spread = (alpha**2 * self.variances + sigma**2).expand_as(projected)
         scores = -self._rotate(projected / spread, back=True)
@@ -126,13 +126,12 @@ class GaussianMixture(Denoiser):
             return torch.diag_embed(self.variances)
         return self.bases * self.variances[:, None] @ self.bases.mT
 
-    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma as (), or as (b, 1, 1) to broadcast against (b, K, d); t = 0 is the data."""
+    def _scales_at(self, t: Tensor, data_at_zero: bool = False) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma as (), or as (b, 1, 1) to broadcast against (b, K, d)."""
         t = t.double()
-        still = t == 0
-        safe = torch.where(still, self.sde.T, t)
-        alpha, sigma = self.sde.alpha(safe), self.sde.sigma(safe)
-        alpha, sigma = torch.where(still, 1.0, alpha), torch.where(still, 0.0, sigma)
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        if data_at_zero:
+            alpha, sigma = torch.where(t == 0, 1.0, alpha), torch.where(t == 0, 0.0, sigma)
         return (alpha[:, None, None].to(self.means), sigma[:, None, None].to(self.means)) if t.ndim else (alpha, sigma)
 
     def _components(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,8 @@ class SuperResolution(LinearOperator):
         self.factors = tuple(factor) if isinstance(factor, Sequence) else (factor, factor)
         if not self.factors or any(f != int(f) or f < 1 for f in self.factors):
             raise ValueError(f"the factors of SuperResolution must be integers of at least 1; got {factor}")
+        if not callable(profile):
+            raise TypeError(f"the profile of SuperResolution is a function, box or cubic; got {profile!r}")
         self.profile = profile
         like = torch.zeros((), dtype=torch.float64)
         grams = [gram_of(self._matrix(8 * f, f, like)) for f in self.factors]

@@ -7,6 +7,7 @@ from scorefield.train.ema import EMA as EMA
 from scorefield.train.ema import Average as Average
 from scorefield.train.ema import PowerEMA as PowerEMA
 from scorefield.train.ema import floating as floating
+from scorefield.train.fit import fit as fit
 from scorefield.train.loop import StepInfo as StepInfo
 from scorefield.train.loop import train as train
 from scorefield.train.loop import validation_loss as validation_loss
