@@ -249,6 +249,7 @@ def test_an_object_that_is_not_ours_joins_in() -> None:
     torch.testing.assert_close(pseudo_inverse(other, other.A(x)), other.A_dagger(other.A(x)))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_event_shape_given_to_super_resolution_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="profile of SuperResolution is a function, box or cubic; got 4"):
         SuperResolution((3, 8, 8), 4)  # type: ignore[arg-type]
