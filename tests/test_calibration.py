@@ -69,3 +69,12 @@ def test_bad_shapes():
         tarp_levels(torch.zeros(1, 3, 2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="peak"):
         psnr(torch.zeros(1, 2), torch.zeros(1, 2), peak=0.0)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_psnr_of_integers_and_of_other_shapes():
+    """Differences of 8-bit integers wrap around, and shapes that broadcast compare what does not belong together."""
+    x, y = (torch.full((1, 1, 4, 4), v, dtype=torch.uint8) for v in (10, 12))
+    assert float(psnr(x, y, peak=255)) == pytest.approx(20 * math.log10(255 / 2))
+    with pytest.raises(ValueError, match="of one shape"):
+        psnr(x, y.expand(1, 3, 4, 4), peak=1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import warnings
@@ -14,12 +15,22 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield import VP, EDMPrecond, Preconditioned, ScoreModel
-from scorefield.cli import main
-from scorefield.data import digits, split, two_moons
+from scorefield import SDE, VP, EDMPrecond, NormalPrior, Preconditioned, ScoreModel, ScoreNetwork
+from scorefield.cli import featuring, main
+from scorefield.data import ArrayDataset, digits, split, two_moons
+from scorefield.data.dataset import choice
 from scorefield.data.transforms import Affine
-from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, compare, evaluate, train_label_features
-from scorefield.metrics import Features, FeatureStats, Pixels, expected_frechet, frechet_distance
+from scorefield.evaluate import (
+    Effort,
+    LabelFeatures,
+    Ledger,
+    Sets,
+    compare,
+    evaluate,
+    train_label_features,
+    write_report,
+)
+from scorefield.metrics import Features, FeatureStats, Pixels, expected_frechet, extract, frechet_distance
 from scorefield.nn import MLP, seeded
 from scorefield.train import distributed
 
@@ -65,7 +76,9 @@ def report(run, extractor, tmp_path_factory):
 
 
 def numbers(out):
-    return {k: v for k, v in json.loads((out / "report.json").read_text()).items() if k not in ("seconds", "command")}
+    """What is to be equal for equal arguments; infinite numbers are no JSON."""
+    found = json.loads((out / "report.json").read_text(), parse_constant=lambda _: pytest.fail("no JSON"))
+    return {k: v for k, v in found.items() if k not in ("seconds", "command", "made with")}
 
 
 def test_a_report_holds_what_its_parts_say(run, extractor, report):
@@ -80,16 +93,16 @@ def test_a_report_holds_what_its_parts_say(run, extractor, report):
         "held-out accuracy": pytest.approx(net.accuracy),
     }
     assert net.accuracy > 0.9
-    every = torch.arange(len(kept))
+    _, reference = split(kept, 0.5, 0)  # the half that the classifier does not know
+    every = torch.arange(len(reference))
     label = kept.rows(torch.randint(len(kept), (60,), generator=torch.Generator().manual_seed(0))).cond["label"]
     x = model.sample(seeds=range(60), steps=3, label=label, batch_size=16)
-    known, made = (FeatureStats.of(net(v).values.detach()) for v in (kept.rows(every).x, x))
+    known, made = (FeatureStats.of(net(v).values.detach()) for v in (reference.rows(every).x, x))
     got = found["metrics"]["FD-classifier"]
     assert got["samples"]["value"] == pytest.approx(frechet_distance(known, made), rel=1e-4)
     assert got["held out"]["value"] < 0.2 * got["samples"]["value"]
     assert found["sampling"]["seeds"] == "0-59" and found["sampling"]["network calls"] == 3
-    rows = torch.arange(18) * len(held) // 18
-    part = held.rows(rows)
+    part = held.rows(choice(len(held), 18))
     wanted = model.log_prob(part.x, label=part.cond["label"], seeds=range(18), batch_size=16).bits_per_dim
     assert found["likelihood"]["held out"]["mean"] == pytest.approx(float(wanted.mean()), rel=1e-5)
     assert found["likelihood"]["held out"]["standard error"] == pytest.approx(
@@ -97,7 +110,11 @@ def test_a_report_holds_what_its_parts_say(run, extractor, report):
     )
     assert sum(found["classes"]["samples"]) == pytest.approx(1)
     assert [calls for calls, _ in found["curve"]["solvers"]["Heun"]] == [1, 3]
-    assert not (report / "work").exists()
+    assert not (report / "unfinished").exists()
+    judged = net(x).logits.argmax(1)
+    assert found["metrics"]["agreement-classifier"]["samples"]["value"] == pytest.approx(
+        float((judged == label).double().mean())
+    )
 
 
 def test_the_pages_show_all_numbers_and_pictures(report):
@@ -217,7 +234,7 @@ def test_points_of_the_plane_are_compared_by_their_numbers(tmp_path):
     model = model_of(data, (2,))
     kept, held = split(data, 0.3)
     found = evaluate(
-        model, Sets(kept, held, {"name": "moons", "digest": ""}), Pixels(), FAST, Ledger(tmp_path / "work")
+        model, Sets(kept, held, kept, {"name": "moons", "digest": ""}), Pixels(), FAST, Ledger(tmp_path / "work")
     )
     assert found.numbers["likelihood"]["unit"] == "nats" and "classes" not in found.numbers
     assert {"samples", "training data", "trajectories", "curve", "likelihood"} == set(found.pictures)
@@ -261,26 +278,178 @@ def test_what_cannot_be_evaluated_is_refused(message, tmp_path, capsys):
     assert not (tmp_path / "out" / "report.json").exists()
 
 
-@pytest.mark.parametrize("event_shape", [(1, 8, 8), (2, 16), (5,), (1, 2, 2), (3, 9, 5)])
+@pytest.mark.parametrize("event_shape", [(1, 8, 8), (2, 16), (5,), (), (1, 2, 2), (3, 9, 5)])
 def test_label_features_are_saved_and_loaded(event_shape, tmp_path):
     with seeded(0):
-        net = LabelFeatures(event_shape, 3, 1.0, 2.0, 0.75)
+        net = LabelFeatures(event_shape, 3, 0.75)
+    net.shift.fill_(1.0)
+    net.scale.fill_(2.0)
     net.save(tmp_path / "e.safetensors")
     back = LabelFeatures.load(tmp_path / "e.safetensors")
     x = torch.randn(4, *event_shape, generator=torch.Generator().manual_seed(0))
     for a, b in zip(net(x), back(x), strict=True):
         assert torch.equal(a, b)
-    back.shift, back.scale = 0.0, 1.0
+    assert back.digest == net.digest
+    back.shift.fill_(0.0)
+    back.scale.fill_(1.0)
     torch.testing.assert_close(back((x - 1) / 2).values, net(x).values)
-    assert back.digest == net.digest and back.accuracy == 0.75 and net(x).values.shape == (4, 128)
+    assert back.accuracy == 0.75 and net(x).values.shape == (4, 128)
     with pytest.raises(ValueError, match="knows events of shape"):
-        net(x[:, :1, None])
+        net(x[..., None, None])
 
 
 def test_label_features_are_reproducible():
     parts = split(digits(), 0.2)
     assert train_label_features(*parts, steps=5).digest == train_label_features(*parts, steps=5).digest
     assert train_label_features(*parts, steps=5, seed=1).digest != train_label_features(*parts, steps=5).digest
+
+
+def test_each_column_of_a_table_counts_alike():
+    """The label is in a column ten thousand times smaller than the other. Kills one scale for all."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.stack((1e4 * torch.randn(2000, generator=g), torch.randn(2000, generator=g)), 1)
+    data = ArrayDataset(x, (x[:, 1] > 0).long())
+    assert train_label_features(*split(data, 0.2), steps=200).accuracy > 0.95
+
+
+# what reports are asked for by all sorts of people
+
+
+def test_the_features_do_not_know_the_reference(run, tmp_path, monkeypatch):
+    """A two-sample test tells rows that the classifier was fitted on from others of the same law."""
+    fitted = []
+
+    def quick(train, held_out, **options):
+        fitted.append(train.rows(torch.arange(len(train))).x)
+        return train_label_features(train, held_out, steps=20)
+
+    monkeypatch.setattr(featuring, "train_label_features", quick)
+    assert main(["evaluate", str(run), "--data", "digits", "--out", str(tmp_path), *WORDS]) == 0
+    kept, held = split(digits(), 0.2, 0)
+    known, reference = split(kept, 0.5, 0)
+    assert torch.equal(fitted[0], known.rows(torch.arange(len(known))).x)
+    net = LabelFeatures.load(tmp_path / "extractor.safetensors")
+    a = FeatureStats.of(extract(net, reference.rows(torch.arange(len(reference))).x))
+    b = FeatureStats.of(extract(net, held.rows(choice(len(held), 60)).x))
+    wanted = numbers(tmp_path)["metrics"]["FD-classifier"]["held out"]
+    assert wanted["value"] == pytest.approx(frechet_distance(a, b), rel=1e-4)
+    assert wanted["chance"] == pytest.approx(expected_frechet(a.covariance, len(reference), 60), rel=1e-4)
+
+
+def test_what_is_left_out_leaves_a_report(run, extractor, tmp_path):
+    words = ["--effort.likelihoods", "0", "--effort.calls", "[]", "--effort.samples", "60", "--effort.steps", "2"]
+    command = ["evaluate", str(run), "--data", "digits", "--extractor", str(extractor), "--out", str(tmp_path), *words]
+    assert main(command) == 0
+    page = (tmp_path / "report.html").read_text() + (tmp_path / "report.md").read_text()
+    assert "Likelihood</h2>" not in page and "## Quality" not in page and "## Copies" in page
+    assert shlex.join(command) in (tmp_path / "report.md").read_text()
+
+
+class Warming(SDE):
+    """A process without a closed kernel, as a user writes it."""
+
+    @property
+    def prior(self):
+        return NormalPrior(1.0)
+
+    def drift(self, x, t):
+        return -x * (1 + t)
+
+    def diffusion(self, x, t):
+        return 1 + t
+
+
+def test_the_report_of_a_process_that_is_not_gaussian(tmp_path):
+    data = ArrayDataset(0.5 + 0.1 * torch.randn(200, 2, generator=torch.Generator().manual_seed(0)))
+    with seeded(0):
+        model = ScoreModel(ScoreNetwork(MLP((2,), features=16, blocks=1), Warming()), (2,))
+    kept, held = split(data, 0.3)
+    sets = Sets(kept, held, kept, {"name": "points", "digest": ""})
+    found = evaluate(model, sets, Pixels(), FAST, Ledger(tmp_path / "unfinished"))
+    assert (
+        found is not None and "likelihood" not in found.numbers and [*found.numbers["curve"]["solvers"]] == ["default"]
+    )
+    write_report(found, "none", "cpu", tmp_path)
+    assert "Distances" in (tmp_path / "report.html").read_text()
+
+
+def test_data_without_density_and_few_rows(tmp_path, capsys):
+    """A held-out row where the model has no density, and too few rows for the two-sample test."""
+    train, test = two_moons(100).x, two_moons(20, seed=1).x
+    test[3] = 1e20
+    for name, x in (("train", train), ("test", test)):
+        np.savez(tmp_path / f"{name}.npz", x=x.numpy())
+    model_of(ArrayDataset(train), (2,)).save(tmp_path / "run")
+    words = [
+        "--data",
+        str(tmp_path / "train.npz"),
+        "--test",
+        str(tmp_path / "test.npz"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(["evaluate", str(tmp_path / "run"), *words, *WORDS]) == 0
+    found = numbers(tmp_path / "out")
+    assert found["likelihood"]["held out"]["mean"] in ("-inf", "nan") and found["compared"]["held-out rows"] == 20
+    assert "C2ST-pixels" not in found["metrics"]
+    np.savez(tmp_path / "test.npz", x=test[:4].numpy())
+    assert main(["evaluate", str(tmp_path / "run"), *words, *WORDS]) == 2
+    assert "at least 6 training and held-out rows; got 100 and 4" in capsys.readouterr().err
+
+
+def test_classes_are_known_by_their_names(tmp_path):
+    """The test data lack the first class, so that their numbers are others: bits of the right classes all the same."""
+    names, g = ("cat", "dog", "owl"), torch.Generator().manual_seed(0)
+    for file, some, label in (("train", names, [0, 1, 2]), ("test", names[1:], [0, 1])):
+        rows = ["a,b,kind"]
+        for k in torch.tensor(label).repeat(40).tolist():
+            a, b = (torch.randn(2, generator=g) + 4 * names.index(some[k])).tolist()
+            rows.append(f"{a},{b},{some[k]}")
+        (tmp_path / f"{file}.csv").write_text("\n".join(rows))
+    source, out = ["--data", str(tmp_path / "train.csv"), "--reading.table.label", "kind"], tmp_path / "report"
+    assert main(["train", *source, "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    test = ["--test", str(tmp_path / "test.csv"), "--out", str(out)]
+    assert main(["evaluate", str(tmp_path / "run"), *source, *test, *WORDS]) == 0
+    assert numbers(out)["extractor"]["held-out accuracy"] > 0.9
+    assert numbers(out)["classes"]["held out"][0] < 0.1  # no cats
+
+
+def test_the_command_deletes_nothing_of_others(run, extractor, tmp_path):
+    for name in ("thesis.txt", "own-weights.safetensors"):
+        (tmp_path / "unfinished").mkdir(exist_ok=True)
+        (tmp_path / "unfinished" / name).write_text("mine")
+    command = ["evaluate", str(run), "--data", "digits", "--extractor", str(extractor), "--out", str(tmp_path), *WORDS]
+    assert main(command) == 0
+    assert {path.name for path in (tmp_path / "unfinished").iterdir()} == {"own-weights.safetensors", "thesis.txt"}
+
+
+def test_a_broken_part_says_what_to_do(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.table("x", {}, 3, 2, lambda part: {"x": torch.zeros(len(part))})
+    min(tmp_path.iterdir()).write_bytes(b"cut")
+    with pytest.raises(ValueError, match="delete this file, and the same command makes it again"):
+        ledger.table("x", {}, 3, 2, lambda part: {"x": torch.zeros(len(part))})
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    """Data often come class by class. Kills consecutive parts in the Inception score, and first rows."""
+    g = torch.Generator().manual_seed(0)
+    label = torch.arange(5).repeat_interleave(100)
+    x = torch.randn(500, 3, generator=g) + 5.0 * label[:, None]
+    logits = 20 * torch.eye(5)[label]
+    mixed = torch.randperm(500, generator=g)
+    reference = Features(x + 0.1)
+    a, b = (compare(reference, Features(x[order], logits[order])) for order in (torch.arange(500), mixed))
+    assert a["IS"].value == pytest.approx(b["IS"].value, rel=0.05) and a["IS"].value > 4.5
+
+
+def test_other_data_than_those_of_the_training_are_refused(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", x=two_moons(200).x.numpy())
+    np.savez(tmp_path / "b.npz", x=two_moons(200).x.flip(0).numpy())  # the same rows, which the split parts otherwise
+    assert main(["train", "--data", str(tmp_path / "a.npz"), "--steps", "1", "--out", str(tmp_path / "run")]) == 0
+    words = ["--data", str(tmp_path / "b.npz"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", str(tmp_path / "run"), *words]) == 2
+    assert "not what the model was trained on" in capsys.readouterr().err
 
 
 # statistics
@@ -317,7 +486,7 @@ def test_statistics_of_your_own_features(tmp_path, monkeypatch, capsys):
         warnings.simplefilter("ignore")
         torch.jit.script(mine.Rows()).save(tmp_path / "rows.pt")
     with seeded(0):
-        LabelFeatures((1, 8, 8), 10, 5.0, 6.0).save(tmp_path / "net.safetensors")
+        LabelFeatures((1, 8, 8), 10).save(tmp_path / "net.safetensors")
     rows = digits().rows(torch.arange(1797)).x.float()
     for name, width in {
         "mine.Rows": 8,

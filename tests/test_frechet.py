@@ -142,7 +142,16 @@ def test_what_is_no_statistics_is_refused(tmp_path):
         "not symmetric": {"mu": mean, "sigma": np.triu(np.ones((3, 3)))},
         "negative variance": {"mu": mean, "sigma": -sigma},
         "must be real numbers": {"mu": mean.astype(str), "sigma": sigma},
-        "3 samples have features of shape": {"mu": mean, "factor": sigma, "n": 3, "features": np.zeros((2, 3))},
+        "3 samples have features and": {"mu": mean, "factor": sigma, "n": 3, "features": np.zeros((2, 3))},
+        "says that it is of -5 samples": {"mu": mean, "factor": sigma, "n": -5},
+        "NaN or infinite features": {"mu": mean, "factor": sigma, "n": 2, "features": np.full((2, 3), np.nan)},
+        r"logits of shapes \(2, 3\) and \(1, 4\)": {
+            "mu": mean,
+            "factor": sigma,
+            "n": 2,
+            "features": np.zeros((2, 3)),
+            "logits": np.zeros((1, 4)),
+        },
     }
     for message, arrays in bad.items():
         np.savez(tmp_path / "bad.npz", **arrays)

@@ -10,17 +10,23 @@ import torch
 from scipy import stats
 
 from scorefield.metrics import (
+    FeatureStats,
+    Pixels,
     c2st,
     class_shares,
     density_coverage,
     energy_distance,
+    extract,
+    frechet_distance,
     inception_score,
     kid,
     memorisation,
     mmd,
     nearest,
     precision_recall,
+    rank_levels,
     sliced_wasserstein,
+    tarp_levels,
 )
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -108,6 +114,13 @@ def test_the_kernel_distance_is_unbiased():
     assert abs(float(values.mean())) < 4.9 * float(values.std()) / 20
 
 
+def test_the_spread_of_halves_is_the_standard_error():
+    """Of laws that differ, over 60 draws of both sets, within a fifth (5 sigma). Kills subsets of all samples."""
+    draws = [kid(normal(200, 3, seed=2 * k), 1.5 * normal(200, 3, seed=2 * k + 1) + 0.3, seed=k) for k in range(60)]
+    values, spreads = (torch.tensor([getattr(draw, name) for draw in draws]) for name in ("value", "spread"))
+    assert float(spreads.mean()) == pytest.approx(float(values.std()), rel=0.45)
+
+
 def test_the_kernel_distance_of_constants_is_that_of_the_kernel():
     """(a . a / d + 1)^3 + (b . b / d + 1)^3 - 2 (a . b / d + 1)^3."""
     a, b = torch.tensor([1.0, 2.0]).expand(5, 2), torch.tensor([0.0, -1.0]).expand(7, 2)
@@ -123,8 +136,9 @@ def test_the_discrepancy_of_normal_laws_has_a_closed_form():
     wanted = 2 * (1 + 2 / h**2) ** (-d / 2) * (1 - math.exp(-(shift**2) / (2 * (h**2 + 2))))
     assert mmd(x, y, bandwidth=h) == pytest.approx(wanted, rel=0.05)
     assert mmd(x, y) > 0.1
+    assert mmd(x, y) == pytest.approx(mmd(y, x), rel=0.05)
     with pytest.raises(ValueError, match="bandwidth"):
-        mmd(torch.zeros(5, 2), torch.ones(5, 2))
+        mmd(torch.zeros(5, 2), torch.zeros(5, 2))
 
 
 def test_the_energy_distance_is_that_of_scipy():
@@ -164,6 +178,12 @@ def test_sets_of_one_law_have_the_expected_density_and_coverage(k):
     assert torch.tensor([f.coverage for f in found]).mean() == pytest.approx(1 - 2**-k, abs=0.03)
 
 
+def test_coverage_depends_on_the_numbers_of_both_sets():
+    """1 - (n / (n + m))^k: 0.669 for n = 600, m = 150. Kills 1 - 2^-k, 0.97."""
+    found = [density_coverage(normal(600, 4, seed=2 * s), normal(150, 4, seed=2 * s + 1)).coverage for s in range(10)]
+    assert sum(found) / 10 == pytest.approx(1 - (600 / 750) ** 5, abs=0.03)
+
+
 def test_half_of_the_modes_has_precision_without_recall():
     modes = normal(400, 3) * 0.1 + torch.tensor([[-5.0, 0, 0], [5.0, 0, 0]]).repeat(200, 1)
     got = precision_recall(modes, modes[::2] + 0.01)
@@ -190,6 +210,12 @@ def test_copies_are_told_from_samples():
     assert abs(honest.z) < 4.9 and honest.share == pytest.approx(honest.expected, abs=0.05)
     assert copies.z < -15 and copies.share > 0.99 and copies.expected < 0.05
     assert memorisation(3 * fresh, train, held).z > 5
+
+
+def test_copies_of_duplicated_training_data_are_copies():
+    """Their second neighbour is as near as the first, at distance 0: what is seen twice is learned by heart first."""
+    train, held = normal(200, 6).repeat(2, 1), normal(100, 6, seed=1)
+    assert memorisation(train[:50], train, held).share == 1
 
 
 def test_the_statistic_of_memorisation_is_mann_and_whitneys():
@@ -235,3 +261,31 @@ def test_sets_of_other_sizes_are_refused():
         precision_recall(torch.zeros(3, 1), torch.zeros(9, 1))
     with pytest.raises(ValueError, match="splits from 1 to 3"):
         inception_score(torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *(c2st, density_coverage, energy_distance, kid, mmd, nearest, precision_recall, sliced_wasserstein),
+        lambda x, _: inception_score(x),
+        lambda x, _: class_shares(x),
+        lambda x, y: memorisation(y, x, y),
+        lambda x, _: rank_levels(x, torch.zeros(len(x), dtype=torch.float64)),
+        lambda x, y: tarp_levels(x[:, None], y),
+    ],
+)
+def test_what_is_not_finite_is_refused(metric, broken):
+    """Distances would hide it: the energy distance of NaN was 0."""
+    x, y = normal(60, 4), normal(60, 4, seed=1)
+    x[17, 2] = broken
+    with pytest.raises(ValueError, match="1 of 240 numbers are NaN or infinite"):
+        metric(x, y)
+
+
+def test_features_far_from_0_keep_their_digits():
+    x, y = normal(500, 1) + 1e9, 2 * normal(500, 1, seed=1) + 1e9
+    a, b = (FeatureStats.of(extract(Pixels(), v)) for v in (x, y))
+    assert frechet_distance(a, b) == pytest.approx(1, abs=0.2)
+    with pytest.raises(ValueError, match="too large"):
+        frechet_distance(FeatureStats.of(1e160 * x), FeatureStats.of(1e160 * y))

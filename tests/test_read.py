@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from scorefield.data import Alpha, ArrayDataset, Audio, Broken, Colour, Fit, Images, Stored, Table, read, stored
-from scorefield.data.dataset import spread_rows
+from scorefield.data.dataset import choice, some_rows
 
 GENERATOR = np.random.default_rng(0)
 
@@ -506,7 +506,10 @@ def test_recordings_of_8_bits_are_scaled_to_one(tmp_path):
 
 
 def test_rows_are_spread_over_the_whole_data_set():
-    assert spread_rows(ArrayDataset(torch.arange(100.0)), 10).tolist() == list(range(0, 100, 10))
+    rows = some_rows(ArrayDataset(torch.arange(1000.0)), 100)
+    assert len(rows) == 100 and torch.equal(rows, rows.unique()) and 380 < float(rows.mean()) < 620
+    assert choice(5, 9).tolist() == [0, 1, 2, 3, 4] and not torch.equal(choice(99, 9, 0), choice(99, 9, 1))
+    assert len((choice(1000, 100) % 10).unique()) > 5  # rows at equal distances would be of one class in ten
 
 
 def test_folders_behind_links_are_read_and_circles_left(tmp_path):

@@ -23,6 +23,7 @@ from scorefield.cli.info import info
 from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.sample import sample
+from scorefield.cli.sources import typed
 from scorefield.cli.stats import stats
 from scorefield.cli.train import train
 from scorefield.cli.train_classifier import train_classifier
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["certify"] and len(words) > 1 and not words[1].startswith("-"):
         words.insert(1, "--solver")  # a positional argument could not have options of its own, as --solver.order
     options = top.parse_args(words)
+    typed.set(words)
     try:
         with warnings.catch_warnings(), distributed.joined():
             warnings.showwarning = _say

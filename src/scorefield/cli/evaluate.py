@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from scorefield.cli.featuring import extractor_of
-from scorefield.cli.sources import Reading, check_fits, directory, load_data, locked, parse_device
+from scorefield.cli.featuring import classifier_of, named_extractor
+from scorefield.cli.sources import Reading, directory, for_model, load_data, locked, parse_device, typed
 from scorefield.data import split
 from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, write_report
 from scorefield.evaluate import evaluate as measured
+from scorefield.metrics import Pixels
 from scorefield.model import ScoreModel
 from scorefield.solvers import Solver
 from scorefield.train import distributed
 
-WORK, EXTRACTOR = "work", "extractor.safetensors"
+WORK, EXTRACTOR = "unfinished", "extractor.safetensors"
 
 
 def evaluate(
@@ -37,8 +38,8 @@ def evaluate(
     """Measures a trained model and writes a report: distances of its samples from the data, likelihoods, pictures.
 
     The directory gets report.html, a page in one file, report.md with figures/, report.json, and the classifier, if one
-    is trained for its features (extractor.safetensors). The work in hand is kept in work/: the same command goes on
-    after a kill, and processes that torchrun starts share it, with equal results.
+    is trained for its features (extractor.safetensors). The work in hand is kept in unfinished/: the same command goes
+    on after a kill, and processes that torchrun starts share it, with equal results.
 
     Args:
         run: directory of a trained model.
@@ -59,27 +60,32 @@ def evaluate(
     """
     place = parse_device(device)
     model = ScoreModel.load(run, types=types, device=place)
-    source = load_data(data, reading)
-    check_fits(model, source, data)
+    source = for_model(model, load_data(data, reading), data)
+    digest = source.digest()[:16]
+    about: dict[str, Any] = {"name": source.name, "digest": digest}
     if test is None:
         if (share := model.about.get("held_out")) is None:
             raise ValueError("this model does not say what was held out of its training: give data of --test")
-        train, held_out = split(source, float(share), int(model.about.get("seed", 0)))
-        about = {"name": source.name, "digest": source.digest()[:16], "held out": share}
+        if model.about.get("data_digest", digest) != digest:
+            raise ValueError(f"--data {data}: is not what the model was trained on: give that, or other data of --test")
+        seed = int(model.about.get("seed", 0))
+        train, held_out = split(source, float(share), seed)
+        about |= {"held out": share, "seed of the split": seed}
     else:
-        other = load_data(test, reading)
-        check_fits(model, other, test)
-        train, held_out = source, other
-        about = {"name": source.name, "digest": source.digest()[:16], "test": other.name}
-        about |= {"test digest": other.digest()[:16]}
+        train, held_out = source, for_model(model, load_data(test, reading), test)
+        if source.classes and not held_out.classes:
+            raise ValueError(f"--test {test}: has no labels, but --data has: wanted data of the same kind")
+        about |= {"test": held_out.name, "test digest": held_out.digest()[:16]}
     with directory(out), locked(out):
         ledger = Ledger(out / WORK, progress=distributed.rank() == 0)
-        sets = Sets(train, held_out, about)
-        made = extractor_of(sets, extractor, inception_weights, effort.seed, out / WORK, place)
-        found = measured(model, sets, made, effort, ledger, solver)
+        made, reference = named_extractor(extractor, inception_weights, train.levels), train
+        if train.classes > 1 and (made is None or isinstance(made, LabelFeatures)):
+            fitted, reference = split(train, 0.5, effort.seed)  # a classifier knows the rows that it was fitted on
+            made = made or classifier_of(fitted, held_out, effort.seed, ledger.folder / EXTRACTOR, about, place)
+        made = (made or Pixels()).to(place)
+        found = measured(model, Sets(train, held_out, reference, about), made, effort, ledger, solver)
         if found is not None:
-            command = shlex.join(["scorefield", *sys.argv[1:]])
-            write_report(found, command, out)
+            write_report(found, shlex.join(["scorefield", *typed.get()]), str(place), out)
             if isinstance(made, LabelFeatures):
                 made.save(out / EXTRACTOR)
         ledger.close()

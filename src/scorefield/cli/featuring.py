@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from scorefield.evaluate import LabelFeatures, Sets, train_label_features
-from scorefield.metrics import FeatureExtractor, Inception, ModuleFeatures, Pixels
+from scorefield.data import Dataset
+from scorefield.evaluate import LabelFeatures, train_label_features
+from scorefield.metrics import FeatureExtractor, Inception, ModuleFeatures
 from scorefield.plot import is_image
 from scorefield.train import distributed
 
@@ -33,31 +37,31 @@ def named_extractor(
     return ModuleFeatures(extractor, type(extractor).__name__)
 
 
-def extractor_of(
-    sets: Sets,
-    extractor: nn.Module | Path | None,
-    inception_weights: Path | None,
-    seed: int,
-    folder: Path,
-    device: torch.device,
-) -> FeatureExtractor:
-    """The extractor that was asked for, else the usual one of the data; a classifier is trained once, in the folder."""
-    if found := named_extractor(extractor, inception_weights, sets.train.levels):
-        return found.to(device)
+def classifier_of(
+    fitted: Dataset, held_out: Dataset, seed: int, path: Path, about: Mapping[str, Any], device: torch.device
+) -> LabelFeatures:
+    """Features of a classifier of the data's labels, trained once and kept in a file beside what it was made of.
+
+    Args:
+        fitted: what it is trained on.
+        held_out: what its accuracy is measured on.
+        seed: of the training.
+        path: of the file; the name gets a key of `about` and the seed.
+        about: which data these are.
+        device: where it is trained.
+    """
+    key = hashlib.sha256(repr((dict(about), seed)).encode()).hexdigest()[:16]
+    kept = path.with_stem(f"{path.stem}-{key}-{0:08d}")  # the form of a ledger's parts, with which it goes
     first = distributed.rank() == 0
-    usual = "a classifier of the data's labels" if sets.train.classes > 1 else "the samples' own numbers"
-    if first and is_image(sets.train.event_shape):
-        print(f"features: {usual}; with --inception_weights, the published file, distances would be the FID")
-    if sets.train.classes < 2:
-        return Pixels()
-    kept = folder / f"extractor-{sets.about['digest']}-{seed}.safetensors"
+    if first and is_image(fitted.event_shape):
+        print("features: a classifier of the labels; with --inception_weights, the published file, it would be the FID")
     if first and not kept.exists():
-        train_label_features(sets.train, sets.held_out, seed=seed, device=device, progress=True).save(kept)
+        train_label_features(fitted, held_out, seed=seed, device=device, progress=True).save(kept)
     distributed.wait()
     made = LabelFeatures.load(kept)
     if first:
         print(f"the classifier is right on {100 * made.facts['held-out accuracy']:.1f} % of the held-out data")
-    return made.to(device)
+    return made
 
 
 def _torchscript(path: Path) -> FeatureExtractor:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -31,6 +32,9 @@ NAMED: dict[str, Callable[[], ArrayDataset]] = {
     "rings": data.rings,
     "mixture": data.mixture,
 }
+
+
+typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())  # the words of the command in hand
 
 
 class Precision(Enum):
@@ -70,33 +74,28 @@ def load_data(source: str, how: Reading, limit: int | None = None, folder: Path 
     )
 
 
-def check_fits(model: ScoreModel, loaded: ArrayDataset, source: str) -> None:
-    """Refuses data of other events than the model's."""
+def for_model(model: ScoreModel, loaded: ArrayDataset, source: str) -> ArrayDataset:
+    """Data with the model's numbers of classes; data of other events than the model's are refused."""
     if loaded.event_shape != model.event_shape:
         raise ValueError(
             f"--data {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
         )
     if model.transform.levels is None and loaded.levels is not None:
         raise ValueError(f"--data {source}: holds integers, the model is of real numbers: convert as for its training")
+    if model.transform.levels is not None and loaded.levels is None:
+        raise ValueError(f"--data {source}: holds real numbers, the model is of integers: convert as for its training")
+    return loaded.renumbered(model.class_names)
 
 
 def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, limit: int | None) -> Rows:
     """The first rows of data for a model, without their labels unless these are wanted."""
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be at least 1; got {limit}")
-    loaded = load_data(source, how, limit)
-    check_fits(model, loaded, source)
+    loaded = for_model(model, load_data(source, how, limit), source)
     if use_labels and not loaded.classes:
         raise ValueError(f"--use_labels true: the data {source} have no labels")
     rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
     cond = {name: value for name, value in rows.cond.items() if use_labels or name != "label"}
-    if "label" in cond and loaded.class_names and model.class_names:
-        if unknown := set(loaded.class_names) - set(model.class_names):
-            raise ValueError(
-                f"--data {source}: has the classes {', '.join(sorted(unknown))}, which the model does not know; "
-                f"it knows {', '.join(model.class_names)}"
-            )
-        cond["label"] = torch.tensor([model.class_names.index(name) for name in loaded.class_names])[cond["label"]]
     return Rows(rows.x, cond)
 
 

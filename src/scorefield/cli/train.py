@@ -131,8 +131,8 @@ def train(
     checkpoints, newest = take(out, data, resume, keep)
     first = distributed.rank() == 0
     with directory(out), locked(out):
-        source = load_data(data, reading, folder=out)
-        source = source if use_labels else source.unlabelled()
+        loaded = load_data(data, reading, folder=out)
+        source = loaded if use_labels else loaded.unlabelled()
         if centred and source.levels is None:
             raise ValueError(f"--centred true: is for integers; {data} holds real numbers")
         kept, held = split(source, held_out, seed)
@@ -173,6 +173,7 @@ def train(
             "held_out": held_out,
             "average": f"half-life {state.optimisation.half_lives[0]:g} samples",
             "centred": centred,
+            "data_digest": loaded.digest()[:16],
             "spectrum": transformed_spectrum(kept, transform),
         }
         needs_label = kept.classes > 0 and label_dropout == 0

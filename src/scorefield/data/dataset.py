@@ -113,13 +113,30 @@ class ArrayDataset:
 
     def digest(self) -> str:
         """A fingerprint: SHA-256 of the labels, the conditions, and about a million of the numbers."""
-        parts = (spread_rows(self, 1_000_000), *self._cond.values())
+        parts = (some_rows(self, 1_000_000), *self._cond.values())
         data = b"".join(part.numpy(force=True).tobytes() for part in parts)
         return hashlib.sha256(data).hexdigest()
 
     def unlabelled(self) -> ArrayDataset:
         """The same without labels."""
         return ArrayDataset(self.x, None, self._cond.get("cond"), self.levels, name=self.name)
+
+    def renumbered(self, class_names: Sequence[str]) -> ArrayDataset:
+        """The same with its labels numbered by other class names, if both have names.
+
+        Raises:
+            ValueError: a class is not among the names.
+        """
+        if not self.class_names or not class_names:
+            return self
+        if unknown := set(self.class_names) - set(class_names):
+            raise ValueError(
+                f"{self.name} has the classes {', '.join(sorted(unknown))}, which the model does not know; it knows "
+                f"{', '.join(class_names)}"
+            )
+        place = torch.tensor([class_names.index(name) for name in self.class_names])
+        label, cond = place[self._cond["label"]], self._cond.get("cond")
+        return ArrayDataset(self.x, label, cond, self.levels, len(class_names), class_names, self.name)
 
     def to(self, device: torch.device | str) -> ArrayDataset:
         """Moves what is in memory to a device, so that batches need no transfer."""
@@ -159,10 +176,16 @@ class Subset:
         return self.data.rows(self.index[index.to(self.index.device)])
 
 
-def spread_rows(data: Dataset, numbers: int = 20_000_000) -> Tensor:
-    """Samples at equal distances through the data set: all, or so many that they hold about as many numbers."""
-    count = max(1, min(len(data), numbers // max(1, math.prod(data.event_shape))))
-    return data.rows(torch.arange(count) * len(data) // count).x
+def choice(count: int, most: int, seed: int = 0) -> Int64[Tensor, "n"]:
+    """Indices in rising order: all of `count`, or `most` of them at random, as data may repeat at equal distances."""
+    if count <= most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+
+
+def some_rows(data: Dataset, numbers: int = 20_000_000) -> Tensor:
+    """Samples from the whole data set: all, or so many at random that they hold about as many numbers."""
+    return data.rows(choice(len(data), max(1, numbers // max(1, math.prod(data.event_shape))))).x
 
 
 def split(data: Dataset, held_out: float, seed: int = 0) -> tuple[Subset, Subset]:

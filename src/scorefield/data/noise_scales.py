@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.data.dataset import Dataset, spread_rows
+from scorefield.data.dataset import Dataset, some_rows
 from scorefield.data.transforms import Transform, level_distance
 
 INVISIBLE = 0.1  # noise of this length, as a share of the distance to the nearest neighbour, counts as invisible
@@ -80,7 +80,7 @@ def noise_scales(data: Dataset, transform: Transform, overlap: float = 0.5, samp
     if not 0 < overlap <= 0.99:
         raise ValueError(f"overlap must lie in (0, 0.99]; got {overlap}")
     d = max(1, math.prod(data.event_shape))
-    x = spread_rows(data, min(20_000_000, samples * d))
+    x = some_rows(data, min(20_000_000, samples * d))
     middle = None if transform.levels is None else torch.full(x.shape, 0.5, device=x.device)
     z = transform.forward(x, middle).double().reshape(len(x), d)
     if not bool(torch.isfinite(z).all()):

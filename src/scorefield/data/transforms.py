@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.data.dataset import Dataset, spread_rows
+from scorefield.data.dataset import Dataset, some_rows
 
 
 class Transform(ABC):
@@ -76,7 +76,7 @@ class Affine(Transform):
     @classmethod
     def fitted(cls, data: Dataset) -> Affine:
         """The usual transform of a data set: integers to [-1, 1], real numbers to mean 0 and standard deviation 1."""
-        return cls.standardising(spread_rows(data)) if data.levels is None else cls.of_levels(data.levels)
+        return cls.standardising(some_rows(data)) if data.levels is None else cls.of_levels(data.levels)
 
     @classmethod
     def standardising(cls, x: Tensor, per_feature: bool = True) -> Affine:
@@ -86,9 +86,8 @@ class Affine(Transform):
             x: (n, *event).
             per_feature: along the first axis of the event (features, channels) each by itself, instead of all as one.
         """
-        x = x.double()
-        axes = [0, *range(2, x.ndim)] if per_feature and x.ndim > 1 else list(range(x.ndim))
-        mean, std = x.mean(axes), x.std(axes, correction=0)
+        axes = (0, *range(2, x.ndim)) if per_feature and x.ndim > 1 else tuple(range(x.ndim))
+        mean, std = _moments(x, axes)
         if mean.ndim and x.ndim > 2:
             mean, std = (v.reshape(-1, *(1,) * (x.ndim - 2)) for v in (mean, std))
         return cls(_nested(mean), _nested(std))
@@ -152,11 +151,18 @@ def level_distance(transform: Transform, event_shape: Sequence[int]) -> Float[Te
 
 def transformed_std(data: Dataset, transform: Transform) -> float:
     """Standard deviation over all components of the transformed data: EDM's sigma_data."""
-    x = spread_rows(data)
+    x = some_rows(data)
     if transform.levels is None:
-        return float(transform.forward(x).double().std())
-    low, high = (transform.forward(x, torch.full(x.shape, u, device=x.device)).double() for u in (0.0, 1.0))
-    return math.sqrt(float((0.5 * (low + high)).var() + ((high - low) ** 2).mean() / 12))  # noise of dequantisation
+        return float(_moments(transform.forward(x))[1])
+    middle = transform.forward(x, torch.full(x.shape, 0.5, device=x.device))
+    cells = level_distance(transform, data.event_shape).square().mean() / 12  # the variance of the dequantisation
+    return math.sqrt(float(_moments(middle)[1]) ** 2 + float(cells))
+
+
+def _moments(x: Tensor, axes: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation by NumPy, which gives the same bits for any number of threads: a resumed run asks."""
+    values = x.double().cpu().numpy()
+    return torch.as_tensor(values.mean(axes)), torch.as_tensor(values.std(axes))
 
 
 def transformed_spectrum(data: Dataset, transform: Transform, groups: int = 64, samples: int = 1000) -> list[float]:
@@ -168,7 +174,7 @@ def transformed_spectrum(data: Dataset, transform: Transform, groups: int = 64, 
         groups: most numbers to return.
         samples: most samples to look at; of more components than samples the last count as 0.
     """
-    x = spread_rows(data, samples * math.prod(data.event_shape))
+    x = some_rows(data, samples * math.prod(data.event_shape))
     middle = None if transform.levels is None else torch.full(x.shape, 0.5, device=x.device)
     z = transform.forward(x, middle).double().reshape(len(x), -1).cpu()
     z = z - z.mean(0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scorefield.data.dataset import choice
 from scorefield.metrics import (
     Features,
     FeatureStats,
@@ -32,8 +33,8 @@ class Number(NamedTuple):
 
     Attributes:
         value: it.
-        error: its standard error or spread, if it has one.
-        chance: what it is to be expected of as many samples of one normal law, if that is known.
+        error: what its meaning says after +-, if anything.
+        chance: what is to be expected of as many samples of one normal law, if that is known.
     """
 
     value: float
@@ -47,7 +48,7 @@ class Metric:
 
     Attributes:
         meaning: in a few words.
-        better: "lower", "higher", or "1/2" where equal laws have that.
+        better: "lower", "higher", or "like held-out" where the data's own value is the best.
     """
 
     meaning: str
@@ -56,36 +57,44 @@ class Metric:
 
 METRICS = {
     "FD": Metric("Frechet distance of the features, as of normal laws", "lower"),
-    "KID": Metric("kernel distance, unbiased; +- its spread over subsets", "lower"),
-    "precision": Metric("share of the set within the training data's balls to the 3rd neighbour", "higher"),
-    "recall": Metric("share of the training data within the set's balls", "higher"),
-    "density": Metric("mean number of the training data's balls around a sample, over 5", "higher"),
-    "coverage": Metric("share of the training data with a sample in their ball", "higher"),
+    "KID": Metric("kernel distance, unbiased; ± its standard deviation over subsets of 1000, at most halves", "lower"),
+    "precision": Metric("share of the set within the reference's balls to the 3rd neighbour", "like held-out"),
+    "recall": Metric("share of the reference within the set's balls", "like held-out"),
+    "density": Metric("mean number of the reference's balls around a sample, over 5", "like held-out"),
+    "coverage": Metric("share of the reference with a sample in their ball", "like held-out"),
     "SW1": Metric("sliced Wasserstein-1 distance", "lower"),
     "SW2": Metric("sliced Wasserstein-2 distance", "lower"),
     "energy": Metric("energy distance", "lower"),
     "MMD": Metric("squared discrepancy with a Gaussian kernel, unbiased", "lower"),
-    "C2ST": Metric("accuracy of a classifier between the set and training data", "1/2"),
-    "IS": Metric("Inception score of the logits", "higher"),
+    "C2ST": Metric("accuracy of a classifier of set and reference, 1/2 for one law; ± standard error", "lower"),
+    "IS": Metric("Inception score of the logits; ± its standard deviation over ten parts", "like held-out"),
+    "agreement": Metric("share whose likeliest class is the one asked for, or the label; ± standard error", "higher"),
 }
+LEAST = 6  # samples of a set, for the balls to the 5th neighbour
 
 
 def compare(reference: Features, made: Features, seed: int = 0) -> dict[str, Number]:
-    """Every metric, by its name in `METRICS`.
+    """Every metric, by its name in `METRICS`; the two-sample test where each set has 50 samples.
 
     Args:
         reference: features of the training data.
         made: features of samples, or of held-out data as the floor.
         seed: of subsets, directions and the two-sample test.
+
+    Raises:
+        ValueError: a set has less than 6 samples, or features that are not finite.
     """
+    if min(len(reference.values), len(made.values)) < LEAST:
+        raise ValueError(
+            f"sets to compare have at least {LEAST} samples; got {len(reference.values)} and {len(made.values)}"
+        )
     a, b = FeatureStats.of(reference), FeatureStats.of(made)
     n, m = len(reference.values), len(made.values)
-    x, y = (_some(features.values, PAIRED) for features in (reference, made))
+    x, y = (_some(features.values, PAIRED, seed) for features in (reference, made))
     size = min(len(x), len(y))
     fidelity, diversity = precision_recall(x, y)
     near = density_coverage(x, y)
     kernel = kid(reference.values, made.values, seed=seed)
-    told = c2st(_some(x, TESTED), _some(y, TESTED), seed=seed)
     found = {
         "FD": Number(frechet_distance(a, b), chance=expected_frechet(a.covariance, n, m)),
         "KID": Number(kernel.value, kernel.spread),
@@ -93,23 +102,31 @@ def compare(reference: Features, made: Features, seed: int = 0) -> dict[str, Num
         "recall": Number(diversity),
         "density": Number(near.density),
         "coverage": Number(near.coverage),
-        "SW1": Number(sliced_wasserstein(_some(x, size), _some(y, size), power=1, seed=seed)),
-        "SW2": Number(sliced_wasserstein(_some(x, size), _some(y, size), seed=seed)),
+        "SW1": Number(sliced_wasserstein(_some(x, size, seed), _some(y, size, seed), power=1, seed=seed)),
+        "SW2": Number(sliced_wasserstein(_some(x, size, seed), _some(y, size, seed), seed=seed)),
         "energy": Number(energy_distance(x, y)),
         "MMD": Number(mmd(x, y, bandwidth=_bandwidth(x))),
-        "C2ST": Number(told.accuracy, told.error),
     }
+    if size >= 50:
+        told = c2st(_some(x, TESTED, seed), _some(y, TESTED, seed), seed=seed)
+        found["C2ST"] = Number(told.accuracy, told.error)
     if made.logits is not None:
-        found["IS"] = Number(*inception_score(made.logits, splits=min(10, len(made.logits))))
+        mixed = torch.randperm(m, generator=torch.Generator().manual_seed(seed))  # data may come class by class
+        found["IS"] = Number(*inception_score(made.logits[mixed], splits=min(10, m)))
     return found
 
 
-def _some(x: Tensor, most: int) -> Tensor:
-    """Rows at equal distances."""
-    return x[torch.arange(min(len(x), most)) * len(x) // min(len(x), most)]
+def agreement(logits: Tensor, label: Tensor) -> Number:
+    """The share of samples whose likeliest class is their label."""
+    share = float((logits.argmax(1) == label.cpu()).double().mean())
+    return Number(share, (share * (1 - share) / len(label)) ** 0.5)
+
+
+def _some(x: Tensor, most: int, seed: int) -> Tensor:
+    return x[choice(len(x), most, seed)]
 
 
 def _bandwidth(x: Tensor) -> float | None:
     """The median distance within the training data, for all sets; None leaves the choice to `mmd`."""
-    median = float(torch.pdist(_some(x, 1000).double()).median())
+    median = float(torch.pdist(_some(x, 1000, 0).double()).median())
     return median or None

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from scorefield import grids
+from scorefield.data.dataset import choice
 from scorefield.evaluate import findings
-from scorefield.evaluate.comparison import METRICS, compare
+from scorefield.evaluate.comparison import LEAST, METRICS, agreement, compare
 from scorefield.evaluate.findings import Finding
 from scorefield.evaluate.ledger import Ledger
-from scorefield.evaluate.work import Effort, Sets, Work, spread
+from scorefield.evaluate.work import Effort, Sets, Work
 from scorefield.metrics import FeatureExtractor, Features
 from scorefield.model import ScoreModel
 from scorefield.model.solving import solving
@@ -72,10 +73,17 @@ def evaluate(
         clock.append(time.perf_counter())
         found.seconds[name] = clock[-1] - clock[-2]
 
-    count = effort.samples or min(len(sets.held_out), MOST)
-    known, fresh = work.features("training features", sets.train), work.features("held-out features", sets.held_out)
-    rows = spread(len(sets.held_out), count)
+    if min(len(sets.held_out), len(sets.reference)) < LEAST:
+        raise ValueError(
+            f"to compare with, wanted at least {LEAST} training and held-out rows; got {len(sets.reference)} and "
+            f"{len(sets.held_out)}"
+        )
+    count = effort.samples or min(max(50, len(sets.held_out)), MOST)
+    known = work.features("reference features", sets.reference)
+    fresh = work.features("held-out features", sets.held_out)
+    rows = choice(len(sets.held_out), count)
     held_out = Features(fresh.values[rows], None if fresh.logits is None else fresh.logits[rows])
+    unseen = sets.held_out.rows(rows)
     lap("features of the data")
     solver, times = solving(model.denoiser, effort.steps, solver, None, None)
     x, made = work.samples("samples", solver, list(times), count)
@@ -94,7 +102,12 @@ def evaluate(
         return None
 
     found.add("model", findings.about_model(model, work.model_digest))
-    data = {**sets.about, "training rows": len(sets.train), "held-out rows": len(sets.held_out)}
+    sizes = {
+        "training rows": len(sets.train),
+        "of them the reference": len(sets.reference),
+        "held-out rows": len(sets.held_out),
+    }
+    data = {**sets.about, **sizes}
     found.add("data", Finding(data))
     about: dict[str, Any] = {
         "name": extractor.name,
@@ -114,6 +127,9 @@ def evaluate(
     }
     found.add("sampling", Finding(sampling))
     ours, floor = (compare(known, some, effort.seed) for some in (made, held_out))
+    asked, label = work.conditions(count).get("label"), unseen.cond.get("label")
+    if asked is not None and label is not None and made.logits is not None and held_out.logits is not None:
+        ours["agreement"], floor["agreement"] = agreement(made.logits, asked), agreement(held_out.logits, label)
     both = {
         extractor.named(name): {
             "samples": ours[name]._asdict(),
@@ -121,15 +137,17 @@ def evaluate(
             "better": METRICS[name].better,
             "meaning": METRICS[name].meaning,
         }
-        for name in ours
+        for name in METRICS
+        if name in ours and name in floor
     }
     found.add("metrics", Finding(both))
+    found.add("compared", Finding({"samples": count, "held-out rows": len(rows)}))
     lap("metrics")
-    found.add("copies", findings.copies(work, x, sets.held_out.rows(rows).x))
+    found.add("copies", findings.copies(work, x, unseen.x))
     lap("copies")
-    found.add("classes", findings.classes(model, {"training data": known, "held out": held_out, "samples": made}))
+    found.add("classes", findings.classes(model, {"reference": known, "held out": held_out, "samples": made}))
     found.add("curve", findings.curve(extractor, known, held_out, points))
-    found.add("likelihood", findings.likelihoods(model, tables))
+    found.add("likelihood", findings.likelihoods(work, tables))
     found.add("views", findings.views(work, x))
     lap("pictures")
     return found

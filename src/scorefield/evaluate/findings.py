@@ -14,8 +14,9 @@ from torch import Tensor
 
 from scorefield import plot
 from scorefield._describe import describe
+from scorefield.data.dataset import choice, some_rows
 from scorefield.evaluate.paths import paths
-from scorefield.evaluate.work import Work, spread
+from scorefield.evaluate.work import Work
 from scorefield.metrics import (
     FeatureExtractor,
     Features,
@@ -27,8 +28,8 @@ from scorefield.metrics import (
 )
 from scorefield.model import ScoreModel
 
-TRAINING = 60_000  # training rows in which nearest neighbours are looked for
-COMPARED = 10_000  # samples whose nearest neighbours are
+COMPARED = 10_000  # samples whose nearest training data are looked for
+NUMBERS = 500_000_000  # of training data in memory for that, 4 GB
 SHOWN, POINTS = 64, 2000  # pictures, and points of the plane, in a picture
 NEIGHBOURS = 5
 
@@ -67,8 +68,9 @@ def about_model(model: ScoreModel, digest: str) -> Finding:
 def copies(work: Work, x: Tensor, held_out: Tensor) -> Finding:
     """Nearest training samples, by the numbers themselves: whether samples are copies, and a picture of them."""
     data = work.sets.train
-    train = data.rows(spread(len(data), TRAINING)).x.cpu()
+    train = some_rows(data, NUMBERS).cpu()
     found = Finding(memorisation(x[:COMPARED], train, held_out[:COMPARED].cpu())._asdict())
+    found.numbers["training rows"] = len(train)
     if plot.is_image(x.shape[1:]):
         first = x[:8]
         near = train[nearest(first, train, min(NEIGHBOURS, len(train))).place]
@@ -96,7 +98,7 @@ def curve(
     held_out: Features,
     points: Mapping[str, list[tuple[int, Features]]],
 ) -> Finding:
-    """Frechet distance over network calls, a line for each solver, beside that of as many held-out rows."""
+    """Frechet distance over network calls, a line for each solver, beside that of held-out rows."""
     if not points:
         return Finding()
     reference, metric = FeatureStats.of(known), extractor.named("FD")
@@ -105,20 +107,21 @@ def curve(
         distances = [(calls, _distance(reference, some)) for calls, some in line]
         values[name] = [(calls, distance) for calls, distance in distances if math.isfinite(distance)]
     size = min(len(line[0][1].values) for line in points.values())
-    least = frechet_distance(reference, FeatureStats.of(held_out.values[:size]))
+    floor = held_out.values[choice(len(held_out.values), size)]
+    least = frechet_distance(reference, FeatureStats.of(floor))
     calls = sorted({call for line in values.values() for call, _ in line})
     lines = {name: ([c for c, _ in line], [d for _, d in line]) for name, line in values.items() if line}
-    lines["held-out data"] = ([calls[0], calls[-1]], [least, least])
-    numbers = {"metric": metric, "samples": size, "held out": least, "solvers": values}
+    lines[f"{len(floor)} held-out rows"] = ([calls[0], calls[-1]], [least, least])
+    numbers = {"metric": metric, "samples": size, "held out": least, "held-out rows": len(floor), "solvers": values}
     return Finding(numbers, {"curve": plot.error_curves(lines, ylabel=f"{metric} of {size} samples")})
 
 
-def likelihoods(model: ScoreModel, tables: Mapping[str, Mapping[str, Tensor]]) -> Finding:
+def likelihoods(work: Work, tables: Mapping[str, Mapping[str, Tensor]]) -> Finding:
     """Means and standard errors, and histograms."""
     if not tables:
         return Finding()
-    unit = "nats" if model.transform.levels is None else "bits/dim"
-    found = Finding({"unit": unit, "given": "their conditions" if model.classes else "nothing"})
+    unit = "nats" if work.model.transform.levels is None else "bits/dim"
+    found = Finding({"unit": unit, "given": "their conditions" if work.conditions(1) else "nothing"})
     for name, table in tables.items():
         values = table[unit].double()
         found.numbers[name] = {
@@ -127,20 +130,22 @@ def likelihoods(model: ScoreModel, tables: Mapping[str, Mapping[str, Tensor]]) -
             "rows": len(values),
             "network calls": float(table["calls"].mean()),
         }
-    found.pictures["likelihood"] = plot.histograms({name: table[unit] for name, table in tables.items()}, unit)
+    finite = {name: table[unit][table[unit].isfinite()] for name, table in tables.items()}
+    if all(map(len, finite.values())):
+        found.pictures["likelihood"] = plot.histograms(finite, unit)
     return found
 
 
 def views(work: Work, x: Tensor) -> Finding:
     """Samples beside data, and what they were on their way."""
     data, model, found = work.sets.train, work.model, Finding()
-    rows = data.rows(spread(len(data), SHOWN)).x
+    rows = data.rows(choice(len(data), SHOWN)).x
     if plot.is_image(x.shape[1:]):
         found.pictures["samples"] = plot.image_grid(x[:SHOWN], data.levels)
         found.pictures["training data"] = plot.image_grid(rows, data.levels)
     elif x.shape[1:] == (2,):
         found.pictures["samples"] = plot.scatter(x[:POINTS])
-        found.pictures["training data"] = plot.scatter(data.rows(spread(len(data), POINTS)).x)
+        found.pictures["training data"] = plot.scatter(data.rows(choice(len(data), POINTS)).x)
     start = rows[:16]
     walked = paths(model, start, work.conditions(len(start)))
     found.pictures["trajectories"] = plot.trajectories(walked.of_one_number(), "number in the middle of a sample")

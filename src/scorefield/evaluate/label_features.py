@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from scorefield._files import check_tensors, read_tensors, write_tensors
 from scorefield.data import Dataset
-from scorefield.data.dataset import spread_rows
+from scorefield.data.dataset import some_rows
 from scorefield.metrics import FeatureExtractor, Features, extract
 from scorefield.nn import seeded
 
@@ -27,27 +27,28 @@ class LabelFeatures(FeatureExtractor):
     """The last hidden layer of a classifier, 128 features, and its logits.
 
     Images and signals go through three convolutions of 32, 64 and 128 channels, of which the second and the third halve
-    the resolution, and a mean over space; other events through two layers of 256 and 128. Every number is first brought
-    to mean 0 and standard deviation 1.
+    the resolution, and a mean over space; other events through two layers of 256 and 128. Each channel, or number of a
+    vector, is first brought to mean 0 and standard deviation 1.
 
     Args:
         event_shape: of the data.
         classes: number of them, at least 2.
-        shift: mean of the data.
-        scale: standard deviation of the data.
         accuracy: share of held-out data whose class it finds, once it is trained.
     """
 
     name = "classifier"
 
-    def __init__(
-        self, event_shape: Sequence[int], classes: int, shift: float, scale: float, accuracy: float | None = None
-    ) -> None:
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, event_shape: Sequence[int], classes: int, accuracy: float | None = None) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError(f"features of labels need data with at least 2 classes; got {classes}: use other features")
         self.event_shape, self.classes, self.accuracy = tuple(event_shape), classes, accuracy
-        self.shift, self.scale = shift, scale
+        parts = (*event_shape[:1], *(1,) * (len(event_shape) - 1))
+        self.register_buffer("shift", torch.zeros(parts))
+        self.register_buffer("scale", torch.ones(parts))
         if len(event_shape) in (2, 3) and min(event_shape[1:]) >= 4:
             conv = {2: nn.Conv1d, 3: nn.Conv2d}[len(event_shape)]
             layers: list[nn.Module] = []
@@ -55,15 +56,18 @@ class LabelFeatures(FeatureExtractor):
                 layers += [conv(inp, out, 3, stride, 1), nn.GroupNorm(8, out), nn.ReLU()]
             self.body = nn.Sequential(*layers)
         else:
-            layers = [nn.Flatten(), nn.Linear(math.prod(event_shape), 256), nn.ReLU()]
-            self.body = nn.Sequential(*layers, nn.Linear(256, WIDTH), nn.ReLU())
+            self.body = nn.Sequential(
+                *(nn.Flatten(), nn.Linear(math.prod(event_shape), 256), nn.ReLU()),
+                *(nn.Linear(256, WIDTH), nn.ReLU()),
+            )
         self.out = nn.Linear(WIDTH, classes)
 
     def forward(self, x: Shaped[Tensor, "b *event"]) -> Features:
         """Features and logits."""
         if tuple(x.shape[1:]) != self.event_shape:
             raise ValueError(f"this classifier knows events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
-        h = self.body((x.float() - self.shift) / self.scale)
+        x = (x.float() - self.shift) / self.scale
+        h = self.body(x if x.ndim > 1 else x[:, None])
         h = h.flatten(2).mean(2) if h.ndim > 2 else h
         return Features(h, self.out(h))
 
@@ -74,7 +78,7 @@ class LabelFeatures(FeatureExtractor):
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
-        about = {name: getattr(self, name) for name in ("event_shape", "classes", "shift", "scale", "accuracy")}
+        about = {name: getattr(self, name) for name in ("event_shape", "classes", "accuracy")}
         write_tensors(path, self.state_dict(), about)
 
     @classmethod
@@ -114,9 +118,12 @@ def train_label_features(
         device: where it is trained.
         progress: show a progress bar.
     """
-    some = spread_rows(train, FITTED).double()
     with seeded(seed):
-        net = LabelFeatures(train.event_shape, train.classes, float(some.mean()), max(float(some.std()), 1e-12))
+        net = LabelFeatures(train.event_shape, train.classes)
+    some = some_rows(train, FITTED).double()
+    std, mean = torch.std_mean(some, [0, *range(2, some.ndim)], correction=0)
+    net.shift.copy_(mean.reshape(net.shift.shape))
+    net.scale.copy_(torch.where(std > 0, std, 1).reshape(net.scale.shape))
     net = net.to(device).train()
     optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tqdm import tqdm
 
 from scorefield._files import read_tensors, write_tensors
 from scorefield.train import distributed
+
+NAME = re.compile(r".+-[0-9a-f]{16}-\d{8}\.safetensors")  # of a part
 
 
 class Ledger:
@@ -51,11 +54,22 @@ class Ledger:
         for part in tqdm(own, name, disable=not self.progress, leave=False):
             write_tensors(files[part], make(part))
         distributed.wait()
-        tables = [read_tensors(files[part])[0] for part in parts]
+        tables = [_read(files[part]) for part in parts]
         return {column: torch.cat([table[column] for table in tables]) for column in tables[0]}
 
     def close(self) -> None:
-        """Removes the directory, once all that was made of it is safe."""
+        """Removes the parts, once all that was made of them is safe, and the directory if nothing else is in it."""
         distributed.wait()
         if distributed.rank() == 0:
-            shutil.rmtree(self.folder)
+            for file in self.folder.glob("*-*.safetensors"):
+                if NAME.fullmatch(file.name):
+                    file.unlink()
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return read_tensors(file)[0]
+    except ValueError as error:
+        raise ValueError(f"{error}: delete this file, and the same command makes it again") from error

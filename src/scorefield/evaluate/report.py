@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import platform
 from collections.abc import Mapping
 from functools import partial
@@ -25,24 +26,28 @@ PICTURES = {
     "stages": "The reverse SDE, sample by sample",
     "neighbours": "Samples (left) and their nearest training data",
     "curve": "Quality for a budget of network calls",
-    "likelihood": "Likelihoods",
+    "likelihood": "Likelihoods, dashed the means",
     "classes": "Classes that the features' classifier finds",
     "trajectories": "One number along the processes",
 }
 
 
-def write_report(found: Evaluation, command: str, out: Path) -> None:
+def write_report(found: Evaluation, command: str, device: str, out: Path) -> None:
     """Writes report.json, report.md with its pictures in figures/, and report.html, which holds them.
 
     Args:
         found: what `evaluate` returned.
         command: that makes the report again.
+        device: that it was made on.
         out: a directory that there is.
     """
     made = {"scorefield": _version(), "torch": torch.__version__, "python": platform.python_version()}
+    made |= {"device": device, "threads": str(torch.get_num_threads())}
     seconds = {name: round(value, 1) for name, value in found.seconds.items()}
-    numbers: dict[str, Any] = {"command": command, "versions": made, **found.numbers}
-    write_text(out / "report.json", json.dumps({**numbers, "seconds": seconds}, indent=1, allow_nan=False) + "\n")
+    numbers: dict[str, Any] = {"command": command, "made with": made, **found.numbers}
+    write_text(
+        out / "report.json", json.dumps(_plain({**numbers, "seconds": seconds}), indent=1, allow_nan=False) + "\n"
+    )
     pictures = {name: _png(found.pictures[name]) for name in PICTURES if name in found.pictures}
     (out / "figures").mkdir(exist_ok=True)
     for name, data in pictures.items():
@@ -57,7 +62,7 @@ def write_report(found: Evaluation, command: str, out: Path) -> None:
         keep_trailing_newline=True,
     )
     environment.filters.update(short=short, with_error=with_error)  # pyright: ignore[reportCallIssue]
-    told = {"titles": PICTURES, "seconds": seconds, **numbers, "numbers": numbers}
+    told = {"titles": PICTURES, "seconds": seconds, "command": command, "numbers": numbers}
     for file, places in (("report.md", {name: _place(name) for name in pictures}), ("report.html", sources)):
         write_text(out / file, environment.get_template(file).render(pictures=places, **told))
 
@@ -77,6 +82,15 @@ def with_error(number: Mapping[str, float | None]) -> str:
     """A measured number with its error."""
     error = number["error"]
     return short(number["value"]) + ("" if error is None else f" ± {error:.2g}")
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no infinite numbers: those by their names."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _png(picture: Figure | Image) -> bytes:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from scorefield._describe import describe
 from scorefield._files import digest
 from scorefield.data import Dataset
+from scorefield.data.dataset import choice
 from scorefield.evaluate.ledger import Ledger
 from scorefield.metrics import FeatureExtractor, Features, extract
 from scorefield.model import ScoreModel
@@ -29,8 +29,8 @@ class Effort:
     """How much is computed.
 
     Args:
-        samples: number to draw; by default as many as there are held-out rows, at most 10,000: distances depend on the
-            number.
+        samples: number to draw, at least 50; by default as many as there are held-out rows, at most 10,000: distances
+            depend on the number.
         steps: network calls for each sample with the default solver, steps of another one.
         calls: network calls at which the curve of quality has its points; none leaves the curve out.
         curve_samples: samples at each point, at most.
@@ -50,7 +50,7 @@ class Effort:
 
     def __post_init__(self) -> None:
         least = {
-            "samples": (self.samples or 50, 50),
+            "samples": (50 if self.samples is None else self.samples, 50),
             "steps": (self.steps, 1),
             "calls": (min(self.calls, default=1), 1),
         }
@@ -69,12 +69,15 @@ class Sets(NamedTuple):
 
     Attributes:
         train: what it was trained on.
-        held_out: what it has not seen.
-        about: plain values that say which data these are.
+        held_out: what it has not seen, at least 6 rows.
+        reference: training rows that samples and held-out rows are compared with: all, or those that the features'
+            own training has not seen.
+        about: plain values that say which data these are, and how they were parted.
     """
 
     train: Dataset
     held_out: Dataset
+    reference: Dataset
     about: Mapping[str, Any]
 
 
@@ -134,7 +137,7 @@ class Work:
         }
 
     def _likelihoods(self, name: str, data: Dataset) -> dict[str, Tensor]:
-        index = spread(len(data), self.effort.likelihoods)
+        index = choice(len(data), self.effort.likelihoods)
         count = len(index)
 
         def make(part: range) -> dict[str, Tensor]:
@@ -159,9 +162,3 @@ def _columns(features: Features) -> dict[str, Tensor]:
 
 def _features(columns: Mapping[str, Tensor]) -> Features:
     return Features(columns["values"], columns.get("logits"))
-
-
-def spread(count: int, most: int) -> Int64[Tensor, "n"]:
-    """Indices at equal distances: all of `count`, or `most` of them."""
-    n = min(count, most)
-    return torch.arange(n) * count // max(1, n)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.metrics.pairwise import check_finite
+
 
 def tarp_levels(
     samples: Float[Tensor, "n k *event"], truth: Float[Tensor, "n *event"], *, seed: int = 0
@@ -15,7 +17,8 @@ def tarp_levels(
     For the i-th truth, which has been drawn from the prior and measured, the share of its k posterior samples that lie
     nearer than it to a reference point; the reference is another truth, so that it does not know this measurement
     (Lemos et al. 2023, "Sampling-based accuracy testing of posterior estimators", algorithm 2). The share of levels
-    below alpha is the coverage of credible regions of alpha: above alpha they are too wide, below too narrow.
+    below alpha is the coverage of credible regions of alpha. Too narrow posteriors have too many levels near 0 and near
+    1: coverage above alpha at small alpha, below it at large ones; too wide ones too few.
 
     Ties and the finite k are broken by a uniform number, so that the law is uniform for any k.
 
@@ -25,11 +28,12 @@ def tarp_levels(
         seed: of the references.
     """
     n, k = samples.shape[:2]
-    if n < 2 or truth.shape != (n, *samples.shape[2:]):
+    if n < 2 or k < 1 or truth.shape != (n, *samples.shape[2:]):
         raise ValueError(
             f"wanted k samples for each of n >= 2 truths, (n, k, *event) and (n, *event); got {tuple(samples.shape)} "
             f"and {tuple(truth.shape)}"
         )
+    check_finite(samples, truth)
     generator = torch.Generator().manual_seed(seed)
     others = (torch.arange(n) + torch.randint(1, n, (n,), generator=generator)) % n
     reference = truth[others.to(truth.device)].reshape(n, 1, -1)
@@ -48,8 +52,9 @@ def rank_levels(samples: Float[Tensor, "n k"], truth: Float[Tensor, "n"], *, see
         truth: the number in the truths.
         seed: of what breaks ties.
     """
-    if truth.shape != samples.shape[:1] or not len(truth):
+    if truth.shape != samples.shape[:1] or not samples.numel():
         raise ValueError(f"wanted (n, k) and (n,); got {tuple(samples.shape)} and {tuple(truth.shape)}")
+    check_finite(samples, truth)
     return _level(truth[:, None], samples, torch.Generator().manual_seed(seed))
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.metrics.kernels import Estimate
+from scorefield.metrics.pairwise import check_finite
 
 
 def inception_score(logits: Float[Tensor, "n classes"], splits: int = 10) -> Estimate:
@@ -24,6 +25,7 @@ def inception_score(logits: Float[Tensor, "n classes"], splits: int = 10) -> Est
     """
     if not 1 <= splits <= len(logits):
         raise ValueError(f"wanted splits from 1 to {len(logits)}, the number of samples; got {splits}")
+    check_finite(logits)
     log_p = logits.double().log_softmax(1)
     scores = torch.stack([_score(part) for part in log_p.tensor_split(splits)])
     return Estimate(float(scores.mean()), float(scores.std(correction=0)))
@@ -36,4 +38,5 @@ def _score(log_p: Tensor) -> Tensor:
 
 def class_shares(logits: Float[Tensor, "n classes"]) -> Float[Tensor, "classes"]:
     """The share of samples whose likeliest class is each."""
+    check_finite(logits)
     return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double() / len(logits)

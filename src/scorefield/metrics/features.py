@@ -24,6 +24,14 @@ class Features(NamedTuple):
     values: Tensor
     logits: Tensor | None = None
 
+    def kept(self) -> Features:
+        """The same numbers on the CPU, without gradients, half precision as float32."""
+        values, logits = (
+            None if v is None else v.detach().cpu().to(torch.promote_types(v.dtype, torch.float32)) for v in self
+        )
+        assert values is not None
+        return Features(values, logits)
+
     @staticmethod
     def joined(parts: Sequence[Features]) -> Features:
         """The features of several sets as of one."""
@@ -74,7 +82,7 @@ class Pixels(FeatureExtractor):
 
     def forward(self, x: Shaped[Tensor, "b *event"]) -> Features:
         """The numbers in a row."""
-        return Features(x.reshape(len(x), -1).float())
+        return Features(x.reshape(len(x), -1).double())
 
 
 class ModuleFeatures(FeatureExtractor):
@@ -102,9 +110,9 @@ class ModuleFeatures(FeatureExtractor):
 
 @torch.no_grad()
 def extract(extractor: FeatureExtractor, x: Shaped[Tensor, "n *event"], batch_size: int = 64) -> Features:
-    """Features of samples, computed in batches on the extractor's device and kept in memory in float32."""
+    """Features of samples, computed in batches on the extractor's device and kept in memory, in float32 at least."""
     if not len(x):
         raise ValueError("wanted at least one sample")
     state = next(iter(extractor.state_dict().values()), x)
     parts = [extractor(part.to(state.device)) for part in x.split(batch_size)]
-    return Features.joined([Features(*(None if v is None else v.float().cpu() for v in part)) for part in parts])  # pyright: ignore[reportArgumentType]
+    return Features.joined([part.kept() for part in parts])

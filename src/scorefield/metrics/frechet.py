@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -26,7 +28,10 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
         raise ValueError(f"a Frechet distance needs two samples of each set; got {a.n} and {b.n}")
     root = torch.linalg.svdvals(shortened(a.factor, 1) @ shortened(b.factor, 1).mT).sum()
     spread = a.factor.square().sum() + b.factor.square().sum() - 2 * root
-    return max(0.0, float((a.mean - b.mean).square().sum() + spread))
+    distance = float((a.mean - b.mean).square().sum() + spread)
+    if not math.isfinite(distance):
+        raise ValueError("the features are too large for squares in float64, or not finite: scale them")
+    return max(0.0, distance)
 
 
 def expected_frechet(covariance: Float64[Tensor, "d d"], n: int, m: int) -> float:
@@ -34,9 +39,9 @@ def expected_frechet(covariance: Float64[Tensor, "d d"], n: int, m: int) -> floa
 
         E = (1/n + 1/m) (tr S + 1/2 (sum_ij l_i l_j / (l_i + l_j) + 1/2 sum_i l_i))
 
-    which is (1/n + 1/m) d (d + 5) / 4 for S = 1; by expansion to the first order in 1/n, for n and m well above d. A
-    distance of this size says nothing. Features that are not normal have another one of the same order, which held-out
-    data show.
+    which is (1/n + 1/m) d (d + 5) / 4 for S = 1; by expansion to the first order in 1/n, for n and m well above the
+    number of features that vary: with fewer it is too large. A distance of this size says nothing. Features that are
+    not normal have another one of the same order, which held-out data show.
 
     Args:
         covariance: of the features.

@@ -1,8 +1,7 @@
-"""Distances between laws by a kernel or by pairwise distances, whose estimates have no bias to speak of."""
+"""Distances between laws by a kernel or by pairwise distances."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -20,7 +19,12 @@ class Estimate(NamedTuple):
 
 
 def kid(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    *,
+    subsets: int = 100,
+    subset_size: int | None = None,
+    seed: int = 0,
 ) -> Estimate:
     """The kernel distance: unbiased squared MMD with the kernel (x . y / d + 1)^3, mean and spread over subsets.
 
@@ -31,17 +35,18 @@ def kid(
         x: features.
         y: features.
         subsets: random subsets that are averaged over.
-        subset_size: samples of each set in a subset; all, if there are fewer.
+        subset_size: samples of each set in a subset; by default 1000, at most half of the smaller set.
         seed: of the subsets.
 
     Returns:
-        The mean over subsets, and their standard deviation as the literature reports it: not the mean's own error,
-        which is less.
+        The mean over subsets, and their standard deviation as the literature reports it: of halves it is about the
+        standard error of the mean (the jackknife that leaves half out), of smaller subsets more than that.
     """
-    x, y = flat_pair(x, y, 2)
-    size = min(subset_size, len(x), len(y))
+    x, y = flat_pair(x, y, 4)
+    most = min(len(x), len(y))
+    size = min(1000, most // 2) if subset_size is None else min(subset_size, most)
     if size < 2 or subsets < 1:
-        raise ValueError(f"wanted subsets >= 1 of at least 2 samples; got {subsets} of {subset_size}")
+        raise ValueError(f"wanted subsets >= 1 of at least 2 samples; got {subsets} of {size}")
     generator = torch.Generator().manual_seed(seed)
     values: list[Tensor] = []
     for _ in range(subsets):
@@ -59,15 +64,16 @@ def mmd(x: Shaped[Tensor, "n *event"], y: Shaped[Tensor, "m *event"], *, bandwid
     Args:
         x: samples.
         y: samples.
-        bandwidth: of the kernel, in the samples' units; by default the median distance between samples of y, at most
-            1000 of them.
+        bandwidth: of the kernel, in the samples' units; by default the median distance between samples of both sets,
+            at most 1000 of them.
     """
     x, y = flat_pair(x, y, 2)
     if bandwidth is None:
-        few = y[:: math.ceil(len(y) / 1000)]
-        bandwidth = float(torch.pdist(few if len(few) > 1 else y).median())
+        both = torch.cat((x, y))
+        chosen = torch.randperm(len(both), generator=torch.Generator().manual_seed(0))[:1000]
+        bandwidth = float(torch.pdist(both[chosen.to(both.device)]).median())
     if not bandwidth > 0:
-        raise ValueError(f"the bandwidth must be above 0; got {bandwidth}, the median distance of equal samples is 0")
+        raise ValueError(f"the bandwidth must be above 0; got {bandwidth}: if most samples are equal, give one")
 
     def mean(a: Tensor, b: Tensor) -> float:
         kernels = (torch.exp(block.square() / (-2 * bandwidth**2)).sum() for block in distances(a, b))
@@ -80,8 +86,8 @@ def mmd(x: Shaped[Tensor, "n *event"], y: Shaped[Tensor, "m *event"], *, bandwid
 def energy_distance(x: Shaped[Tensor, "n *event"], y: Shaped[Tensor, "m *event"]) -> float:
     """(2 E|x - y| - E|x - x'| - E|y - y'|)^(1/2) of the two empirical laws, in the samples' units.
 
-    (Szekely & Rizzo 2013, "Energy statistics".) It is a distance of laws without parameters; 0 only for equal sets, of
-    the order n^(-1/2) for two sets of one law.
+    (Szekely & Rizzo 2013, "Energy statistics".) It is a distance of laws without parameters; 0 only for equal sets. The
+    estimate is not unbiased: for two sets of one law it is of the order n^(-1/2).
 
     Args:
         x: samples.

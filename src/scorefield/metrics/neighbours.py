@@ -25,7 +25,7 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """About 1 and 1 - 2^-k for two sets of one law.
+    """About 1 and 1 - (n / (n + m))^k for n data and m samples of one law.
 
     Attributes:
         density: mean number of data balls around a sample, over k; may exceed 1.
@@ -85,10 +85,10 @@ class Memorisation(NamedTuple):
 
     Attributes:
         z: Mann and Whitney's statistic of the distances to the nearest training sample, of samples against held-out
-            data: normal with variance 1 if both are equally near, below -5 where samples are copies; above 5 they lie
-            off the data.
-        share: of the samples, those whose nearest training sample is at less than a third of the distance of the second
-            nearest, as a copy's is.
+            data: normal with variance 1 if both are equally near, below -5 where many samples are copies; above 5 they
+            lie off the data. A few copies among many samples show in the shares.
+        share: of the samples, those whose nearest training sample is at no more than a third of the distance of the
+            second nearest, as a copy's is, or at distance 0.
         expected: the same share of held-out data.
     """
 
@@ -118,5 +118,5 @@ def memorisation(
     farther = float(ranks[:n].sum()) - n * (n + 1) / 2  # pairs in which the sample is, ties by half
     variance = float(tiecorrect(ranks)) * n * h * (n + h + 1) / 12
     z = (farther - n * h / 2) / math.sqrt(variance) if variance else 0.0  # all are equally far
-    shares = [float((pair[:, 0] < pair[:, 1] / 3).double().mean()) for pair in near]
+    shares = [float((3 * pair[:, 0] <= pair[:, 1]).double().mean()) for pair in near]
     return Memorisation(z, *shares)

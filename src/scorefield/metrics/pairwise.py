@@ -13,12 +13,20 @@ BLOCK = 4_000_000  # distances at a time
 
 
 def flat_pair(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Both sets as rows of float64; sets of other events, or of fewer samples than needed, are refused."""
+    """Both sets as rows of float64; sets of other events, of too few samples, or with NaN or infinities are refused."""
     if x.ndim < 1 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < least:
         raise ValueError(
             f"wanted two sets of at least {least} samples of one shape; got {tuple(x.shape)}, {tuple(y.shape)}"
         )
+    check_finite(x, y)
     return x.reshape(len(x), -1).double(), y.reshape(len(y), -1).double()
+
+
+def check_finite(*sets: Tensor) -> None:
+    """Refuses NaN and infinite numbers, which distances would hide."""
+    for x in sets:
+        if broken := int((~torch.isfinite(x)).sum()):
+            raise ValueError(f"{broken} of {x.numel()} numbers are NaN or infinite: a solver or the model has diverged")
 
 
 def distances(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Iterator[Float64[Tensor, "b m"]]:
@@ -56,6 +64,8 @@ def nearest(
         itself: x is the reference: a sample is no neighbour of its own.
     """
     x, reference = flat_pair(x, reference)
+    if itself and len(x) != len(reference):
+        raise ValueError(f"with itself=True x is the reference; got {len(x)} and {len(reference)} samples")
     if not 1 <= k <= len(reference) - itself:
         raise ValueError(f"wanted k from 1 to {len(reference) - itself}, the number of others; got {k}")
     found: list[tuple[Tensor, Tensor]] = []
@@ -64,6 +74,8 @@ def nearest(
         if itself:
             own = torch.arange(len(block), device=x.device)
             block[own, first + own] = torch.inf
-            first += len(block)
-        found.append(block.topk(k, largest=False))
+        place = block.topk(k, largest=False).indices
+        rows = x[first : first + len(block), None]
+        found.append(((rows - reference[place]).norm(dim=2), place))  # `cdist` is not exact: of copies it is not 0
+        first += len(block)
     return Neighbours(*(torch.cat(column) for column in zip(*found, strict=True)))

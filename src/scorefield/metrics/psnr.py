@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def psnr(x: Float[Tensor, "n *event"], truth: Float[Tensor, "n *event"], peak: float) -> Float[Tensor, "n"]:
+def psnr(x: Shaped[Tensor, "n *event"], truth: Shaped[Tensor, "n *event"], peak: float) -> Float[Tensor, "n"]:
     """Peak signal-to-noise ratio 10 log10(peak^2 / mean squared error) of each sample, in decibels.
 
     Args:
@@ -18,5 +18,9 @@ def psnr(x: Float[Tensor, "n *event"], truth: Float[Tensor, "n *event"], peak: f
     """
     if not peak > 0:
         raise ValueError(f"peak is the range of the data, above 0; got {peak}")
-    error = (x - truth).reshape(len(x), -1).double().square().mean(1)
+    if x.shape != truth.shape:
+        raise ValueError(
+            f"wanted as many reconstructions as truths of one shape; got {tuple(x.shape)}, {tuple(truth.shape)}"
+        )
+    error = (x.double() - truth.double()).reshape(len(x), -1).square().mean(1)
     return 20 * math.log10(peak) - 10 * error.log10()

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield.metrics.pairwise import flat_pair
+
 
 def sliced_wasserstein(
     x: Float[Tensor, "n *event"],
@@ -33,7 +35,7 @@ def sliced_wasserstein(
         raise ValueError(
             f"wanted two sets of equally many samples of one shape; got {tuple(x.shape)}, {tuple(y.shape)}"
         )
-    x, y = x.reshape(len(x), -1).double(), y.reshape(len(y), -1).double()
+    x, y = flat_pair(x, y)
     v = torch.randn(x.shape[1], projections, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     v = (v / v.norm(dim=0)).to(x.device)
     return float(((x @ v).sort(0).values - (y @ v).sort(0).values).abs().pow(power).mean().pow(1 / power))

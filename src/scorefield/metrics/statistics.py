@@ -49,7 +49,8 @@ class FeatureStats:
             keep: keep the features as well.
         """
         features = Features(features) if isinstance(features, Tensor) else features
-        x = features.values.detach().cpu().double()
+        features = features.kept()
+        x = features.values.double()
         if x.ndim != 2 or not x.numel():
             raise ValueError(f"features are (n, d) with n, d >= 1; got shape {tuple(x.shape)}")
         if not bool(torch.isfinite(x).all()):
@@ -61,6 +62,10 @@ class FeatureStats:
     def __add__(self, other: FeatureStats) -> FeatureStats:
         """The moments of both sets together  (Chan, Golub & LeVeque 1979)."""
         self.check_same_features(other)
+        if self.extractor != other.extractor:
+            raise ValueError(
+                f"features of {self.extractor or other.extractor} and of an extractor without a name cannot be added"
+            )
         if self.n is None or other.n is None:
             raise ValueError("sets whose numbers of samples are not known cannot be added: compute them by scorefield")
         n = self.n + other.n
@@ -149,11 +154,19 @@ def _checked(arrays: Mapping[str, Tensor], extractor: str, path: str | Path) -> 
             raise ValueError(f"{path}: sigma has a negative variance, {float(values[0]):.3g}")
         matrix = values.clamp_min(0).sqrt()[:, None] * vectors.mT
     n = int(arrays["n"]) if "n" in arrays else None
+    if n is not None and n < 1:
+        raise ValueError(f"{path}: says that it is of {n} samples")
     kept = None
     if "features" in arrays:
         kept = Features(arrays["features"], arrays.get("logits"))
-        if kept.values.shape != (n, len(mean)):
-            raise ValueError(f"{path}: {n} samples have features of shape {tuple(kept.values.shape)}")
+        logits = mean.new_empty(len(kept.values), 1) if kept.logits is None else kept.logits
+        if kept.values.shape != (n, len(mean)) or logits.ndim != 2 or len(logits) != n:
+            raise ValueError(
+                f"{path}: {n} samples have features and logits of shapes {tuple(kept.values.shape)} and "
+                f"{tuple(logits.shape)}"
+            )
+        if not all(bool(torch.isfinite(v).all()) for v in (kept.values, logits)):
+            raise ValueError(f"{path}: holds NaN or infinite features")
     return FeatureStats(n, mean, matrix, extractor, kept)
 
 
