@@ -131,3 +131,13 @@ def test_trajectories_have_a_panel_for_each_set_of_paths():
 def test_a_plane_is_a_square_lattice():
     points = plot.plane(-1.0, 1.0, side=3)
     assert sorted(points.tolist()) == [[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)]
+
+
+def test_a_broken_pixel_leaves_the_others_to_be_seen():
+    x = torch.tensor([[0.0, 1.0], [torch.nan, torch.inf]]).reshape(1, 1, 2, 2)
+    assert pixels(plot.image_grid(x, side=1, gap=0))[0, :, 0].tolist() == [0, 255]
+
+
+def test_calls_that_nearly_coincide_have_one_tick():
+    figure = plot.error_curves({"a": ([5, 10, 20, 50], [1.0, 2, 3, 4]), "b": ([3, 9, 19, 49], [1.0, 2, 3, 4])})
+    assert figure.axes[0].get_xticks().tolist() == [3, 5, 9, 19, 49]

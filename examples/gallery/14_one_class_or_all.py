@@ -32,8 +32,8 @@ def main(out: str = "docs/gallery/14_one_class_or_all.png", steps: int = 2500, s
         return torch.cdist(x.flatten(1).float(), own.flatten(1).float()).min(1).values
 
     *pictures, distances = (figure := Figure(figsize=(12, 4.2), layout="constrained")).subplots(1, 3)
-    distances.hist(nearest(test), 25, range=(0, 35), density=True, color="0.8", label="held-out digits")
-    print(f"held-out digits: {float(nearest(test).mean()):.1f} to the nearest three")
+    distances.hist(nearest(test), 25, range=(0, 35), density=True, color="0.8", label="held-out threes")
+    print(f"held-out threes: {float(nearest(test).mean()):.1f} to the nearest three")
     names = f"Model of the {len(own)} threes", f"Model of all {len(kept)} digits, told 3"
     for axes, name, model, label in zip(pictures, names, (one, every), (None, DIGIT), strict=True):
         x = model.sample(seeds=range(samples), steps=20, label=label)
@@ -44,7 +44,7 @@ def main(out: str = "docs/gallery/14_one_class_or_all.png", steps: int = 2500, s
         axes.set(title=name, xticks=[], yticks=[], xlabel=found)
         print(f"{name}: {found}; {float(nearest(x).mean()):.1f} to the nearest three")
         distances.hist(nearest(x).clamp_max(34), 25, range=(0, 35), density=True, histtype="step", lw=2, label=name)
-    distances.set(title="Copies? Densities of ...", ylim=(0, 0.3), xlabel="... the distance to the nearest in training")
+    distances.set(title="Copies? Densities of ...", ylim=(0, 0.25), xlabel="... the distance to the nearest in training")
     distances.legend(frameon=False, fontsize="small")
     figure.savefig(out, dpi=110)
 

@@ -32,7 +32,8 @@ def main(out: str = "docs/gallery/16_likelihood.png", steps: int = 3000, samples
     solved = sf.log_prob(truth, test.double(), steps=20).nats  # the same ODE with the exact score
     errors = {"learned score": found - wanted, "exact score": solved - wanted}
     for name, error in errors.items():
-        print(f"{name}: mean error {float(error.mean()):.4f} nats, mean absolute error {float(error.abs().mean()):.4f}")
+        mean, stderr, size = float(error.mean()), float(error.std()) / samples**0.5, float(error.abs().mean())
+        print(f"{name}: mean error {mean:.4f} +- {stderr:.4f} nats, mean absolute error {size:.4f}")
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     density, plane, shares = figure.subplots(1, 3)

@@ -39,7 +39,7 @@ def main(out: str = "docs/gallery/18_inpainting.png", steps: int = 3000, samples
         for k in (0, 4):
             pictures = {"truth": truth[k], "seen": truth[k].where(seen, 8)}
             pictures |= {f"sample {n + 1}": x[k, n] for n in range(5)}
-            rows[f"{name}, {k}"] = pictures | {"mean": mean[k], "std": spread[k]}
+            rows[f"{name}, digit {k + 1}"] = pictures | {"mean": mean[k], "std": spread[k]}
     plot.panels(rows, 0, 16, spread="std").savefig(out, dpi=85)
 
 

@@ -48,7 +48,7 @@ def main(out: str = "docs/gallery/21_ddpm_and_smld.png") -> None:
     right.loglog(counts, [1 / n for n in counts], color="0.6", label="1 / N")
     left.set(xlabel="t, or i / N", title="DDPM is VP in N steps")
     middle.set(xlabel="t, or i / N", title="SMLD is VE in N steps")
-    right.set(xlabel="N", ylabel="largest error of marginals, W2 of samples", title="The differences vanish as 1 / N")
+    right.set(xlabel="N", ylabel="largest error of marginals, W2 of samples", title="The differences vanish with 1 / N")
     for axes in figure.axes:
         axes.legend(frameon=False, fontsize="small")
     figure.savefig(out, dpi=110)

@@ -55,7 +55,8 @@ def error_curves(
         axes.loglog(calls, errors, marker="o", markersize=3, label=name, linestyle="-" if k < 10 else "--")
     places = sorted({float(x) for calls, _ in curves.values() for x in calls})
     if len(places) <= 12:
-        axes.set_xticks(places, minor=False)
+        apart = [x for x, before in zip(places, [0.0, *places], strict=False) if x > 1.12 * before]
+        axes.set_xticks(apart, minor=False)
         axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -21,7 +21,7 @@ def image_grid(
 
     Args:
         x: (n, c, h, w) with c = 1 or 3.
-        levels: the values are 0 .. levels - 1; None scales the smallest to black and the largest to white.
+        levels: the values are 0 .. levels - 1; None scales the smallest finite one to black and the largest to white.
         columns: pictures in a row; about as many as rows by default.
         side: small pictures are enlarged by a whole factor up to this many pixels.
         gap: pixels of white around each.
@@ -31,7 +31,8 @@ def image_grid(
     if columns is not None and columns < 1:
         raise ValueError(f"columns must be at least 1; got {columns}")
     x = x.detach().cpu().float()
-    low, high = (0.0, levels - 1.0) if levels else (float(x.min()), float(x.max()))
+    finite = x[x.isfinite()] if bool(x.isfinite().any()) else torch.zeros(1)
+    low, high = (0.0, levels - 1.0) if levels else (float(finite.min()), float(finite.max()))
     grey = ((x - low) * (255 / max(high - low, 1e-12))).round().clamp(0, 255).to(torch.uint8)
     factor = max(1, side // max(x.shape[2:]))
     grey = grey.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
