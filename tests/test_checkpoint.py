@@ -11,6 +11,8 @@ import pytest
 
 from scorefield.train import Checkpoints
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 CONTENT = {"a.bin": bytes(range(256)) * 3, "b.txt": b"hello"}
 
 

@@ -38,6 +38,8 @@ from scorefield.nn import MLP, UNet, seeded
 from scorefield.solvers import EulerMaruyama, Heun
 from scorefield.train import StepInfo
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 RUN_FILES = {"config.json", "model.safetensors", "checkpoints", "loss.csv", "loss.png", "samples.png"}
 
 
@@ -99,6 +101,7 @@ def test_training_writes_a_model_its_losses_and_pictures(run):
         "held_out": 0.1,
         "average": "half-life 50000 samples",
         "centred": False,
+        "data_digest": two_moons().digest()[:16],
     }
     assert float(model.denoiser.net.out.weight.detach().abs().max()) > 0
 
@@ -115,7 +118,7 @@ def test_the_seed_makes_the_split_the_weights_and_the_denoiser(tmp_path):
     trained(tmp_path / "run", "two_moons", "--seed", 3, "--steps", 1, "--optimisation.lr", 1e-12)
     model, (kept, _) = ScoreModel.load(tmp_path / "run"), split(two_moons(), 0.1, seed=3)
     assert model.transform == Affine.fitted(kept)
-    spread = float(model.transform.forward(kept.rows(torch.arange(len(kept))).x).double().std())
+    spread = float(model.transform.forward(kept.rows(torch.arange(len(kept))).x).double().std(correction=0))
     assert model.denoiser.precond.sigma_data == pytest.approx(spread, rel=1e-6)
     with seeded(3):
         fresh = MLP((2,), 2, features=16, blocks=1)

@@ -157,7 +157,7 @@ BAD = [
     (L + "--data two_moons --out x.csv --batch_size 0", "batch_size.*0"),
     (L + "--data two_moons --out x.csv --batch_size -1", "batch_size.*-1"),
     ("likelihood none --data two_moons", "none.*config.json"),
-    ("likelihood INTEGERS --data triples.npy --out x.csv", "integers from 0 to 1.*float"),
+    ("likelihood INTEGERS --data triples.npy --out x.csv", "holds real numbers, the model is of integers"),
     (E + "--data digits --out x.npz", r"data.*\(2,\).*\(1, 8, 8\)"),
     (E + "--data two_moons --out x.csv", "--out x.csv.*npz"),
     (E + "--data two_moons --out x.npz --steps 0", "steps.*0"),

@@ -19,6 +19,8 @@ from scorefield.nn import MLPClassifier, UNetClassifier, seeded
 from scorefield.objectives import judged
 from scorefield.train import Batches
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 TINY = words("--net MLPClassifier --net.features 16 --net.blocks 1 --batch_size 32 --device cpu --steps 20")
 FILES = {"config.json", "model.safetensors", "checkpoints", "loss.csv", "loss.png", "noise_levels.csv"}
 

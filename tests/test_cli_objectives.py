@@ -15,6 +15,8 @@ from scorefield.cli import main
 from scorefield.data import Affine, ArrayDataset, digits, noise_scales, two_moons
 from scorefield.train import Batches
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 OBJECTIVES = {
     "exact": "--objective ImplicitScoreMatching",
     "sliced": "--objective SlicedScoreMatching --objective.projections 2 --objective.gaussian true",

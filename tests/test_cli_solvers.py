@@ -16,6 +16,8 @@ from scorefield.certify import natural_spectrum, output_law
 from scorefield.cli import main
 from scorefield.solvers import DDIM, AdaptiveSDE, EulerMaruyama, UniPC
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -221,7 +221,7 @@ def test_an_error_in_one_process_ends_all_and_torchrun_can_restart_them(tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(number, tmp_path):
-    process = start(1, [*TRAIN, "--steps", 100_000, "--save_every", 50, "--out", tmp_path / "run"])
+    process = start(1, [*TRAIN, "--steps", 100_000, "--save_every", 10, "--out", tmp_path / "run"])
     for _ in range(600):
         time.sleep(0.1)
         if any((tmp_path / "run" / "checkpoints").glob("?????????")) or process.poll() is not None:

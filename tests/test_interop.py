@@ -223,6 +223,7 @@ def test_files_that_wrappers_have_not_named_are_read_as_well(tmp_path):
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked")
 def test_an_imported_model_does_all_that_a_model_does(tmp_path):
     """With a last layer of zeros the score is zero: noise stays as it is, and the density is that of the prior."""
 

@@ -32,6 +32,8 @@ from scorefield import (
 from scorefield.data import Affine, Transform
 from scorefield.nn import MLP, Network, seeded
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 STANDARDISING = Affine((0.5, -2.0), (2.0, 0.25))
 
 # name: (network, process, preconditioner, event shape, transform, classes)

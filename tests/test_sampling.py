@@ -29,6 +29,8 @@ from scorefield.sampling import integrate, network_calls, stochastic
 from scorefield.score import Denoiser
 from scorefield.solvers import DDIM, EulerMaruyama, Langevin, PredictorCorrector, UniPC
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SEEDS = list(range(100, 123))
 
 
