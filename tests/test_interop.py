@@ -255,7 +255,7 @@ def test_an_imported_model_does_all_that_a_model_does(tmp_path):
     operator = Mask(half)
     measurement = model.measured(operator, operator.A(x.double()), Gaussian(1.0))
     guided = model.guided(MomentMatching(model.given(), *measurement))
-    got = operator.A(guided.sample(seeds=[0], steps=8).double())
+    got = operator.A(guided.sample(seeds=[0], steps=20).double())
     assert float((got - operator.A(x.double())).abs().mean()) < 2
 
 
