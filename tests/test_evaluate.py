@@ -315,7 +315,7 @@ def test_each_column_of_a_table_counts_alike():
 # what reports are asked for by all sorts of people
 
 
-def test_the_features_do_not_know_the_reference(run, tmp_path, monkeypatch):
+def test_the_features_do_not_know_the_reference(run, tmp_path, monkeypatch, capsys):
     """A two-sample test tells rows that the classifier was fitted on from others of the same law."""
     fitted = []
 
@@ -325,6 +325,7 @@ def test_the_features_do_not_know_the_reference(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(featuring, "train_label_features", quick)
     assert main(["evaluate", str(run), "--data", "digits", "--out", str(tmp_path), *WORDS]) == 0
+    assert "a classifier of the labels; with --inception_weights" in capsys.readouterr().out
     kept, held = split(digits(), 0.2, 0)
     known, reference = split(kept, 0.5, 0)
     assert torch.equal(fitted[0], known.rows(torch.arange(len(known))).x)

@@ -44,7 +44,9 @@ def main(out: str = "docs/gallery/14_one_class_or_all.png", steps: int = 2500, s
         axes.set(title=name, xticks=[], yticks=[], xlabel=found)
         print(f"{name}: {found}; {float(nearest(x).mean()):.1f} to the nearest three")
         distances.hist(nearest(x).clamp_max(34), 25, range=(0, 35), density=True, histtype="step", lw=2, label=name)
-    distances.set(title="Copies? Densities of ...", ylim=(0, 0.25), xlabel="... the distance to the nearest in training")
+    distances.set(
+        title="Copies? Densities of ...", ylim=(0, 0.25), xlabel="... the distance to the nearest in training"
+    )
     distances.legend(frameon=False, fontsize="small")
     figure.savefig(out, dpi=110)
 

@@ -16,6 +16,7 @@ from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, write_repor
 from scorefield.evaluate import evaluate as measured
 from scorefield.metrics import Pixels
 from scorefield.model import ScoreModel
+from scorefield.plot import is_image
 from scorefield.solvers import Solver
 from scorefield.train import distributed
 
@@ -79,6 +80,9 @@ def evaluate(
     with directory(out), locked(out):
         ledger = Ledger(out / WORK, progress=distributed.rank() == 0)
         made, reference = named_extractor(extractor, inception_weights, train.levels), train
+        if made is None and is_image(train.event_shape) and not distributed.rank():
+            usual = "a classifier of the labels" if train.classes > 1 else "the samples' own numbers"
+            print(f"features: {usual}; with --inception_weights, the published file, distances would be the FID")
         if train.classes > 1 and (made is None or isinstance(made, LabelFeatures)):
             fitted, reference = split(train, 0.5, effort.seed)  # a classifier knows the rows that it was fitted on
             made = made or classifier_of(fitted, held_out, effort.seed, ledger.folder / EXTRACTOR, about, place)

@@ -14,7 +14,6 @@ from torch import nn
 from scorefield.data import Dataset
 from scorefield.evaluate import LabelFeatures, train_label_features
 from scorefield.metrics import FeatureExtractor, Inception, ModuleFeatures
-from scorefield.plot import is_image
 from scorefield.train import distributed
 
 
@@ -53,8 +52,6 @@ def classifier_of(
     key = hashlib.sha256(repr((dict(about), seed)).encode()).hexdigest()[:16]
     kept = path.with_stem(f"{path.stem}-{key}-{0:08d}")  # the form of a ledger's parts, with which it goes
     first = distributed.rank() == 0
-    if first and is_image(fitted.event_shape):
-        print("features: a classifier of the labels; with --inception_weights, the published file, it would be the FID")
     if first and not kept.exists():
         train_label_features(fitted, held_out, seed=seed, device=device, progress=True).save(kept)
     distributed.wait()
