@@ -9,6 +9,8 @@ import shlex
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 
 from scorefield import SDE, VP, EDMPrecond, NormalPrior, Preconditioned, ScoreModel, ScoreNetwork
 from scorefield.cli import featuring, main
-from scorefield.data import ArrayDataset, digits, split, two_moons
+from scorefield.data import ArrayDataset, Subset, digits, split, two_moons
 from scorefield.data.dataset import choice
 from scorefield.data.transforms import Affine
 from scorefield.evaluate import (
@@ -27,10 +29,11 @@ from scorefield.evaluate import (
     Sets,
     compare,
     evaluate,
+    paths,
     train_label_features,
     write_report,
 )
-from scorefield.metrics import Features, FeatureStats, Pixels, expected_frechet, extract, frechet_distance
+from scorefield.metrics import Features, FeatureStats, Pixels, expected_frechet, extract, frechet_distance, memorisation
 from scorefield.nn import MLP, seeded
 from scorefield.train import distributed
 
@@ -38,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 FAST = Effort(samples=60, steps=3, calls=(2, 4), curve_samples=50, likelihoods=18, batch_size=16)
 WORDS = [
     *("--effort.samples", "60", "--effort.steps", "3", "--effort.calls", "[2,4]", "--effort.likelihoods", "18"),
-    *("--effort.batch_size", "16"),
+    *("--effort.batch_size", "16", "--effort.seed", "3"),
 ]
 
 
@@ -48,7 +51,7 @@ def model_of(data, event_shape, classes=0):
     for weight in net.parameters():
         with seeded(1):
             torch.nn.init.normal_(weight, std=0.3)
-    about = {"held_out": 0.2, "seed": 0}
+    about = {"held_out": 0.2, "seed": 1}
     return ScoreModel(Preconditioned(net, VP(), EDMPrecond(0.5)), event_shape, Affine.fitted(data), classes, about)
 
 
@@ -62,7 +65,9 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def extractor(tmp_path_factory):
     path = tmp_path_factory.mktemp("extractor") / "extractor.safetensors"
-    train_label_features(*split(digits(), 0.2), steps=100).save(path)
+    kept, held = split(digits(), 0.2, seed=1)
+    rows = kept.index[split(kept, 0.5, seed=5)[0].index]
+    train_label_features(digits(), rows, held, digest=digits().digest()[:16], steps=100).save(path)
     return path
 
 
@@ -82,46 +87,64 @@ def numbers(out):
 
 
 def test_a_report_holds_what_its_parts_say(run, extractor, report):
-    found = numbers(report)
-    kept, held = split(digits(), 0.2, 0)
-    assert found["data"]["training rows"] == len(kept) == 1438 and found["data"]["held-out rows"] == len(held)
-    net, model = LabelFeatures.load(extractor), ScoreModel.load(run)
-    assert found["extractor"] == {
-        "name": "classifier",
-        "digest": net.digest,
-        "features": 128,
-        "held-out accuracy": pytest.approx(net.accuracy),
-    }
-    assert net.accuracy > 0.9
-    _, reference = split(kept, 0.5, 0)  # the half that the classifier does not know
-    every = torch.arange(len(reference))
-    label = kept.rows(torch.randint(len(kept), (60,), generator=torch.Generator().manual_seed(0))).cond["label"]
-    x = model.sample(seeds=range(60), steps=3, label=label, batch_size=16)
-    known, made = (FeatureStats.of(net(v).values.detach()) for v in (reference.rows(every).x, x))
-    got = found["metrics"]["FD-classifier"]
-    assert got["samples"]["value"] == pytest.approx(frechet_distance(known, made), rel=1e-4)
-    assert got["held out"]["value"] < 0.2 * got["samples"]["value"]
-    assert found["sampling"]["seeds"] == "0-59" and found["sampling"]["network calls"] == 3
-    part = held.rows(choice(len(held), 18))
-    wanted = model.log_prob(part.x, label=part.cond["label"], seeds=range(18), batch_size=16).bits_per_dim
-    assert found["likelihood"]["held out"]["mean"] == pytest.approx(float(wanted.mean()), rel=1e-5)
-    assert found["likelihood"]["held out"]["standard error"] == pytest.approx(
-        float(wanted.std()) / math.sqrt(18), rel=1e-4
-    )
-    assert sum(found["classes"]["samples"]) == pytest.approx(1)
+    """Seeds differ: 1 of the model's split, 5 of the rows that the classifier was fitted on, 3 of the evaluation."""
+    found, model, net = numbers(report), ScoreModel.load(run), LabelFeatures.load(extractor)
+    kept, held = split(digits(), 0.2, 1)
+    reference = Subset(digits(), kept.index[~torch.isin(kept.index, net.rows)])
+    sizes = [found["data"][f"{name} rows"] for name in ("training", "reference", "held-out")]
+    assert sizes == [len(kept), len(reference), 60] and len(reference) == 719
+    known = {"name": "classifier", "digest": net.digest, "features": 128}
+    assert found["extractor"] == {**known, "held-out accuracy": pytest.approx(net.accuracy)} and net.accuracy > 0.9
+
+    label = kept.rows(torch.randint(len(kept), (60,), generator=torch.Generator().manual_seed(3))).cond["label"]
+    x = model.sample(seeds=range(3, 63), steps=3, label=label, batch_size=16)
+    assert found["sampling"]["seeds"] == "3-62" and found["sampling"]["network calls"] == 3
+    test = held.rows(choice(len(held), 60))
+    features = [extract(net, v) for v in (reference.rows(torch.arange(719)).x, x, test.x)]
+    for column, some, asked in (("samples", features[1], label), ("held out", features[2], test.cond["label"])):
+        wanted = {**compare(features[0], some, seed=3)}
+        right = float((some.logits.argmax(1) == asked).double().mean())
+        got = {name.removesuffix("-classifier"): of[column] for name, of in found["metrics"].items()}
+        assert got.pop("agreement")["value"] == pytest.approx(right)
+        assert got.keys() == wanted.keys()
+        for name, number in wanted.items():
+            assert got[name]["value"] == pytest.approx(number.value, rel=2e-3, abs=2e-4), (column, name)
+    shares = torch.bincount(features[1].logits.argmax(1), minlength=10).double() / 60
+    assert found["classes"]["samples"] == pytest.approx(shares.tolist())
+
+    for name, data in (("held out", held), ("training data", kept)):
+        part = data.rows(choice(len(data), 18))
+        bits = model.log_prob(part.x, label=part.cond["label"], seeds=range(3, 21), batch_size=16).bits_per_dim
+        got = found["likelihood"][name]
+        assert got["mean"] == pytest.approx(float(bits.mean()), rel=1e-5)
+        assert got["standard error"] == pytest.approx(float(bits.std()) / math.sqrt(18), rel=1e-4)
+    copied = memorisation(x, kept.rows(torch.arange(len(kept))).x, test.x)
+    assert found["copies"]["z"] == pytest.approx(copied.z) and found["copies"]["training rows"] == len(kept)
+
     assert [calls for calls, _ in found["curve"]["solvers"]["Heun"]] == [1, 3]
+    floor = extract(net, held.rows(choice(len(held), 60)).x)
+    wanted = frechet_distance(FeatureStats.of(features[0]), FeatureStats.of(floor))
+    assert found["curve"]["held out"] == pytest.approx(wanted, rel=1e-3) and found["curve"]["held-out rows"] == 60
     assert not (report / "unfinished").exists()
-    judged = net(x).logits.argmax(1)
-    assert found["metrics"]["agreement-classifier"]["samples"]["value"] == pytest.approx(
-        float((judged == label).double().mean())
-    )
+
+
+def test_paths_are_rough_by_the_sde_and_smooth_by_the_ode(run):
+    """The sum of squared steps is the integral of g^2 for the one, and small for the other."""
+    model = ScoreModel.load(run)
+    walked = paths(model, digits().rows(torch.arange(20)).x, {})
+    rough, smooth = (v.diff(dim=0).square().sum(0).mean() for v in (walked.reverse, walked.flow))
+    assert float(rough) == pytest.approx(10.05, rel=0.1) and float(smooth) < 1
+    assert float(walked.forward.diff(dim=0).square().sum(0).mean()) == pytest.approx(10.05, rel=0.1)
 
 
 def test_the_pages_show_all_numbers_and_pictures(report):
     page, text = (report / "report.html").read_text(), (report / "report.md").read_text()
     for name, of in numbers(report)["metrics"].items():
-        for shown in (page, text):
-            assert name in shown and f"{of['samples']['value']:.4g}" in shown
+        cells = [f"{of[column]['value']:.4g}" for column in ("samples", "held out")]
+        row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        assert [cell.split()[0] for cell in row.split("|")[2:4]] == cells
+        row = page[page.index(f"<td>{name}</td>") :].partition("</tr>")[0]
+        assert [cell.split()[0] for cell in re.findall(r'class="number">(.*?)</td>', row)] == cells
     pictures = {path.name for path in (report / "figures").iterdir()}
     assert {"samples.png", "curve.png", "likelihood.png", "neighbours.png", "stages.png", "classes.png"} <= pictures
     assert {f"figures/{name}" for name in pictures} == set(re.findall(r"\]\((figures/.*?)\)", text))
@@ -205,7 +228,6 @@ def test_another_model_or_seed_takes_no_finished_parts(run, tmp_path):
     for about, n, size in (({"seed": 1}, 5, 2), ({"seed": 0}, 6, 2), ({"seed": 0}, 5, 3)):
         ledger.table("x", about, n, size, count("c"))
     assert calls == ["a"] * 3 + ["c"] * 8
-    (tmp_path / "work" / next(iter(sorted((tmp_path / "work").iterdir()))).name).write_bytes(b"cut")
     ledger.close()
     assert not (tmp_path / "work").exists()
 
@@ -281,7 +303,7 @@ def test_what_cannot_be_evaluated_is_refused(message, tmp_path, capsys):
 @pytest.mark.parametrize("event_shape", [(1, 8, 8), (2, 16), (5,), (), (1, 2, 2), (3, 9, 5)])
 def test_label_features_are_saved_and_loaded(event_shape, tmp_path):
     with seeded(0):
-        net = LabelFeatures(event_shape, 3, 0.75)
+        net = LabelFeatures(event_shape, 3, 0.75, "ab12", 4)
     net.shift.fill_(1.0)
     net.scale.fill_(2.0)
     net.save(tmp_path / "e.safetensors")
@@ -289,7 +311,7 @@ def test_label_features_are_saved_and_loaded(event_shape, tmp_path):
     x = torch.randn(4, *event_shape, generator=torch.Generator().manual_seed(0))
     for a, b in zip(net(x), back(x), strict=True):
         assert torch.equal(a, b)
-    assert back.digest == net.digest
+    assert back.digest == net.digest and (back.data, len(back.rows)) == ("ab12", 4)
     back.shift.fill_(0.0)
     back.scale.fill_(1.0)
     torch.testing.assert_close(back((x - 1) / 2).values, net(x).values)
@@ -299,9 +321,9 @@ def test_label_features_are_saved_and_loaded(event_shape, tmp_path):
 
 
 def test_label_features_are_reproducible():
-    parts = split(digits(), 0.2)
-    assert train_label_features(*parts, steps=5).digest == train_label_features(*parts, steps=5).digest
-    assert train_label_features(*parts, steps=5, seed=1).digest != train_label_features(*parts, steps=5).digest
+    kept, held = split(digits(), 0.2)
+    one, two, other = (train_label_features(digits(), kept.index, held, steps=5, seed=seed) for seed in (0, 0, 1))
+    assert one.digest == two.digest != other.digest
 
 
 def test_each_column_of_a_table_counts_alike():
@@ -309,7 +331,8 @@ def test_each_column_of_a_table_counts_alike():
     g = torch.Generator().manual_seed(0)
     x = torch.stack((1e4 * torch.randn(2000, generator=g), torch.randn(2000, generator=g)), 1)
     data = ArrayDataset(x, (x[:, 1] > 0).long())
-    assert train_label_features(*split(data, 0.2), steps=200).accuracy > 0.95
+    kept, held = split(data, 0.2)
+    assert train_label_features(data, kept.index, held, steps=200).accuracy > 0.95
 
 
 # what reports are asked for by all sorts of people
@@ -317,24 +340,25 @@ def test_each_column_of_a_table_counts_alike():
 
 def test_the_features_do_not_know_the_reference(run, tmp_path, monkeypatch, capsys):
     """A two-sample test tells rows that the classifier was fitted on from others of the same law."""
-    fitted = []
-
-    def quick(train, held_out, **options):
-        fitted.append(train.rows(torch.arange(len(train))).x)
-        return train_label_features(train, held_out, steps=20)
-
+    quick = partial(train_label_features, steps=20)
     monkeypatch.setattr(featuring, "train_label_features", quick)
-    assert main(["evaluate", str(run), "--data", "digits", "--out", str(tmp_path), *WORDS]) == 0
+    command = ["evaluate", str(run), "--data", "digits", "--out"]
+    assert main([*command, str(tmp_path / "one"), *WORDS]) == 0
     assert "a classifier of the labels; with --inception_weights" in capsys.readouterr().out
-    kept, held = split(digits(), 0.2, 0)
-    known, reference = split(kept, 0.5, 0)
-    assert torch.equal(fitted[0], known.rows(torch.arange(len(known))).x)
-    net = LabelFeatures.load(tmp_path / "extractor.safetensors")
-    a = FeatureStats.of(extract(net, reference.rows(torch.arange(len(reference))).x))
-    b = FeatureStats.of(extract(net, held.rows(choice(len(held), 60)).x))
-    wanted = numbers(tmp_path)["metrics"]["FD-classifier"]["held out"]
-    assert wanted["value"] == pytest.approx(frechet_distance(a, b), rel=1e-4)
-    assert wanted["chance"] == pytest.approx(expected_frechet(a.covariance, len(reference), 60), rel=1e-4)
+    net = LabelFeatures.load(tmp_path / "one" / "extractor.safetensors")
+    kept, held = split(digits(), 0.2, 1)
+    assert len(net.rows) == len(kept) - len(kept) // 2 and torch.isin(net.rows, kept.index).all()
+    assert numbers(tmp_path / "one")["data"]["reference rows"] == len(kept) // 2
+
+    other = model_of(digits(), (1, 8, 8), 10)  # with another split: its held-out rows have been fitted in part
+    other.about["seed"] = 2
+    other.save(tmp_path / "other")
+    words = ["--extractor", str(tmp_path / "one" / "extractor.safetensors"), *WORDS, "--effort.samples", "300"]
+    assert main(["evaluate", str(tmp_path / "other"), *command[2:], str(tmp_path / "two"), *words]) == 0
+    kept, held = split(digits(), 0.2, 2)
+    sizes = [int((~torch.isin(part.index, net.rows)).sum()) for part in (kept, held)]
+    found = numbers(tmp_path / "two")["data"]
+    assert [found["reference rows"], found["held-out rows"]] == sizes and sizes[1] < len(held)
 
 
 def test_what_is_left_out_leaves_a_report(run, extractor, tmp_path):
@@ -391,16 +415,16 @@ def test_data_without_density_and_few_rows(tmp_path, capsys):
     ]
     assert main(["evaluate", str(tmp_path / "run"), *words, *WORDS]) == 0
     found = numbers(tmp_path / "out")
-    assert found["likelihood"]["held out"]["mean"] in ("-inf", "nan") and found["compared"]["held-out rows"] == 20
+    assert found["likelihood"]["held out"]["mean"] in ("-inf", "nan") and found["data"]["held-out rows"] == 20
     assert "C2ST-pixels" not in found["metrics"]
     np.savez(tmp_path / "test.npz", x=test[:4].numpy())
     assert main(["evaluate", str(tmp_path / "run"), *words, *WORDS]) == 2
-    assert "at least 6 training and held-out rows; got 100 and 4" in capsys.readouterr().err
+    assert "have at least 6 rows; got 80 and 4" in capsys.readouterr().err
 
 
 def test_classes_are_known_by_their_names(tmp_path, monkeypatch):
     """The test data lack the first class, so that their numbers are others: bits of the right classes all the same."""
-    monkeypatch.setattr(featuring, "train_label_features", lambda *sets, **_: train_label_features(*sets, steps=100))
+    monkeypatch.setattr(featuring, "train_label_features", partial(train_label_features, steps=100))
     names, g = ("cat", "dog", "owl"), torch.Generator().manual_seed(0)
     for file, some, label in (("train", names, [0, 1, 2]), ("test", names[1:], [0, 1])):
         rows = ["a,b,kind"]
@@ -443,6 +467,78 @@ def test_the_order_of_the_rows_does_not_matter():
     reference = Features(x + 0.1)
     a, b = (compare(reference, Features(x[order], logits[order])) for order in (torch.arange(500), mixed))
     assert a["IS"].value == pytest.approx(b["IS"].value, rel=0.05) and a["IS"].value > 4.5
+
+
+def test_a_second_report_leaves_no_pictures_of_the_first(run, extractor, tmp_path):
+    command = ["evaluate", str(run), "--data", "digits", "--out", str(tmp_path), *WORDS]
+    assert main([*command, "--extractor", str(extractor)]) == 0
+    assert main([*command, "--extractor", "Pixels", "--effort.calls", "[]"]) == 0
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert "classes" not in names and "curve" not in names and "samples" in names
+
+
+def test_parts_of_other_models_features_and_seeds_are_not_taken(run, tmp_path):
+    """One ledger for all: what differs is made again, and nothing else."""
+    made, data = [], digits()
+    kept, held = split(data, 0.2, 1)
+
+    class Counted(Ledger):
+        def table(self, name, about, count, size, make):
+            def one(part):
+                made.append(name)
+                return make(part)
+
+            return super().table(name, about, count, size, one)
+
+    class Halves(Pixels):
+        name = "halves"
+
+        def forward(self, x):
+            return Features(0.5 * super().forward(x).values)
+
+    pixels, ledger, effort = (
+        Pixels(),
+        Counted(tmp_path),
+        Effort(samples=50, steps=1, calls=(), likelihoods=2, batch_size=64),
+    )
+    first, other = ScoreModel.load(run), ScoreModel.load(run)
+    with torch.no_grad():
+        other.denoiser.net.out.weight.mul_(1.1)
+
+    def parts(model=first, extractor=pixels, effort=effort, about="a"):
+        made.clear()
+        evaluate(model, Sets(kept, held, kept, {"digest": about, "name": "digits"}), extractor, effort, ledger)
+        return {name.split()[0] for name in made}
+
+    everything = {"reference", "held-out", "samples", "likelihoods"}
+    assert parts() == everything and parts() == set()
+    assert parts(model=other) == {"samples", "likelihoods"}
+    assert parts(extractor=Halves()) == {"reference", "held-out", "samples"}
+    assert parts(effort=replace(effort, seed=9)) == {"samples", "likelihoods"}
+    assert parts(about="b") == {"reference", "held-out", "likelihoods"}
+
+
+def test_solvers_that_all_diverge_leave_a_report(run, tmp_path):
+    model = ScoreModel.load(run)
+    real, calls = model.sample, []
+
+    def sample(**options):
+        x = real(**options).float()
+        calls.append(1)
+        return x if len(calls) == 1 else x * torch.nan  # the curve's
+
+    model.sample = sample
+    kept, held = split(digits(), 0.2, 1)
+    effort = Effort(samples=50, steps=1, calls=(2,), likelihoods=0, batch_size=64)
+    sets = Sets(kept, held, kept, {"name": "digits", "digest": ""})
+    found = evaluate(model, sets, Pixels(), effort, Ledger(tmp_path))
+    assert found is not None and "curve" not in found.numbers
+
+
+def test_rows_that_are_mostly_equal_are_compared():
+    x = torch.zeros(100, 3)
+    x[:20] = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    assert "MMD" not in compare(Features(x), Features(x.flip(0)))
 
 
 def test_other_data_than_those_of_the_training_are_refused(tmp_path, capsys):

@@ -60,5 +60,11 @@ def test_fit_refuses_what_does_not_fit_together():
     data = sf.data.two_moons(100)
     with pytest.raises(ValueError, match=r"takes 0 classes, the data have 2.*data\.unlabelled\(\)"):
         sf.fit(network(data), data, steps=1, seed=0)
+    with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
+        sf.fit(network(data, 2), data, steps=0, seed=0)
+    with pytest.raises(ValueError, match="label_dropout"):
+        sf.fit(network(data, 2), data, steps=1, seed=0, objective=sf.objectives.LabelDropout())
+    with pytest.raises(ValueError, match="diverged"):
+        sf.fit(network(data, 2), data, steps=3, seed=0, optimisation=sf.Optimisation(lr=1e38, warmup=0))
     with pytest.raises(ValueError, match=r"events of shape \(2,\), the data have \(1, 8, 8\)"):
         sf.fit(network(data), sf.data.digits(), steps=1, seed=0)

@@ -76,8 +76,6 @@ def test_the_distances_of_torchmetrics():
     from torchmetrics.image.inception import InceptionScore
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    from scorefield.metrics import FeatureStats, frechet_distance
-
     x, y = normal(100, 3, 2, 2), 1.5 * normal(100, 3, 2, 2, seed=1) + 0.3
     theirs = {}
     with torch.random.fork_rng():
@@ -115,7 +113,7 @@ def test_the_kernel_distance_is_unbiased():
 
 
 def test_the_spread_of_halves_is_the_standard_error():
-    """Of laws that differ, over 60 draws of both sets, within a fifth (5 sigma). Kills subsets of all samples."""
+    """Of laws that differ, over 60 draws of both sets. Kills subsets of all samples, whose spread is 0."""
     draws = [kid(normal(200, 3, seed=2 * k), 1.5 * normal(200, 3, seed=2 * k + 1) + 0.3, seed=k) for k in range(60)]
     values, spreads = (torch.tensor([getattr(draw, name) for draw in draws]) for name in ("value", "spread"))
     assert float(spreads.mean()) == pytest.approx(float(values.std()), rel=0.45)
@@ -281,6 +279,20 @@ def test_what_is_not_finite_is_refused(metric, broken):
     x[17, 2] = broken
     with pytest.raises(ValueError, match="1 of 240 numbers are NaN or infinite"):
         metric(x, y)
+
+
+def test_copies_are_within_each_others_balls():
+    """40 vectors, ten times each: every ball has the radius 0. Kills radii and distances that round otherwise."""
+    x = normal(40, 7).repeat(10, 1)
+    assert precision_recall(x, x.flip(0)) == (1, 1)
+    assert density_coverage(x, x.flip(0)) == (2, 1)  # ten samples in each of ten balls, over 5 and 10
+
+
+def test_distances_far_from_0_keep_their_digits():
+    x, y = normal(200, 4), normal(200, 4, seed=1) + 0.3
+    near, far = nearest(x, y, 3), nearest(x + 1e8, y + 1e8, 3)
+    assert (near.place == far.place).double().mean() > 0.99
+    assert energy_distance(x + 1e8, y + 1e8) == pytest.approx(energy_distance(x, y), rel=1e-4)
 
 
 def test_features_far_from_0_keep_their_digits():

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from scorefield.cli.featuring import classifier_of, named_extractor
+from scorefield.cli.featuring import classifier_of, named_extractor, unseen
 from scorefield.cli.sources import Reading, directory, for_model, load_data, locked, parse_device, typed
-from scorefield.data import split
-from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, write_report
+from scorefield.data import Subset, split
+from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, check_enough, write_report
 from scorefield.evaluate import evaluate as measured
 from scorefield.metrics import Pixels
 from scorefield.model import ScoreModel
@@ -38,9 +39,9 @@ def evaluate(
 ) -> None:
     """Measures a trained model and writes a report: distances of its samples from the data, likelihoods, pictures.
 
-    The directory gets report.html, a page in one file, report.md with figures/, report.json, and the classifier, if one
-    is trained for its features (extractor.safetensors). The work in hand is kept in unfinished/: the same command goes
-    on after a kill, and processes that torchrun starts share it, with equal results.
+    The directory gets report.html, a page in one file, report.md with figures/, report.json, and extractor.safetensors,
+    the classifier, if the features are one's. The work in hand is kept in unfinished/: the same command goes on after a
+    kill, and processes that torchrun starts share it, with equal results for the same features.
 
     Args:
         run: directory of a trained model.
@@ -64,30 +65,39 @@ def evaluate(
     source = for_model(model, load_data(data, reading), data)
     digest = source.digest()[:16]
     about: dict[str, Any] = {"name": source.name, "digest": digest}
-    if test is None:
-        if (share := model.about.get("held_out")) is None:
-            raise ValueError("this model does not say what was held out of its training: give data of --test")
-        if model.about.get("data_digest", digest) != digest:
-            raise ValueError(f"--data {data}: is not what the model was trained on: give that, or other data of --test")
-        seed = int(model.about.get("seed", 0))
+    share, seed = model.about.get("held_out"), int(model.about.get("seed", 0))
+    known = model.about.get("data_digest", digest) == digest
+    if test is None and share is None:
+        raise ValueError("this model does not say what was held out of its training: give data of --test")
+    if test is None and not known:
+        raise ValueError(f"--data {data}: is not what the model was trained on: give that, or other data of --test")
+    train, held_out = Subset(source, torch.arange(len(source))), None
+    if share is not None and known:
         train, held_out = split(source, float(share), seed)
         about |= {"held out": share, "seed of the split": seed}
-    else:
-        train, held_out = source, for_model(model, load_data(test, reading), test)
-        if source.classes and not held_out.classes:
-            raise ValueError(f"--test {test}: has no labels, but --data has: wanted data of the same kind")
-        about |= {"test": held_out.name, "test digest": held_out.digest()[:16]}
+    if test is not None:
+        other = for_model(model, load_data(test, reading), test).renumbered(source.class_names)
+        if (source.classes > 0) != (other.classes > 0) or other.classes > source.classes:
+            raise ValueError(
+                f"--test {test}: has {other.classes} classes, --data {source.classes}: wanted the same kind"
+            )
+        about |= {"test": other.name, "test digest": other.digest()[:16]}
+        held_out = Subset(other, torch.arange(len(other)))
+    assert held_out is not None
+    check_enough(len(train), len(held_out))
     with directory(out), locked(out):
-        ledger = Ledger(out / WORK, progress=distributed.rank() == 0)
-        made, reference = named_extractor(extractor, inception_weights, train.levels), train
-        if made is None and is_image(train.event_shape) and not distributed.rank():
-            usual = "a classifier of the labels" if train.classes > 1 else "the samples' own numbers"
+        made = named_extractor(extractor, inception_weights, source.levels)
+        if made is None and is_image(source.event_shape) and not distributed.rank():
+            usual = "a classifier of the labels" if source.classes > 1 else "the samples' own numbers"
             print(f"features: {usual}; with --inception_weights, the published file, distances would be the FID")
-        if train.classes > 1 and (made is None or isinstance(made, LabelFeatures)):
-            fitted, reference = split(train, 0.5, effort.seed)  # a classifier knows the rows that it was fitted on
-            made = made or classifier_of(fitted, held_out, effort.seed, ledger.folder / EXTRACTOR, about, place)
+        ledger = Ledger(out / WORK, progress=distributed.rank() == 0)
+        if made is None and source.classes > 1:
+            made = classifier_of(train, held_out, effort.seed, ledger, about, place)
         made = (made or Pixels()).to(place)
-        found = measured(model, Sets(train, held_out, reference, about), made, effort, ledger, solver)
+        reference = unseen(train, made, digest)
+        held_out = unseen(held_out, made, digest) if test is None else held_out
+        sets = Sets(train, held_out, reference, about)
+        found = measured(model, sets, made, effort, ledger, solver)
         if found is not None:
             write_report(found, shlex.join(["scorefield", *typed.get()]), str(place), out)
             if isinstance(made, LabelFeatures):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from scorefield.data import Dataset
-from scorefield.evaluate import LabelFeatures, train_label_features
+from scorefield.data import Dataset, Subset, split
+from scorefield.evaluate import LabelFeatures, Ledger, train_label_features
 from scorefield.metrics import FeatureExtractor, Inception, ModuleFeatures
 from scorefield.train import distributed
 
@@ -37,28 +36,36 @@ def named_extractor(
 
 
 def classifier_of(
-    fitted: Dataset, held_out: Dataset, seed: int, path: Path, about: Mapping[str, Any], device: torch.device
+    train: Subset, held_out: Dataset, seed: int, ledger: Ledger, about: Mapping[str, Any], device: torch.device
 ) -> LabelFeatures:
-    """Features of a classifier of the data's labels, trained once and kept in a file beside what it was made of.
+    """Features of a classifier of the data's labels, trained once on a random half of the training rows.
 
     Args:
-        fitted: what it is trained on.
+        train: rows of the data.
         held_out: what its accuracy is measured on.
-        seed: of the training.
-        path: of the file; the name gets a key of `about` and the seed.
-        about: which data these are.
+        seed: of the half and of the training.
+        ledger: where it is kept.
+        about: which data these are, with their digest.
         device: where it is trained.
     """
-    key = hashlib.sha256(repr((dict(about), seed)).encode()).hexdigest()[:16]
-    kept = path.with_stem(f"{path.stem}-{key}-{0:08d}")  # the form of a ledger's parts, with which it goes
-    first = distributed.rank() == 0
+    kept, first = ledger.file("extractor", [dict(about), seed]), distributed.rank() == 0
     if first and not kept.exists():
-        train_label_features(fitted, held_out, seed=seed, device=device, progress=True).save(kept)
+        rows = train.index[split(train, 0.5, seed)[0].index]
+        digest = about["digest"]
+        net = train_label_features(train.data, rows, held_out, digest=digest, seed=seed, device=device, progress=True)
+        net.save(kept)
     distributed.wait()
     made = LabelFeatures.load(kept)
     if first:
         print(f"the classifier is right on {100 * made.facts['held-out accuracy']:.1f} % of the held-out data")
     return made
+
+
+def unseen(part: Subset, extractor: FeatureExtractor, digest: str) -> Subset:
+    """The rows that features have not been fitted on: a classifier knows its own from others of the same law."""
+    if not isinstance(extractor, LabelFeatures) or extractor.data != digest:
+        return part
+    return Subset(part.data, part.index[~torch.isin(part.index, extractor.rows.cpu())])
 
 
 def _torchscript(path: Path) -> FeatureExtractor:

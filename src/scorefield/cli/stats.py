@@ -40,7 +40,7 @@ def stats(
             a TorchScript file, which is a program: take it from people whom you trust.
         inception_weights: the published weights-inception-2015-12-05-6726825d.pth, with which distances are the FID.
         keep: keep the features as well: two sets with them are compared by every metric.
-        limit: take the first so many samples of each of the data alone.
+        limit: take only the first so many samples of each data set.
         batch_size: samples in one call of the extractor.
         device: auto, cpu, cuda, cuda:1, ...
         reading: how the data are read.

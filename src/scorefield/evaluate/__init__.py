@@ -3,6 +3,7 @@
 from scorefield.evaluate.comparison import METRICS as METRICS
 from scorefield.evaluate.comparison import Metric as Metric
 from scorefield.evaluate.comparison import Number as Number
+from scorefield.evaluate.comparison import check_enough as check_enough
 from scorefield.evaluate.comparison import compare as compare
 from scorefield.evaluate.evaluation import Evaluation as Evaluation
 from scorefield.evaluate.evaluation import evaluate as evaluate

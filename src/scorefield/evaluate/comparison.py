@@ -84,10 +84,7 @@ def compare(reference: Features, made: Features, seed: int = 0) -> dict[str, Num
     Raises:
         ValueError: a set has less than 6 samples, or features that are not finite.
     """
-    if min(len(reference.values), len(made.values)) < LEAST:
-        raise ValueError(
-            f"sets to compare have at least {LEAST} samples; got {len(reference.values)} and {len(made.values)}"
-        )
+    check_enough(len(reference.values), len(made.values))
     a, b = FeatureStats.of(reference), FeatureStats.of(made)
     n, m = len(reference.values), len(made.values)
     x, y = (_some(features.values, PAIRED, seed) for features in (reference, made))
@@ -105,8 +102,9 @@ def compare(reference: Features, made: Features, seed: int = 0) -> dict[str, Num
         "SW1": Number(sliced_wasserstein(_some(x, size, seed), _some(y, size, seed), power=1, seed=seed)),
         "SW2": Number(sliced_wasserstein(_some(x, size, seed), _some(y, size, seed), seed=seed)),
         "energy": Number(energy_distance(x, y)),
-        "MMD": Number(mmd(x, y, bandwidth=_bandwidth(x))),
     }
+    if bandwidth := float(torch.pdist(_some(x, 1000, 0).double()).median()):  # 0 if most rows are equal
+        found["MMD"] = Number(mmd(x, y, bandwidth=bandwidth))
     if size >= 50:
         told = c2st(_some(x, TESTED, seed), _some(y, TESTED, seed), seed=seed)
         found["C2ST"] = Number(told.accuracy, told.error)
@@ -114,6 +112,12 @@ def compare(reference: Features, made: Features, seed: int = 0) -> dict[str, Num
         mixed = torch.randperm(m, generator=torch.Generator().manual_seed(seed))  # data may come class by class
         found["IS"] = Number(*inception_score(made.logits[mixed], splits=min(10, m)))
     return found
+
+
+def check_enough(*counts: int) -> None:
+    """Refuses sets that are too small to be compared."""
+    if min(counts) < LEAST:
+        raise ValueError(f"sets to compare have at least {LEAST} rows; got {' and '.join(map(str, counts))}")
 
 
 def agreement(logits: Tensor, label: Tensor) -> Number:
@@ -124,9 +128,3 @@ def agreement(logits: Tensor, label: Tensor) -> Number:
 
 def _some(x: Tensor, most: int, seed: int) -> Tensor:
     return x[choice(len(x), most, seed)]
-
-
-def _bandwidth(x: Tensor) -> float | None:
-    """The median distance within the training data, for all sets; None leaves the choice to `mmd`."""
-    median = float(torch.pdist(_some(x, 1000, 0).double()).median())
-    return median or None

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
+
 from scorefield import grids
+from scorefield.data import Subset
 from scorefield.data.dataset import choice
 from scorefield.evaluate import findings
-from scorefield.evaluate.comparison import LEAST, METRICS, agreement, compare
+from scorefield.evaluate.comparison import METRICS, agreement, check_enough, compare
 from scorefield.evaluate.findings import Finding
 from scorefield.evaluate.ledger import Ledger
 from scorefield.evaluate.work import Effort, Sets, Work
-from scorefield.metrics import FeatureExtractor, Features
+from scorefield.metrics import FeatureExtractor
 from scorefield.model import ScoreModel
 from scorefield.model.solving import solving
 from scorefield.sampling import default, network_calls
@@ -73,17 +76,11 @@ def evaluate(
         clock.append(time.perf_counter())
         found.seconds[name] = clock[-1] - clock[-2]
 
-    if min(len(sets.held_out), len(sets.reference)) < LEAST:
-        raise ValueError(
-            f"to compare with, wanted at least {LEAST} training and held-out rows; got {len(sets.reference)} and "
-            f"{len(sets.held_out)}"
-        )
+    check_enough(len(sets.reference), len(sets.held_out))
     count = effort.samples or min(max(50, len(sets.held_out)), MOST)
     known = work.features("reference features", sets.reference)
-    fresh = work.features("held-out features", sets.held_out)
-    rows = choice(len(sets.held_out), count)
-    held_out = Features(fresh.values[rows], None if fresh.logits is None else fresh.logits[rows])
-    unseen = sets.held_out.rows(rows)
+    some = Subset(sets.held_out, choice(len(sets.held_out), count))
+    held_out, unseen = work.features("held-out features", some), some.rows(torch.arange(len(some)))
     lap("features of the data")
     solver, times = solving(model.denoiser, effort.steps, solver, None, None)
     x, made = work.samples("samples", solver, list(times), count)
@@ -104,8 +101,8 @@ def evaluate(
     found.add("model", findings.about_model(model, work.model_digest))
     sizes = {
         "training rows": len(sets.train),
-        "of them the reference": len(sets.reference),
-        "held-out rows": len(sets.held_out),
+        "reference rows": len(sets.reference),
+        "held-out rows": len(some),
     }
     data = {**sets.about, **sizes}
     found.add("data", Finding(data))
@@ -141,7 +138,6 @@ def evaluate(
         if name in ours and name in floor
     }
     found.add("metrics", Finding(both))
-    found.add("compared", Finding({"samples": count, "held-out rows": len(rows)}))
     lap("metrics")
     found.add("copies", findings.copies(work, x, unseen.x))
     lap("copies")

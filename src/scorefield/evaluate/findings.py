@@ -69,7 +69,7 @@ def copies(work: Work, x: Tensor, held_out: Tensor) -> Finding:
     """Nearest training samples, by the numbers themselves: whether samples are copies, and a picture of them."""
     data = work.sets.train
     train = some_rows(data, NUMBERS).cpu()
-    found = Finding(memorisation(x[:COMPARED], train, held_out[:COMPARED].cpu())._asdict())
+    found = Finding(memorisation(x[:COMPARED], train, held_out[choice(len(held_out), COMPARED)].cpu())._asdict())
     found.numbers["training rows"] = len(train)
     if plot.is_image(x.shape[1:]):
         first = x[:8]
@@ -110,6 +110,8 @@ def curve(
     floor = held_out.values[choice(len(held_out.values), size)]
     least = frechet_distance(reference, FeatureStats.of(floor))
     calls = sorted({call for line in values.values() for call, _ in line})
+    if not calls:  # every solver has diverged
+        return Finding()
     lines = {name: ([c for c, _ in line], [d for _, d in line]) for name, line in values.items() if line}
     lines[f"{len(floor)} held-out rows"] = ([calls[0], calls[-1]], [least, least])
     numbers = {"metric": metric, "samples": size, "held out": least, "held-out rows": len(floor), "solvers": values}

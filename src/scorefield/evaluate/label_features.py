@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from scorefield._files import check_tensors, read_tensors, write_tensors
-from scorefield.data import Dataset
-from scorefield.data.dataset import some_rows
+from scorefield.data import Dataset, Subset
+from scorefield.data.dataset import choice, some_rows
 from scorefield.metrics import FeatureExtractor, Features, extract
 from scorefield.nn import seeded
 
@@ -34,18 +34,28 @@ class LabelFeatures(FeatureExtractor):
         event_shape: of the data.
         classes: number of them, at least 2.
         accuracy: share of held-out data whose class it finds, once it is trained.
+        data: digest of the data that it is trained on.
+        fitted: number of rows of these data that it is fitted on.
+
+    Attributes:
+        rows: which these are: comparisons leave them out.
     """
 
     name = "classifier"
 
     shift: Tensor
     scale: Tensor
+    rows: Tensor
 
-    def __init__(self, event_shape: Sequence[int], classes: int, accuracy: float | None = None) -> None:
+    def __init__(
+        self, event_shape: Sequence[int], classes: int, accuracy: float | None = None, data: str = "", fitted: int = 0
+    ) -> None:
         super().__init__()
         if classes < 2:
             raise ValueError(f"features of labels need data with at least 2 classes; got {classes}: use other features")
         self.event_shape, self.classes, self.accuracy = tuple(event_shape), classes, accuracy
+        self.data, self.fitted = data, fitted
+        self.register_buffer("rows", torch.zeros(fitted, dtype=torch.int64))
         parts = (*event_shape[:1], *(1,) * (len(event_shape) - 1))
         self.register_buffer("shift", torch.zeros(parts))
         self.register_buffer("scale", torch.ones(parts))
@@ -78,7 +88,7 @@ class LabelFeatures(FeatureExtractor):
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
-        about = {name: getattr(self, name) for name in ("event_shape", "classes", "accuracy")}
+        about = {name: getattr(self, name) for name in ("event_shape", "classes", "accuracy", "data", "fitted")}
         write_tensors(path, self.state_dict(), about)
 
     @classmethod
@@ -100,9 +110,11 @@ class LabelFeatures(FeatureExtractor):
 
 
 def train_label_features(
-    train: Dataset,
+    data: Dataset,
+    rows: Int64[Tensor, "m"],
     held_out: Dataset,
     *,
+    digest: str = "",
     seed: int = 0,
     steps: int = 2000,
     device: torch.device | str = "cpu",
@@ -111,15 +123,19 @@ def train_label_features(
     """Trains the classifier by Adam with a learning rate that falls from 2e-3 to 0 along a cosine.
 
     Args:
-        train: with labels.
+        data: with labels.
+        rows: those of the data that it is fitted on.
         held_out: whose accuracy is measured, on at most 10,000 rows.
+        digest: of the data, which says where the rows are to be left out.
         seed: of the first weights and the batches of 128.
         steps: of training.
         device: where it is trained.
         progress: show a progress bar.
     """
+    train = Subset(data, rows)
     with seeded(seed):
-        net = LabelFeatures(train.event_shape, train.classes)
+        net = LabelFeatures(data.event_shape, data.classes, data=digest, fitted=len(rows))
+    net.rows.copy_(rows.sort().values)
     some = some_rows(train, FITTED).double()
     std, mean = torch.std_mean(some, [0, *range(2, some.ndim)], correction=0)
     net.shift.copy_(mean.reshape(net.shift.shape))
@@ -129,15 +145,15 @@ def train_label_features(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     generator = torch.Generator().manual_seed(seed)
     for _ in tqdm(range(steps), "features of labels", disable=not progress, leave=False):
-        rows = train.rows(torch.randint(len(train), (BATCH,), generator=generator))
-        loss = cross_entropy(net(rows.x.to(device)).logits, rows.cond["label"].to(device))
+        batch = train.rows(torch.randint(len(train), (BATCH,), generator=generator))
+        loss = cross_entropy(net(batch.x.to(device)).logits, batch.cond["label"].to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    rows = held_out.rows(torch.arange(min(len(held_out), 10_000)))
+    test = held_out.rows(choice(len(held_out), 10_000))
     net = net.eval().requires_grad_(False)
-    logits = extract(net, rows.x, BATCH).logits
+    logits = extract(net, test.x, BATCH).logits
     assert logits is not None
-    net.accuracy = float((logits.argmax(1) == rows.cond["label"].cpu()).double().mean())
+    net.accuracy = float((logits.argmax(1) == test.cond["label"].cpu()).double().mean())
     return net

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from scorefield._files import read_tensors, write_tensors
 from scorefield.train import distributed
 
-NAME = re.compile(r".+-[0-9a-f]{16}-\d{8}\.safetensors")  # of a part
+NAME = re.compile(r".+-[0-9a-f]{16}-\d{8}\.safetensors(\.part)?")  # of what `file` names
 
 
 class Ledger:
@@ -33,7 +33,12 @@ class Ledger:
 
     def __init__(self, folder: Path, progress: bool = False) -> None:
         self.folder, self.progress = folder, progress
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str, about: object, first: int = 0) -> Path:
+        """Where the part that begins with a row is kept, with a name that follows from all that it depends on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / f"{name.replace(' ', '_')}-{key}-{first:08d}.safetensors"
 
     def table(
         self, name: str, about: Mapping[str, Any], count: int, size: int, make: Callable[[range], Mapping[str, Tensor]]
@@ -47,9 +52,8 @@ class Ledger:
             size: rows in a part.
             make: these rows, from the number of each alone.
         """
-        key = hashlib.sha256(json.dumps([about, count, size], sort_keys=True).encode()).hexdigest()[:16]
         parts = [range(first, min(first + size, count)) for first in range(0, count, size)]
-        files = {part: self.folder / f"{name.replace(' ', '_')}-{key}-{part.start:08d}.safetensors" for part in parts}
+        files = {part: self.file(name, [about, count, size], part.start) for part in parts}
         own = [part for part in parts[distributed.rank() :: distributed.world()] if not files[part].exists()]
         for part in tqdm(own, name, disable=not self.progress, leave=False):
             write_tensors(files[part], make(part))
@@ -61,7 +65,7 @@ class Ledger:
         """Removes the parts, once all that was made of them is safe, and the directory if nothing else is in it."""
         distributed.wait()
         if distributed.rank() == 0:
-            for file in self.folder.glob("*-*.safetensors"):
+            for file in self.folder.glob("*"):
                 if NAME.fullmatch(file.name):
                     file.unlink()
             with contextlib.suppress(OSError):

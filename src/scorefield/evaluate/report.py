@@ -45,11 +45,13 @@ def write_report(found: Evaluation, command: str, device: str, out: Path) -> Non
     made |= {"device": device, "threads": str(torch.get_num_threads())}
     seconds = {name: round(value, 1) for name, value in found.seconds.items()}
     numbers: dict[str, Any] = {"command": command, "made with": made, **found.numbers}
-    write_text(
-        out / "report.json", json.dumps(_plain({**numbers, "seconds": seconds}), indent=1, allow_nan=False) + "\n"
-    )
+    older = (out / "report.json").exists()
+    plain = _plain({**numbers, "seconds": seconds})
+    write_text(out / "report.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
     pictures = {name: _png(found.pictures[name]) for name in PICTURES if name in found.pictures}
     (out / "figures").mkdir(exist_ok=True)
+    for name in PICTURES if older else ():
+        (out / _place(name)).unlink(missing_ok=True)
     for name, data in pictures.items():
         write_file(out / _place(name), partial(_write, data))
     sources = {name: "data:image/png;base64," + base64.b64encode(data).decode() for name, data in pictures.items()}

@@ -54,7 +54,7 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: if data and network differ in their shape or in whether they know classes.
+        ValueError: data and network differ in their shape or classes, or the training has diverged.
     """
     if tuple(net.event_shape) != tuple(data.event_shape):
         raise ValueError(
@@ -66,10 +66,14 @@ def fit(
             f"the network takes {net.classes} classes, the data have {data.classes}: make it with data.classes, or "
             "train on data.unlabelled()"
         )
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    if data.classes and isinstance(objective, LabelDropout):
+        raise ValueError(f"give the rate {objective.rate} as label_dropout, and the objective within LabelDropout")
     transform = Affine.fitted(data)
     std = transformed_std(data, transform)
     objective = objective or DenoisingScoreMatching.edm(std)
-    if data.classes and label_dropout and not isinstance(objective, LabelDropout):
+    if data.classes and label_dropout:
         objective = LabelDropout(objective, label_dropout)
     denoiser = Preconditioned(net, sde or VP(), precond or EDMPrecond(std))
     state = TrainState(denoiser, optimisation, seed=seed)
@@ -77,5 +81,10 @@ def fit(
     batches = Batches(data, transform, batch_size, seed=seed, device=device)
     for _ in tqdm(train(state, batches, objective, steps=steps), total=steps, disable=not progress, unit="step"):
         pass
+    model = state.averaged()
+    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+        raise ValueError("the training has diverged: the weights are not finite; take a smaller learning rate")
     needs_label = data.classes > 0 and label_dropout == 0
-    return ScoreModel(state.averaged(), data.event_shape, transform, data.classes, needs_label=needs_label)
+    return ScoreModel(
+        model, data.event_shape, transform, data.classes, needs_label=needs_label, class_names=data.class_names
+    )
