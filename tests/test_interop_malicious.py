@@ -177,6 +177,7 @@ def test_pickles_that_would_take_memory_or_give_it_away_are_refused(data, tmp_pa
         read("edm", tmp_path, None, data)
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # at the first use in a process
 def test_numbers_of_packed_archives_are_not_unpacked(tmp_path):
     buffer = io.BytesIO()
     with (

@@ -31,13 +31,11 @@ class Dataset(Protocol):
         event_shape: shape of one sample.
         classes: number of classes, 0 without labels.
         levels: number of values 0, 1, ... of discrete data; None for real numbers.
-        class_names: of the classes in the order of their numbers, or none.
     """
 
     event_shape: tuple[int, ...]
     classes: int
     levels: int | None
-    class_names: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
@@ -169,7 +167,7 @@ class Subset:
     def __init__(self, data: Dataset, index: Int64[Tensor, "m"]) -> None:
         self.data, self.index = data, index
         self.event_shape, self.classes, self.levels = data.event_shape, data.classes, data.levels
-        self.class_names = data.class_names
+        self.class_names: tuple[str, ...] = getattr(data, "class_names", ())
 
     def __len__(self) -> int:
         return len(self.index)

@@ -85,6 +85,5 @@ def fit(
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise ValueError("the training has diverged: the weights are not finite; take a smaller learning rate")
     needs_label = data.classes > 0 and label_dropout == 0
-    return ScoreModel(
-        model, data.event_shape, transform, data.classes, needs_label=needs_label, class_names=data.class_names
-    )
+    names: tuple[str, ...] = getattr(data, "class_names", ())
+    return ScoreModel(model, data.event_shape, transform, data.classes, needs_label=needs_label, class_names=names)
