@@ -136,12 +136,12 @@ def test_statistics_of_other_projects_are_read(tmp_path):
 def test_what_is_no_statistics_is_refused(tmp_path):
     mean, sigma = np.zeros(3), np.eye(3)
     bad = {
-        "holds x; wanted mu and factor": {"x": mean},
+        "holds x; wanted real numbers mu": {"x": mean},
         "wanted mu": {"mu": np.zeros(4), "sigma": sigma},
         "NaN or infinite": {"mu": mean * np.nan, "sigma": sigma},
         "not symmetric": {"mu": mean, "sigma": np.triu(np.ones((3, 3)))},
         "negative variance": {"mu": mean, "sigma": -sigma},
-        "must be real numbers": {"mu": mean.astype(str), "sigma": sigma},
+        "holds mu, sigma; wanted real numbers": {"mu": mean.astype(str), "sigma": sigma},
         "3 samples have features and": {"mu": mean, "factor": sigma, "n": 3, "features": np.zeros((2, 3))},
         "says that it is of -5 samples": {"mu": mean, "factor": sigma, "n": -5},
         "NaN or infinite features": {"mu": mean, "factor": sigma, "n": 2, "features": np.full((2, 3), np.nan)},

@@ -9,6 +9,7 @@ import math
 import platform
 from collections.abc import Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def write_report(found: Evaluation, command: str, device: str, out: Path) -> Non
         device: that it was made on.
         out: a directory that there is.
     """
-    made = {"scorefield": _version(), "torch": torch.__version__, "python": platform.python_version()}
+    made = {"scorefield": version("scorefield"), "torch": torch.__version__, "python": platform.python_version()}
     made |= {"device": device, "threads": str(torch.get_num_threads())}
     seconds = {name: round(value, 1) for name, value in found.seconds.items()}
     numbers: dict[str, Any] = {"command": command, "made with": made, **found.numbers}
@@ -110,9 +111,3 @@ def _write(data: bytes, file: Any) -> None:
 
 def _place(name: str) -> str:
     return f"figures/{name.replace(' ', '_')}.png"
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("scorefield")

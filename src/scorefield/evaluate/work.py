@@ -53,13 +53,12 @@ class Effort:
             "samples": (50 if self.samples is None else self.samples, 50),
             "steps": (self.steps, 1),
             "calls": (min(self.calls, default=1), 1),
-        }
-        least |= {
             "curve_samples": (self.curve_samples, 2),
             "likelihoods": (self.likelihoods, 0),
             "seed": (self.seed, 0),
+            "batch_size": (self.batch_size, 1),
         }
-        for name, (got, wanted) in {**least, "batch_size": (self.batch_size, 1)}.items():
+        for name, (got, wanted) in least.items():
             if got < wanted:
                 raise ValueError(f"{name} must be at least {wanted}; got {got}")
 

@@ -129,17 +129,15 @@ class FeatureStats:
                 arrays = {name: file[name] for name in file.files}
         except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: not an .npz archive of numbers ({error})") from error
-        if "mu" not in arrays or not {"factor", "sigma"} & {*arrays}:
-            raise ValueError(f"{path}: holds {', '.join(arrays)}; wanted mu and factor (or sigma) of features")
         extractor = str(arrays.pop("extractor", ""))
         known = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fiu"}
+        if "mu" not in known or not {"factor", "sigma"} & {*known}:
+            raise ValueError(f"{path}: holds {', '.join(arrays)}; wanted real numbers mu and factor (or sigma)")
         return _checked(known, extractor, path)
 
 
 def _checked(arrays: Mapping[str, Tensor], extractor: str, path: str | Path) -> FeatureStats:
-    if "mu" not in arrays or not {"factor", "sigma"} & {*arrays}:
-        raise ValueError(f"{path}: mu, factor and sigma must be real numbers")
-    mean, matrix = arrays["mu"].double(), arrays.get("factor", arrays.get("sigma", torch.empty(0))).double()
+    mean, matrix = arrays["mu"].double(), arrays["factor" if "factor" in arrays else "sigma"].double()
     if mean.ndim != 1 or matrix.ndim != 2 or matrix.shape[1] != len(mean) or not len(mean):
         raise ValueError(f"{path}: wanted mu (d,) and a matrix of d columns; got {mean.shape} and {matrix.shape}")
     if not bool(torch.isfinite(mean).all() and torch.isfinite(matrix).all()):
