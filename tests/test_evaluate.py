@@ -33,7 +33,17 @@ from scorefield.evaluate import (
     train_label_features,
     write_report,
 )
-from scorefield.metrics import Features, FeatureStats, Pixels, expected_frechet, extract, frechet_distance, memorisation
+from scorefield.metrics import (
+    Features,
+    FeatureStats,
+    Pixels,
+    expected_frechet,
+    extract,
+    frechet_distance,
+    memorisation,
+    precision_recall,
+    sliced_wasserstein,
+)
 from scorefield.nn import MLP, seeded
 from scorefield.train import distributed
 
@@ -275,6 +285,10 @@ def test_every_comparison_tells_equal_laws_from_others():
     assert same["precision"].value > 0.8 > other["precision"].value
     assert same["coverage"].value > 0.9 > other["coverage"].value
     assert "IS" not in same
+    values = {name: other[name].value for name in ("precision", "recall", "SW1", "SW2")}
+    apart = precision_recall(x, 2 * z + 1)
+    flat = [sliced_wasserstein(x, 2 * z + 1, power=power) for power in (1, 2)]
+    assert list(values.values()) == [*apart, *flat] and len({*values.values()}) == 4
 
 
 BAD = {
