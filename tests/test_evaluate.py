@@ -16,8 +16,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from processes import Warming
 
-from scorefield import SDE, VP, EDMPrecond, NormalPrior, Preconditioned, ScoreModel, ScoreNetwork
+from scorefield import VP, EDMPrecond, Preconditioned, ScoreModel, ScoreNetwork
 from scorefield.cli import featuring, main
 from scorefield.data import ArrayDataset, Subset, digits, split, two_moons
 from scorefield.data.dataset import choice
@@ -382,20 +383,6 @@ def test_what_is_left_out_leaves_a_report(run, extractor, tmp_path):
     page = (tmp_path / "report.html").read_text() + (tmp_path / "report.md").read_text()
     assert "Likelihood</h2>" not in page and "## Quality" not in page and "## Copies" in page
     assert shlex.join(command) in (tmp_path / "report.md").read_text()
-
-
-class Warming(SDE):
-    """A process without a closed kernel, as a user writes it."""
-
-    @property
-    def prior(self):
-        return NormalPrior(1.0)
-
-    def drift(self, x, t):
-        return -x * (1 + t)
-
-    def diffusion(self, x, t):
-        return 1 + t
 
 
 def test_the_report_of_a_process_that_is_not_gaussian(tmp_path):

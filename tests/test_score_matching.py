@@ -10,17 +10,16 @@ import math
 import pytest
 import torch
 from networks import awake
+from processes import Warming
 from scipy import stats
 from torch import Tensor
 
 from scorefield import (
-    SDE,
     VE,
     VP,
     EDMPrecond,
     ItoSDE,
     Noise,
-    NormalPrior,
     PlainScore,
     Preconditioned,
     ScoreModule,
@@ -322,20 +321,6 @@ def test_nothing_is_left_at_the_boundary_of_a_domain():
     slope = (up - down).detach() / 0.2
     assert abs(float(slope.mean())) < 4 * SIGMAS * float(slope.std()) / math.sqrt(n)
     assert float(slope.std()) / math.sqrt(n) < 0.002
-
-
-class Warming(SDE):
-    """dx = -x (1 + t) dt + (1 + t) dw, as a user writes it."""
-
-    @property
-    def prior(self):
-        return NormalPrior(1.0)
-
-    def drift(self, x, t):
-        return -x * (1 + t)
-
-    def diffusion(self, x, t):
-        return 1 + t
 
 
 @pytest.mark.parametrize("event", [(2,), (4,), (2, 3)], ids=str)
