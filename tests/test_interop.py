@@ -242,11 +242,11 @@ def test_an_imported_model_does_all_that_a_model_does(tmp_path):
 
     x = torch.randint(0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     # the steps are those of data of unit variance, and one probe is exact for a denoiser that is the identity
-    density = model.log_prob(x, seeds=[0], steps=24, divergence=Hutchinson(1))
+    density = model.log_prob(x, seeds=[0], steps=40, divergence=Hutchinson(1))
     d, std = 3 * 16 * 16, model.denoiser.sde.prior.std
     u = model.transform.forward(x.double(), torch.full(x.shape, 0.5).double())
     wanted = -d * math.log(127.5 * std * math.sqrt(2 * math.pi)) - u.square().flatten(1).sum(1) / (2 * std**2)
-    torch.testing.assert_close(density.nats, wanted, rtol=2e-2, atol=0)
+    torch.testing.assert_close(density.nats, wanted, rtol=5e-3, atol=0)
     latents = model.encode(x, seeds=[0], steps=10)
     assert float((model.decode(latents, steps=10).double() - x).abs().max()) <= 1
 

@@ -141,3 +141,17 @@ def test_a_broken_pixel_leaves_the_others_to_be_seen():
 def test_calls_that_nearly_coincide_have_one_tick():
     figure = plot.error_curves({"a": ([5, 10, 20, 50], [1.0, 2, 3, 4]), "b": ([3, 9, 19, 49], [1.0, 2, 3, 4])})
     assert figure.axes[0].get_xticks().tolist() == [3, 5, 9, 19, 49]
+
+
+def test_bars_are_the_shares_side_by_side():
+    (axes,) = plot.bars({"a": torch.tensor([0.2, 0.8]), "b": torch.tensor([0.5, 0.5])}, ["cat", "dog"]).axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.2, 0.8, 0.5, 0.5])
+    assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([-0.2, 0.8, 0.2, 1.2])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog"]
+
+
+def test_histograms_are_densities_over_common_bins_with_their_means():
+    values = {"a": torch.tensor([0.0, 1.0, 1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
+    (axes,) = plot.histograms(values, "x", bins=4).axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.25, 0.5, 0.25, 0, 0, 0, 0, 1])
+    assert [line.get_xdata()[0] for line in axes.lines] == [1.0, 3.5]

@@ -50,8 +50,6 @@ from scorefield.solvers import (
 )
 from scorefield.solvers.exponential import ExponentialSolver
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-
 VARIANCES = torch.tensor([0.05, 0.3, 1.0, 3.0])
 SOLVERS: list[Solver] = [
     EulerMaruyama(),

@@ -79,7 +79,7 @@ def evaluate(
         other = for_model(model, load_data(test, reading), test).renumbered(source.class_names)
         if (source.classes > 0) != (other.classes > 0) or other.classes > source.classes:
             raise ValueError(
-                f"--test {test}: has {other.classes} classes, --data {source.classes}: wanted the same kind"
+                f"--test {test}: has {other.classes} classes, --data {data} has {source.classes}: give data of one kind"
             )
         about |= {"test": other.name, "test digest": other.digest()[:16]}
         held_out = Subset(other, torch.arange(len(other)))

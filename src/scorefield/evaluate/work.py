@@ -87,6 +87,7 @@ class Work:
         self, model: ScoreModel, sets: Sets, extractor: FeatureExtractor, effort: Effort, ledger: Ledger
     ) -> None:
         self.model, self.sets, self.extractor, self.effort, self.ledger = model, sets, extractor, effort, ledger
+        self._conditions: dict[int, dict[str, Tensor]] = {}  # by their number: each is wanted for every solver
         described = json.dumps([describe(model.denoiser), describe(model.transform)], sort_keys=True)
         self.model_digest = hashlib.sha256((described + digest(model.denoiser.state_dict())).encode()).hexdigest()[:16]
 
@@ -122,9 +123,12 @@ class Work:
 
     def conditions(self, count: int) -> dict[str, Tensor]:
         """Those of random training rows."""
-        data, generator = self.sets.train, torch.Generator().manual_seed(self.effort.seed)
-        cond = data.rows(torch.randint(len(data), (count,), generator=generator)).cond
-        return {name: values.cpu() for name, values in cond.items() if name != "label" or self.model.classes}
+        if count not in self._conditions:
+            data, generator = self.sets.train, torch.Generator().manual_seed(self.effort.seed)
+            cond = data.rows(torch.randint(len(data), (count,), generator=generator)).cond
+            kept = {name: values.cpu() for name, values in cond.items() if name != "label" or self.model.classes}
+            self._conditions[count] = kept
+        return self._conditions[count]
 
     def likelihoods(self) -> dict[str, dict[str, Tensor]]:
         """Nats, and bits/dim of integers, of some rows of both sets, given their conditions."""
