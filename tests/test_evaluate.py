@@ -353,6 +353,7 @@ def test_each_column_of_a_table_counts_alike():
 # what reports are asked for by all sorts of people
 
 
+@pytest.mark.slow
 def test_the_features_do_not_know_the_reference(run, tmp_path, monkeypatch, capsys):
     """A two-sample test tells rows that the classifier was fitted on from others of the same law."""
     quick = partial(train_label_features, steps=20)
@@ -478,6 +479,7 @@ def test_a_second_report_leaves_no_pictures_of_the_first(run, extractor, tmp_pat
     assert "classes" not in names and "curve" not in names and "samples" in names
 
 
+@pytest.mark.slow
 def test_parts_of_other_models_features_and_seeds_are_not_taken(run, tmp_path):
     """One ledger for all: what differs is made again, and nothing else."""
     made, data = [], digits()

@@ -75,6 +75,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m[3]}: {m[1]} -> {m[2]}")
 def test_the_gate_catches(mutant: tuple[str, str, str, str]) -> None:
     file, old, new, method = mutant

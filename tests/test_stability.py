@@ -44,7 +44,7 @@ ALWAYS_STABLE = [
 @pytest.mark.parametrize("solver", [*SOLVERS, *COMPOSITES, *NONLINEAR], ids=str)
 def test_samples_are_finite_for_any_budget_grid_dimension_and_precision(solver: Solver) -> None:
     chosen = random.Random(str(solver))
-    for steps in (2, 3, 4, 5, 7, 10, 20, 35):
+    for steps in (2, 3, 5, 10, 35):
         for sde in PROCESSES:
             dims, dtype = chosen.choice((1, 2, 16)), chosen.choice((torch.float32, torch.float64))
             grid = grids.uniform_log_snr if isinstance(solver, Restart) else chosen.choice(GRIDS)
