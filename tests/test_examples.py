@@ -10,8 +10,8 @@ import matplotlib as mpl
 import pytest
 import torch
 
-from scorefield import VP, ClassifierModel, EDMPrecond, NoisyClassifier, Preconditioned, ScoreModel
-from scorefield.data import Affine
+from scorefield import VP, ClassifierModel, EDMPrecond, NoisyClassifier, Preconditioned, ScoreModel, data
+from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, MLPClassifier, seeded
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +54,22 @@ def test_guidance_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "guidance.md", "exec"), names)
         assert torch.isfinite(names["x"].float()).all()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_tutorial_page(monkeypatch):
+    """With few steps, and noise in the place of the pictures."""
+    pictures = torch.randint(0, 256, (80, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(data, "read", lambda path: ArrayDataset(pictures, levels=256))
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    for long, short in {"93_750": "2", "(sde, 500)": "(sde, 2)", "1e-5": "0.1", "64": "2"}.items():
+        assert long in code
+        code = code.replace(long, short)
+    names: dict[str, object] = {}
+    exec(compile(code, "tutorial.md", "exec"), names)
+    for name in ("em", "pc", "ode"):
+        assert names[name].shape == (2, 1, 28, 28)  # type: ignore[attr-defined]
+    assert bool(names["bits"].isfinite().all())  # type: ignore[attr-defined]
 
 
 def test_evaluation_page():
