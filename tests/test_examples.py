@@ -57,10 +57,14 @@ def test_guidance_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_tutorial_page(monkeypatch):
+def test_tutorial_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """With few steps, and noise in the place of the pictures."""
     pictures = torch.randint(0, 256, (80, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(data, "read", lambda path: ArrayDataset(pictures, levels=256))
+
+    def read(path: str) -> ArrayDataset:
+        return ArrayDataset(pictures, levels=256)
+
+    monkeypatch.setattr(data, "read", read)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
     for long, short in {"93_750": "2", "(sde, 500)": "(sde, 2)", "1e-5": "0.1", "64": "2"}.items():
         assert long in code
