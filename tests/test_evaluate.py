@@ -570,6 +570,10 @@ def test_statistics_add_up_and_compare(tmp_path, capsys):
     assert "400 samples, 64 features of pixels" in out
     distance = float(re.search(r"Frechet distance (\S+)", out)[1])
     assert distance < 1e-9 and "precision 1" in out
+    assert main(["stats", "--data", f"[{tmp_path}/a-stats.npz]", "--against", str(tmp_path / "all-stats.npz")]) == 0
+    chance = float(re.search(r"of one normal law (\S+)", capsys.readouterr().out)[1])
+    whole = FeatureStats.read(tmp_path / "all-stats.npz")
+    assert chance == pytest.approx(expected_frechet(whole.covariance, 400, 150), rel=1e-5)
     assert main(["stats", "--data", both]) == 2
     assert "give --out" in capsys.readouterr().err
 

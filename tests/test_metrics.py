@@ -216,6 +216,12 @@ def test_copies_of_duplicated_training_data_are_copies():
     assert memorisation(train[:50], train, held).share == 1
 
 
+def test_copies_are_three_times_nearer_to_one_row_than_to_the_next():
+    """On a line with rows at 0 and 1, at most a quarter away from one of them."""
+    train, places = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.1], [0.24], [0.26], [0.4]])
+    assert memorisation(places, train, places[:3])[1:] == pytest.approx((0.5, 2 / 3))
+
+
 def test_the_statistic_of_memorisation_is_mann_and_whitneys():
     train, held, fresh = normal(40, 2), normal(30, 2, seed=1).round(), 1.2 * normal(50, 2, seed=2).round()
     distance = [nearest(v, train).distance[:, 0].numpy() for v in (fresh, held)]
