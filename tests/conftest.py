@@ -1,4 +1,5 @@
-"""Every test runs with shapes checked at run time, one thread's arithmetic, and an untouched global generator."""
+"""Every test runs with shapes checked at run time, one thread's arithmetic, NaN wherever memory has not been filled,
+and an untouched global generator."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from jaxtyping import install_import_hook
 assert "scorefield" not in sys.modules
 install_import_hook("scorefield", "typecheck.check")
 torch.set_num_threads(1)  # tensors here are small: threads would only wait for each other
+torch.use_deterministic_algorithms(True)  # torch.empty gives NaN: a result that rests on it fails, and not by chance
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, as well
 
 

@@ -157,7 +157,7 @@ def _checked(arrays: Mapping[str, Tensor], extractor: str, path: str | Path) -> 
     kept = None
     if "features" in arrays:
         kept = Features(arrays["features"], arrays.get("logits"))
-        logits = mean.new_empty(len(kept.values), 1) if kept.logits is None else kept.logits
+        logits = mean.new_zeros(len(kept.values), 1) if kept.logits is None else kept.logits
         if kept.values.shape != (n, len(mean)) or logits.ndim != 2 or len(logits) != n:
             raise ValueError(
                 f"{path}: {n} samples have features and logits of shapes {tuple(kept.values.shape)} and "
