@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from processes import Warming
 
 from scorefield import VP, EDMPrecond, Preconditioned, ScoreModel, ScoreNetwork
 from scorefield.cli import featuring, main
-from scorefield.data import ArrayDataset, Subset, digits, split, two_moons
+from scorefield.data import ArrayDataset, Diverged, Subset, digits, split, two_moons
 from scorefield.data.dataset import choice
 from scorefield.data.transforms import Affine
 from scorefield.evaluate import (
@@ -37,6 +38,7 @@ from scorefield.evaluate import (
 from scorefield.metrics import (
     Features,
     FeatureStats,
+    ModuleFeatures,
     Pixels,
     expected_frechet,
     extract,
@@ -46,6 +48,7 @@ from scorefield.metrics import (
     sliced_wasserstein,
 )
 from scorefield.nn import MLP, seeded
+from scorefield.solvers import BogackiShampine
 from scorefield.train import distributed
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -295,6 +298,8 @@ def test_every_comparison_tells_equal_laws_from_others():
 BAD = {
     "does not say what was held out": "--data digits",
     "the model is of events of shape": "--data two_moons --test digits",
+    "--test two_moons: the model is of events of shape": "--data digits --test two_moons",
+    "--test nowhere.npz: neither a file nor a folder": "--data digits --test nowhere.npz",
     "neither a file nor a class": "--data digits --test digits --extractor nowhere.pt",
     "each names the features": "--data digits --test digits --extractor Pixels --inception_weights w.pth",
     "get weights-inception-2015": "--data digits --test digits --inception_weights w.pth",
@@ -516,26 +521,63 @@ def test_parts_of_other_models_features_and_seeds_are_not_taken(run, tmp_path):
     everything = {"reference", "held-out", "samples", "likelihoods"}
     assert parts() == everything and parts() == set()
     assert parts(model=other) == {"samples", "likelihoods"}
-    assert parts(extractor=Halves()) == {"reference", "held-out", "samples"}
+    assert parts(extractor=Halves()) == everything  # it may have been fitted on other rows, which are left out
     assert parts(effort=replace(effort, seed=9)) == {"samples", "likelihoods"}
     assert parts(about="b") == {"reference", "held-out", "likelihoods"}
 
 
 def test_solvers_that_all_diverge_leave_a_report(run, tmp_path):
+    """Those of the curve, that is: without samples there is none."""
     model = ScoreModel.load(run)
-    real, calls = model.sample, []
+    real, calls, sound = model.sample, [], 1
 
     def sample(**options):
-        x = real(**options).float()
         calls.append(1)
-        return x if len(calls) == 1 else x * torch.nan  # the curve's
+        if len(calls) > sound:
+            raise Diverged("as integers do")
+        return real(**options)
 
     model.sample = sample
     kept, held = split(digits(), 0.2, 1)
     effort = Effort(samples=50, steps=1, calls=(2,), likelihoods=0, batch_size=64)
     sets = Sets(kept, held, kept, {"name": "digits", "digest": ""})
-    found = evaluate(model, sets, Pixels(), effort, Ledger(tmp_path))
+    found = evaluate(model, sets, Pixels(), effort, Ledger(tmp_path / "one"))
     assert found is not None and "curve" not in found.numbers
+    calls, sound = [], 0
+    with pytest.raises(ValueError, match="3200 of 3200 numbers are NaN or infinite: a solver or the model"):
+        evaluate(model, sets, Pixels(), effort, Ledger(tmp_path / "other"))
+
+
+def test_logits_of_other_classes_are_not_compared_with_labels(run, tmp_path):
+    """Nor are the calls of an adaptive solver foretold."""
+
+    class Foreign(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1), x.flatten(1)[:, :12]
+
+    kept, held = split(digits(), 0.2, 1)
+    effort = Effort(samples=50, steps=1, calls=(), likelihoods=0, batch_size=64)
+    found = evaluate(
+        ScoreModel.load(run),
+        Sets(kept, held, kept, {"name": "digits", "digest": ""}),
+        ModuleFeatures(Foreign(), "foreign"),
+        effort,
+        Ledger(tmp_path),
+        BogackiShampine(),
+    )
+    assert found is not None
+    assert "IS-foreign" in found.numbers["metrics"] and "agreement-foreign" not in found.numbers["metrics"]
+    assert found.numbers["sampling"]["network calls"] == found.numbers["sampling"]["steps"] == "as each sample needs"
+
+
+def test_rows_of_test_data_that_the_features_know_are_left_out(run, extractor, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        importlib.import_module("scorefield.cli.evaluate"), "measured", lambda *given: seen.append(given)
+    )
+    command = ["evaluate", str(run), "--data", "digits", "--test", "digits", "--extractor", str(extractor)]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    assert len(seen[0][1].held_out) == 1797 - len(LabelFeatures.load(extractor).rows)
 
 
 def test_rows_that_are_mostly_equal_are_compared():

@@ -13,11 +13,38 @@ from sklearn.datasets import load_sample_images
 from torch.nn.functional import interpolate
 
 from benchmarks.inception_reference import made_up, picture
-from scorefield.metrics import FeatureStats, Inception, InceptionV3, ModuleFeatures, extract, frechet_distance, kid
+from scorefield.metrics import (
+    FeatureExtractor,
+    Features,
+    FeatureStats,
+    Inception,
+    InceptionV3,
+    ModuleFeatures,
+    extract,
+    frechet_distance,
+    kid,
+)
 from scorefield.metrics.inception import resized
 from scorefield.nn import seeded
 
 pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+def test_extractors_are_put_into_evaluation_mode():
+    class Own(FeatureExtractor):
+        name = "own"
+
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(3), torch.nn.Dropout())
+
+        def forward(self, x):
+            return Features(self.layers(x))
+
+    own, x = Own(), torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    digest = own.digest
+    torch.testing.assert_close(extract(own, x, batch_size=2).values, x, rtol=1e-4, atol=0)
+    assert own.digest == digest
 
 
 def test_the_graph_is_the_published_one():

@@ -24,6 +24,7 @@ from scorefield.metrics import (
     mmd,
     nearest,
     precision_recall,
+    psnr,
     rank_levels,
     sliced_wasserstein,
     tarp_levels,
@@ -250,6 +251,12 @@ def test_a_classifier_tells_other_laws_and_not_equal_ones():
     assert other.accuracy == pytest.approx(stats.norm.cdf(math.sqrt(3) / 2), abs=0.05)
 
 
+@pytest.mark.parametrize(("n", "d"), [(50, 2), (200, 1), (400, 8)])
+def test_a_classifier_tells_laws_that_are_far_apart_from_few_samples(n, d):
+    for seed in (0, 1, 2**32 + 2):
+        assert c2st(normal(n, d, seed=seed), normal(n, d, seed=seed + 9) + 20, seed=seed).accuracy == 1
+
+
 @pytest.mark.parametrize("metric", [energy_distance, mmd, nearest, precision_recall, density_coverage, kid, c2st])
 def test_samples_of_other_shapes_are_refused(metric):
     with pytest.raises(
@@ -275,6 +282,7 @@ def test_sets_of_other_sizes_are_refused():
         lambda x, _: inception_score(x),
         lambda x, _: class_shares(x),
         lambda x, y: memorisation(y, x, y),
+        lambda x, y: psnr(x, y, 1.0),
         lambda x, _: rank_levels(x, torch.zeros(len(x), dtype=torch.float64)),
         lambda x, y: tarp_levels(x[:, None], y),
     ],
@@ -299,6 +307,14 @@ def test_distances_far_from_0_keep_their_digits():
     near, far = nearest(x, y, 3), nearest(x + 1e8, y + 1e8, 3)
     assert (near.place == far.place).double().mean() > 0.99
     assert energy_distance(x + 1e8, y + 1e8) == pytest.approx(energy_distance(x, y), rel=1e-4)
+
+
+def test_a_few_far_rows_leave_the_distances_of_the_others():
+    """One sample at 1e6 made 99 % of the others copies, when the rounding was that of the largest number."""
+    x, y, far = normal(200, 3), normal(300, 3, seed=1), torch.full((1, 3), 1e6, dtype=torch.float64)
+    wanted = nearest(x, y, 3).distance
+    for some, among in ((torch.cat((x, far)), y), (x, torch.cat((y, far))), (x, torch.cat((far, y)))):
+        torch.testing.assert_close(nearest(some, among, 3).distance[:200], wanted, rtol=1e-5, atol=0)
 
 
 def test_features_far_from_0_keep_their_digits():

@@ -76,7 +76,8 @@ def evaluate(
         train, held_out = split(source, float(share), seed)
         about |= {"held out": share, "seed of the split": seed}
     if test is not None:
-        other = for_model(model, load_data(test, reading), test).renumbered(source.class_names)
+        other = for_model(model, load_data(test, reading, option="--test"), test, "--test")
+        other = other.renumbered(source.class_names)
         if (source.classes > 0) != (other.classes > 0) or other.classes > source.classes:
             raise ValueError(
                 f"--test {test}: has {other.classes} classes, --data {data} has {source.classes}: give data of one kind"
@@ -95,7 +96,7 @@ def evaluate(
             made = classifier_of(train, held_out, effort.seed, ledger, about, place)
         made = (made or Pixels()).to(place)
         reference = unseen(train, made, digest)
-        held_out = unseen(held_out, made, digest) if test is None else held_out
+        held_out = unseen(held_out, made, about.get("test digest", digest))
         sets = Sets(train, held_out, reference, about)
         found = measured(model, sets, made, effort, ledger, solver)
         if found is not None:

@@ -61,29 +61,31 @@ class Reading:
     broken: Broken = Broken.refuse
 
 
-def load_data(source: str, how: Reading, limit: int | None = None, folder: Path | None = None) -> ArrayDataset:
-    """A data set by its name, or from its path."""
+def load_data(
+    source: str, how: Reading, limit: int | None = None, folder: Path | None = None, option: str = "--data"
+) -> ArrayDataset:
+    """A data set by its name, or from its path; errors name the option that it was given to."""
     if source in NAMED:
         if Path(source).exists():
-            raise ValueError(f"--data {source}: a file or folder and a data set have this name: write ./{source}")
+            raise ValueError(f"{option} {source}: a file or folder and a data set have this name: write ./{source}")
         return NAMED[source]()
     if not Path(source).exists():
-        raise FileNotFoundError(f"--data {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
+        raise FileNotFoundError(f"{option} {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
     return data.read(
         source, images=how.images, table=how.table, audio=how.audio, broken=how.broken, limit=limit, folder=folder
     )
 
 
-def for_model(model: ScoreModel, loaded: ArrayDataset, source: str) -> ArrayDataset:
+def for_model(model: ScoreModel, loaded: ArrayDataset, source: str, option: str = "--data") -> ArrayDataset:
     """Data with the model's numbers of classes; data of other events than the model's are refused."""
     if loaded.event_shape != model.event_shape:
         raise ValueError(
-            f"--data {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
+            f"{option} {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
         )
     if model.transform.levels is None and loaded.levels is not None:
-        raise ValueError(f"--data {source}: holds integers, the model is of real numbers: convert as for its training")
+        raise ValueError(f"{option} {source}: holds integers, the model is of real numbers: convert as in its training")
     if model.transform.levels is not None and loaded.levels is None:
-        raise ValueError(f"--data {source}: holds real numbers, the model is of integers: convert as for its training")
+        raise ValueError(f"{option} {source}: holds real numbers, the model is of integers: convert as in its training")
     return loaded.renumbered(model.class_names)
 
 

@@ -15,6 +15,10 @@ from torch import Tensor
 from scorefield.data.dataset import Dataset, some_rows
 
 
+class Diverged(ValueError):
+    """Values of the model's space that stand for no data."""
+
+
 class Transform(ABC):
     """x -> z with its log-determinant.
 
@@ -106,7 +110,7 @@ class Affine(Transform):
         """z scale + shift, as float64 if float32 is too coarse for the shift; for discrete data the integer below it.
 
         Raises:
-            ValueError: discrete data of values that are not finite.
+            Diverged: discrete data of values that are not finite.
         """
         wide = z.double()
         shift, scale = self._tensor(self.shift, wide), self._tensor(self.scale, wide)
@@ -114,7 +118,7 @@ class Affine(Transform):
         if self.levels is None:
             return x if bool((shift.abs() > 1024 * scale).any()) else x.to(z.dtype)
         if not bool(torch.isfinite(x).all()):
-            raise ValueError(
+            raise Diverged(
                 f"{int((~torch.isfinite(x)).sum())} values of the model's space are not finite, so they stand for no "
                 "integers: the solver has diverged (take more steps), or the model"
             )

@@ -19,6 +19,7 @@ from scorefield.evaluate.findings import Finding
 from scorefield.evaluate.ledger import Ledger
 from scorefield.evaluate.work import Effort, Sets, Work
 from scorefield.metrics import FeatureExtractor
+from scorefield.metrics.pairwise import check_finite
 from scorefield.model import ScoreModel
 from scorefield.model.solving import solving
 from scorefield.sampling import default, network_calls
@@ -27,6 +28,7 @@ from scorefield.solvers import DDIM, EulerMaruyama, Heun, Solver
 from scorefield.train import distributed
 
 MOST = 10_000  # samples by default
+NEEDED = "as each sample needs"
 
 
 @dataclass
@@ -84,6 +86,7 @@ def evaluate(
     lap("features of the data")
     solver, times = solving(model.denoiser, effort.steps, solver, None, None)
     x, made = work.samples("samples", solver, list(times), count)
+    check_finite(made.values)
     lap("samples")
     points = {
         name: [
@@ -113,20 +116,23 @@ def evaluate(
         **extractor.facts,
     }
     found.add("extractor", Finding(about))
+    foretold = not solver.adaptive
     sampling = {
         "samples": count,
         "seeds": f"{effort.seed}-{effort.seed + count - 1}",
         "solver": repr(solver),
-        "steps": len(times) - 1,
-        "network calls": network_calls(model.denoiser.sde, times, solver),
+        "steps": len(times) - 1 if foretold else NEEDED,
+        "network calls": network_calls(model.denoiser.sde, times, solver) if foretold else NEEDED,
         "conditions": "as frequent as in the training data" if work.conditions(1) else "none",
         "batch size": effort.batch_size,
     }
     found.add("sampling", Finding(sampling))
     ours, floor = (compare(known, some, effort.seed) for some in (made, held_out))
     asked, label = work.conditions(count).get("label"), unseen.cond.get("label")
-    if asked is not None and label is not None and made.logits is not None and held_out.logits is not None:
-        ours["agreement"], floor["agreement"] = agreement(made.logits, asked), agreement(held_out.logits, label)
+    logits = [some.logits for some in (made, held_out) if some.logits is not None]
+    logits = [some for some in logits if some.shape[1] == sets.train.classes]  # of the data's classes, not of others
+    if asked is not None and label is not None and len(logits) == 2:
+        ours["agreement"], floor["agreement"] = agreement(logits[0], asked), agreement(logits[1], label)
     both = {
         extractor.named(name): {
             "samples": ours[name]._asdict(),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefield._describe import describe
 from scorefield._files import digest
-from scorefield.data import Dataset
+from scorefield.data import Dataset, Diverged
 from scorefield.data.dataset import choice
 from scorefield.evaluate.ledger import Ledger
 from scorefield.metrics import FeatureExtractor, Features, extract
@@ -108,14 +108,17 @@ class Work:
 
         def make(part: range) -> dict[str, Tensor]:
             some = slice(part.start, part.stop)
-            x = self.model.sample(
-                seeds=range(effort.seed + part.start, effort.seed + part.stop),
-                solver=solver,
-                times=times,
-                batch_size=effort.batch_size,
-                label=given["label"][some] if "label" in given else None,
-                cond=given["cond"][some] if "cond" in given else None,
-            ).cpu()
+            try:
+                x = self.model.sample(
+                    seeds=range(effort.seed + part.start, effort.seed + part.stop),
+                    solver=solver,
+                    times=times,
+                    batch_size=effort.batch_size,
+                    label=given["label"][some] if "label" in given else None,
+                    cond=given["cond"][some] if "cond" in given else None,
+                ).cpu()
+            except Diverged:
+                x = torch.full((len(part), *self.model.event_shape), torch.nan)  # as real numbers would be
             return {"x": x, **_columns(extract(self.extractor, x, effort.batch_size))}
 
         table = self.ledger.table(name, about, count, effort.batch_size, make)
@@ -156,6 +159,7 @@ class Work:
             return columns | ({"bits/dim": result.bits_per_dim} if result.discrete else {})
 
         about = {"model": self.model_digest, "data": dict(self.sets.about), "seed": self.effort.seed}
+        about["extractor"] = self.extractor.label  # rows that it was fitted on are left out
         return self.ledger.table(f"likelihoods {name}", about, count, self.effort.batch_size, make)
 
 

@@ -36,6 +36,7 @@ def tarp_levels(
     check_finite(samples, truth)
     generator = torch.Generator().manual_seed(seed)
     others = (torch.arange(n) + torch.randint(1, n, (n,), generator=generator)) % n
+    samples, truth = samples.double(), truth.double()
     reference = truth[others.to(truth.device)].reshape(n, 1, -1)
     own = (truth.reshape(n, 1, -1) - reference).norm(dim=2)
     each = (samples.reshape(n, k, -1) - reference).norm(dim=2)

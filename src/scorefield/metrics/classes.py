@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,7 +34,7 @@ def inception_score(logits: Float[Tensor, "n classes"], splits: int = 10) -> Est
 
 
 def _score(log_p: Tensor) -> Tensor:
-    marginal = log_p.logsumexp(0) - torch.tensor(float(len(log_p))).log()
+    marginal = log_p.logsumexp(0) - math.log(len(log_p))
     return (log_p.exp() * (log_p - marginal)).sum(1).mean().exp()
 
 

@@ -89,7 +89,8 @@ class ModuleFeatures(FeatureExtractor):
     """Features by a module of yours, also one that `torch.jit.load` gave.
 
     Args:
-        module: takes float samples (b, *event) and gives (b, d), or a tuple of that and logits.
+        module: takes float samples (b, *event) and gives (b, d), or a tuple of that and logits; as many logits as
+            the data have classes are taken to be of these.
         name: what results are named by.
         prepare: from samples in the data's units to what the module takes, such as `lambda x: x / 255`.
     """
@@ -110,9 +111,13 @@ class ModuleFeatures(FeatureExtractor):
 
 @torch.no_grad()
 def extract(extractor: FeatureExtractor, x: Shaped[Tensor, "n *event"], batch_size: int = 64) -> Features:
-    """Features of samples, computed in batches on the extractor's device and kept in memory, in float32 at least."""
+    """Features of samples, computed in batches on the extractor's device and kept in memory, in float32 at least.
+
+    The extractor is put into evaluation mode.
+    """
     if not len(x):
         raise ValueError("wanted at least one sample")
+    extractor.eval()
     state = next(iter(extractor.state_dict().values()), x)
     parts = [extractor(part.to(state.device)) for part in x.split(batch_size)]
     return Features.joined([part.kept() for part in parts])

@@ -32,14 +32,16 @@ def check_finite(*sets: Tensor) -> None:
 def distances(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Iterator[Float64[Tensor, "b m"]]:
     """|x_i - y_j| for some rows i after the others.
 
-    `cdist` subtracts products, which leaves rounding errors of about 1e-8 of the numbers' size. So the sets are put
-    near 0 first, and what remains below that is 0: copies are at the distance 0.
+    `cdist` subtracts products, which leaves rounding errors of about 1e-8 of the two rows' size. So the sets are put
+    near 0 first, by a median that a few far rows do not move, and what remains below that is 0: copies are at the
+    distance 0.
     """
-    shift = y.mean(0)
+    shift = y[:1000].median(0).values
     x, y = x - shift, y - shift
-    rounding = 4e-8 * float(torch.maximum(x.norm(dim=1).max(), y.norm(dim=1).max()))
+    sizes = y.norm(dim=1)
     for rows in x.split(max(1, BLOCK // len(y))):
         block = torch.cdist(rows, y)
+        rounding = 4e-8 * torch.maximum(rows.norm(dim=1)[:, None], sizes)
         yield block.masked_fill_(block < rounding, 0.0)
 
 
