@@ -323,6 +323,16 @@ def test_integers_are_refused_by_a_model_of_real_numbers(run, tmp_path, capsys):
     assert "holds integers, the model is of real numbers" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default:the values of")
+def test_the_levels_of_integers_can_be_said(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", digits().x[:200].numpy())
+    trained(tmp_path / "bytes", tmp_path / "x.npz")
+    assert "x.npz end at 16: if no others can occur, say --reading.levels 17" in capsys.readouterr().err
+    run = trained(tmp_path / "run", tmp_path / "x.npz", "--reading.levels", 17)
+    assert "end at" not in capsys.readouterr().err
+    assert [ScoreModel.load(path).transform.levels for path in (tmp_path / "bytes", run)] == [256, 17]
+
+
 def test_what_cannot_be_drawn_is_sampled_into_arrays(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     trained(tmp_path / "run", tmp_path / "x.npy", "--sample_every", 10)

@@ -30,6 +30,8 @@ G = S + "--out x.png --classifier CLASSIFIER "
 # (command, what the message names); one line at most, unless the parser of options speaks
 BAD = [
     (T + "--data nope", "--data nope: .*two_moons"),
+    (T + "--sde vp", "there is no class vp: did you mean VP"),
+    ("certify Nothing", "there is no class Nothing: a class of your own needs its import path"),
     (T + "--data none.npy", "none.npy"),
     (T + "--data notes.txt", "notes.txt.*npy"),
     (T + "--data nan.npy", "nan.npy.*NaN"),

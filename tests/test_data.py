@@ -21,6 +21,7 @@ from scorefield.data import (
     digits,
     load_arrays,
     mixture,
+    read,
     rings,
     split,
     two_moons,
@@ -180,6 +181,26 @@ def test_arrays_come_back_as_they_were_written(tmp_path, values, levels, dtype, 
     data = load_arrays(path)
     assert (data.levels, data.x.dtype, data.event_shape) == (levels, dtype, values.shape[1:])
     assert np.array_equal(data.x.numpy(), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels", "dtype"),
+    [(np.arange(17, dtype=np.uint8), 17, torch.uint8), (np.arange(4096, dtype=">i2"), 4096, torch.int32)],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_integers_of_other_levels_are_read_as_such(tmp_path, values, levels, dtype, suffix):
+    path = tmp_path / f"data{suffix}"
+    np.save(path, values[:, None]) if suffix == ".npy" else np.savez(path, values[:, None])
+    data = read(path, levels=levels)
+    assert (data.levels, data.x.dtype) == (levels, dtype) and np.array_equal(data.x[:, 0].numpy(), values)
+    with pytest.raises(ValueError, match=f"wanted integers from 0 to {levels - 2}; got 0 to {levels - 1}"):
+        read(path, levels=levels - 1)
+    np.save(tmp_path / "real.npy", X)
+    with pytest.raises(ValueError, match=r"real.npy: levels, at least 2, are for integers; got 17 levels and float32"):
+        read(tmp_path / "real.npy", levels=17)
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"t.csv: levels are for arrays of integers"):
+        read(tmp_path / "t.csv", levels=17)
 
 
 def test_labels_and_conditions_come_with_an_archive(tmp_path):

@@ -17,13 +17,12 @@ def test_each_picture_has_its_place_in_the_grid():
     x = torch.arange(5 * 2 * 3).reshape(5, 1, 2, 3)
     sheet = pixels(plot.image_grid(x, levels=256, columns=2, side=1, gap=1))
     assert sheet.shape == (3 * 3 + 1, 2 * 4 + 1, 3)
-    assert (sheet == sheet[..., :1]).all()  # grey
     free = np.ones(sheet.shape[:2], bool)
     for k in range(5):
         place = np.s_[1 + 3 * (k // 2) : 3 + 3 * (k // 2), 1 + 4 * (k % 2) : 4 + 4 * (k % 2)]
-        assert np.array_equal(sheet[place][..., 0], x[k, 0].numpy())
+        assert np.array_equal(sheet[place], np.repeat(x[k, 0, :, :, None].numpy(), 3, 2))  # grey
         free[place] = False
-    assert (sheet[free] == 255).all()  # the gaps, and the place of the missing sixth
+    assert (sheet[free] == (70, 90, 130)).all()  # the gaps, and the place of the missing sixth
 
 
 @pytest.mark.parametrize("gap", [0, 2, 5])

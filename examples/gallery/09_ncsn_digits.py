@@ -41,7 +41,7 @@ def main(out: str = "docs/gallery/09_ncsn_digits.png", steps: int = 1200, sample
     stages = [*range(0, len(path), 2), len(path) - 1]
     rows = torch.stack([path[k][:8] for k in stages], 1).flatten(0, 1).clamp(-1, 1)
     emerging.imshow(plot.image_grid(rows, columns=len(stages), side=32))
-    emerging.set_xticks([18 + 34 * k for k in range(len(stages))], [f"{knots[k].sigma:.1g}" for k in stages])
+    emerging.set_xticks([20 + 36 * k for k in range(len(stages))], [f"{knots[k].sigma:.1g}" for k in stages])
     emerging.set(xlabel=r"$\sigma$", title="eight samples on their way")
     for axes, digits, title in ((finished, x, "finished samples"), (truth, real, "held-out digits")):
         axes.imshow(plot.image_grid(digits[:64], levels=17, columns=8, side=32))

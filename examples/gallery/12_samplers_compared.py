@@ -36,7 +36,7 @@ def main(out: str = "docs/gallery/12_samplers_compared.png", steps: int = 3000, 
 
     pictures, axes = (figure := Figure(figsize=(12, 5), layout="constrained")).subplots(1, 2, width_ratios=(2, 1))
     pictures.imshow(plot.image_grid(torch.cat(rows), 17, columns=12, side=48))
-    pictures.set_yticks([26 + 50 * k for k in range(len(rows))], labels, fontsize="small")
+    pictures.set_yticks([30 + 54 * k for k in range(len(rows))], labels, fontsize="small")
     pictures.set(xticks=[], title="The same seeds by each sampler")
     for name, values in curves.items():
         axes.loglog(*zip(*values, strict=True), marker="o", markersize=4, label=name)

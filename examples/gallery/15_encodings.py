@@ -42,8 +42,8 @@ def main(out: str = "docs/gallery/15_encodings.png", steps: int = 3000, samples:
     middle.set(xlabel="code by network 1", ylabel="by network 2", title=f"{samples} digits: r = {r:.2f}")
     images = torch.cat((digits[:9] * 0.375 - 3, one[:9], two[:9])).clamp(-3, 3)  # codes have unit variance
     nets = ["net 1", "net 2"]
-    left.set(title="Held-out digits and their codes", yticks=[26, 76, 126], yticklabels=["digit", *nets])
-    right.set(title="Decoded from great circles between codes", yticks=[26, 76, 126, 176], yticklabels=nets * 2)
+    left.set(title="Held-out digits and their codes", yticks=[30, 84, 138], yticklabels=["digit", *nets])
+    right.set(title="Decoded from great circles between codes", yticks=[30, 84, 138, 192], yticklabels=nets * 2)
     for axes, rows in ((left, images), (right, torch.cat(paths))):
         axes.imshow(plot.image_grid(rows, columns=9, side=48))
         axes.set(xticks=[])

@@ -42,8 +42,8 @@ def main(out: str = "docs/gallery/17_guidance_by_classifier.png", steps: int = 3
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     pictures, share, far = figure.subplots(1, 3, width_ratios=(7, 4, 4))
     pictures.imshow(plot.image_grid(torch.cat(shown), levels=17, columns=10, side=48))
-    pictures.set_yticks([26 + 50 * k for k in range(len(weights))], [f"w = {w:g}" for w in weights])
-    pictures.set_xticks([26 + 50 * k for k in range(10)], label[:10].tolist())
+    pictures.set_yticks([30 + 54 * k for k in range(len(weights))], [f"w = {w:g}" for w in weights])
+    pictures.set_xticks([30 + 54 * k for k in range(10)], label[:10].tolist())
     pictures.set_title("samples for the classes below, a seed for each column")
     for axes, values, title in ((share, agreement, "agreement, %"), (far, distance, "distance to its digits")):
         axes.plot(weights, values, color="C3", marker="o")

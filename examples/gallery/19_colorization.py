@@ -45,7 +45,7 @@ def main(out: str = "docs/gallery/19_colorization.png", steps: int = 900, sample
         rows |= {f"{name} {k + 1}": x[:, k] for k in range(3)} | {f"{name}, mean": x.mean(1)}
     axes = (figure := Figure(figsize=(11.5, 8), layout="constrained")).subplots()
     axes.imshow(plot.image_grid(torch.cat(list(rows.values())), 256, columns=COUNT, side=64), interpolation="nearest")
-    axes.set(xticks=[], yticks=range(34, 66 * len(rows), 66), yticklabels=list(rows))
+    axes.set(xticks=[], yticks=range(36, 68 * len(rows), 68), yticklabels=list(rows))
     axes.set_title("Patches of two strips, not trained on")
     figure.savefig(out, dpi=74)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-from scorefield import __version__
+import scorefield
+from scorefield import __version__, nn, objectives, solvers
 from scorefield.cli.average import average
 from scorefield.cli.certify import certify
 from scorefield.cli.convert import export, import_
@@ -50,13 +54,28 @@ COMMANDS = {
 POSITIONAL = {"run": "directory of a trained model", "path": "what another project has written"}
 
 
+class Parser(ArgumentParser):
+    """Says which class may have been meant by a name that is none's."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the message, and ends the program."""
+        if unknown := re.search(r"Expected a dot import path string: (\w+)", message):
+            modules = (scorefield, nn, objectives, solvers)
+            names = {name.casefold(): name for module in modules for name in vars(module) if name[0].isupper()}
+            close = [names[name] for name in difflib.get_close_matches(unknown[1].casefold(), names)]
+            meant = f"did you mean {' or '.join(close)}?" if close else "a class of your own needs its import path"
+            message += f"\nthere is no class {unknown[1]}: {meant}"
+        super().error(message, ex)
+
+
 @functools.cache  # to build it takes longer than many commands do
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The parser of the whole command line."""
-    top = ArgumentParser(prog="scorefield", description="Score-based generative modelling.", version=__version__)
+    top = Parser(prog="scorefield", description="Score-based generative modelling.", version=__version__)
     commands = top.add_subcommands(required=True)
     for name, command in COMMANDS.items():
-        sub = ArgumentParser(description=(command.__doc__ or "").partition("\n")[0])
+        summary = (command.__doc__ or "").partition("\n")[0]
+        sub = Parser(description=summary)
         names = list(inspect.signature(command).parameters)
         if "config" not in names:
             sub.add_argument("--config", action="config", help="YAML file with any of these options")
@@ -64,7 +83,7 @@ def parser() -> ArgumentParser:
         for argument, meaning in positional.items():
             sub.add_argument(argument, type=Path, help=meaning)
         sub.add_function_arguments(command, as_group=False, as_positional=False, skip=set(positional))
-        commands.add_subcommand(name, sub)
+        commands.add_subcommand(name, sub, help=summary)
     return top
 
 

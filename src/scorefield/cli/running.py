@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from scorefield.cli.losses import LossLog
 from scorefield.cli.signals import Signals
 from scorefield.cli.sources import save_figure
 from scorefield.data import ArrayDataset, Subset
+from scorefield.data.dataset import some_rows
 from scorefield.objectives import Objective
 from scorefield.sde import SDE
 from scorefield.train import Batch, Batches, Checkpoints, Snapshots, StepInfo, TrainState, distributed, validation_loss
@@ -174,4 +176,11 @@ def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.d
     net: Any = getattr(model, "net", model)
     count = sum(p.numel() for p in nn.Module.parameters(net))
     print(f"{data}: {len(kept)} events of shape {kept.event_shape}, {values}, {kept.classes or 'no'} classes;")
+    if kept.levels is not None and Path(data).suffix in (".npy", ".npz"):
+        most = int(some_rows(kept, 1_000_000).max())
+        if most < kept.levels / 2:
+            warnings.warn(
+                f"the values of {data} end at {most}: if no others can occur, say --reading.levels {most + 1}",
+                stacklevel=1,
+            )
     print(f"{type(sde).__name__} process, {type(net).__name__} with {count:,} parameters, on {place}")

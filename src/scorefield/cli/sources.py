@@ -53,12 +53,14 @@ class Reading:
         table: which columns of a CSV or Parquet file are what.
         audio: how recordings become signals.
         broken: refuse, or skip and name pictures and recordings that cannot be read.
+        levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
     """
 
     images: Images = Images()
     table: Table = Table()
     audio: Audio = Audio()
     broken: Broken = Broken.refuse
+    levels: int | None = None
 
 
 def load_data(
@@ -72,7 +74,14 @@ def load_data(
     if not Path(source).exists():
         raise FileNotFoundError(f"{option} {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
     return data.read(
-        source, images=how.images, table=how.table, audio=how.audio, broken=how.broken, limit=limit, folder=folder
+        source,
+        images=how.images,
+        table=how.table,
+        audio=how.audio,
+        broken=how.broken,
+        levels=how.levels,
+        limit=limit,
+        folder=folder,
     )
 
 

@@ -18,7 +18,7 @@ from scorefield.train import distributed
 
 
 def stats(
-    data: Sequence[str],
+    data: str | Sequence[str],
     out: Path | None = None,
     against: Path | None = None,
     extractor: nn.Module | Path | None = None,
@@ -32,10 +32,10 @@ def stats(
     """Computes, joins and compares statistics of features: number, mean and covariance.
 
     Args:
-        data: one or more, such as [a.npz,b.npz], which are taken together: names (digits, ...), paths of data (see
+        data: one, or several such as [a.npz,b.npz], which are taken together: names (digits, ...), paths of data (see
             `scorefield train --help`) or statistics that this command wrote. torchrun's processes share the rows.
         out: .npz file of the statistics.
-        against: statistics to compare with, of this command, or the mu and sigma of other projects.
+        against: file of statistics to compare with, of this command, or the mu and sigma of other projects.
         extractor: Pixels (the default), a class of yours by its import path, the extractor.safetensors of a report, or
             a TorchScript file, which is a program: take it from people whom you trust.
         inception_weights: the published weights-inception-2015-12-05-6726825d.pth, with which distances are the FID.
@@ -53,7 +53,7 @@ def stats(
         raise ValueError("give --out, a file for the statistics, or --against, statistics to compare with")
     reference = None if against is None else FeatureStats.read(against)
     parts: list[FeatureStats] = []
-    for source in data:
+    for source in [data] if isinstance(data, str) else data:
         if source not in NAMED and FeatureStats.holds(source):
             parts.append(FeatureStats.read(source))
             continue

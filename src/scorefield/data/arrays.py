@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,19 @@ from scorefield.data.dataset import ArrayDataset
 from scorefield.data.stored import IN_MEMORY, Stored
 
 
-def load_arrays(path: str | Path) -> ArrayDataset:
+def load_arrays(path: str | Path, levels: int | None = None) -> ArrayDataset:
     """Reads `.npy`, or `.npz` with the array `x` and if there are any `labels` (n,) and `cond` (n, features).
 
     8-bit integers are discrete data of 256 levels, booleans of 2; floating-point numbers are continuous. Pickled
     objects are refused. Of a .npy file of more than a gigabyte only the rows that are asked for are read.
+
+    Args:
+        path: the file.
+        levels: integers of any width are discrete data of the values 0 .. levels - 1.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no such arrays, or other values.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".npz"):
@@ -28,7 +37,8 @@ def load_arrays(path: str | Path) -> ArrayDataset:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         if path.suffix == ".npy" and path.stat().st_size > IN_MEMORY and (x := _stored(path)) is not None:
-            return ArrayDataset(x, levels=256 if x.dtype == torch.uint8 else None, name=str(path))
+            _check_levels(levels, np.dtype(str(x.dtype).removeprefix("torch.")), path)
+            return ArrayDataset(x, levels=(levels or 256) if x.dtype == torch.uint8 else None, name=str(path))
         arrays = _read(path)
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
@@ -37,7 +47,7 @@ def load_arrays(path: str | Path) -> ArrayDataset:
     unknown = set(arrays) - {"x", "labels", "cond"}
     if "x" not in arrays or unknown:
         raise ValueError(f"{path}: wanted the array 'x' and if you like 'labels' and 'cond'; got {sorted(arrays)}")
-    x, levels = _values(arrays["x"], path)
+    x, levels = _values(arrays["x"], levels, path)
     label = arrays.get("labels")
     if label is not None and label.dtype.kind not in "iu":
         raise ValueError(f"{path}: labels must be integers; got {label.dtype}")
@@ -76,9 +86,14 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     return {"x": arrays["arr_0"]} if list(arrays) == ["arr_0"] else arrays
 
 
-def _values(x: NDArray[np.generic], path: Path) -> tuple[Tensor, int | None]:
+def _values(x: NDArray[np.generic], levels: int | None, path: Path) -> tuple[Tensor, int | None]:
     if x.ndim == 0:
         raise ValueError(f"{path}: wanted an array of shape (n, ...); got a single number")
+    _check_levels(levels, x.dtype, path)
+    if levels is not None and x.size and (int(x.min()) < 0 or int(x.max()) >= levels):
+        raise ValueError(f"{path}: wanted integers from 0 to {levels - 1}; got {x.min()} to {x.max()}")
+    if levels is not None:
+        return torch.from_numpy(x.astype(np.uint8 if levels <= 256 else np.int32)), levels
     if x.dtype == np.bool_:
         return torch.from_numpy(x.astype(np.uint8)), 2
     if x.dtype == np.uint8:
@@ -87,8 +102,13 @@ def _values(x: NDArray[np.generic], path: Path) -> tuple[Tensor, int | None]:
         return torch.from_numpy(_as_type(x, np.float64 if x.dtype.itemsize >= 8 else np.float32)), None
     raise ValueError(
         f"{path}: wanted 8-bit integers or booleans (discrete data) or floating-point numbers (continuous data); "
-        f"got {x.dtype}: convert with .astype"
+        f"got {x.dtype}: say how many values such integers take, --reading.levels 4096, or convert with .astype"
     )
+
+
+def _check_levels(levels: int | None, dtype: np.dtype[Any], path: Path) -> None:
+    if levels is not None and (dtype.kind not in "biu" or not 2 <= levels <= 2**31):
+        raise ValueError(f"{path}: levels, at least 2, are for integers; got {levels} levels and {dtype}")
 
 
 def _as_type(x: NDArray[np.generic], dtype: type[np.floating]) -> NDArray[np.generic]:

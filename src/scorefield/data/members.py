@@ -29,7 +29,7 @@ class Broken(Enum):
         """Refuses a file that could not be read, or warns that it is skipped."""
         if self is Broken.refuse:
             raise ValueError(
-                f"{name}: cannot be read ({error}): repair or remove it, or let such files be skipped"
+                f"{name}: cannot be read ({error}): repair or remove it, or skip such files: --reading.broken skip"
             ) from error
         warnings.warn(f"{name}: skipped ({error})", stacklevel=3)
 

@@ -31,6 +31,7 @@ def read(
     table: Table | None = None,
     audio: Audio | None = None,
     broken: Broken = Broken.refuse,
+    levels: int | None = None,
     limit: int | None = None,
     folder: Path | None = None,
 ) -> ArrayDataset:
@@ -54,6 +55,7 @@ def read(
         table: which columns of a table are what.
         audio: how recordings become signals.
         broken: what to do with pictures and recordings that cannot be read.
+        levels: of arrays of integers, which take the values 0 .. levels - 1; 256 of 8-bit ones if not given.
         limit: read only the first so many samples of pictures, recordings, images and tables.
         folder: where the temporary file goes.
 
@@ -66,7 +68,9 @@ def read(
         raise FileNotFoundError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
-        return load_arrays(path)
+        return load_arrays(path, levels)
+    if levels is not None:
+        raise ValueError(f"{path}: levels are for arrays of integers, .npy or .npz; got levels = {levels}")
     if suffix in (".csv", ".tsv", ".parquet"):
         return _of_table(path, table or Table(), limit, folder)
     if is_idx(path) or (path.is_dir() and training_images(path)):

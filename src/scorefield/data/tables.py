@@ -110,7 +110,10 @@ def _number(text: str, name: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{where}: column {name} holds {text[:40]!r}, not a number: choose the columns, or mend it")
+        raise ValueError(
+            f"{where}: column {name} holds {text[:40]!r}, not a number: mend it, or choose the columns: "
+            "--reading.table.columns for numbers, .label for classes"
+        )
     return value
 
 

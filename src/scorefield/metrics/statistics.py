@@ -122,8 +122,11 @@ class FeatureStats:
         """What `write` has written, or the `mu` and `sigma` of other projects' FID statistics; runs nothing.
 
         Raises:
+            FileNotFoundError: there is no such file.
             ValueError: the file holds no such moments, or they are not finite numbers.
         """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file")
         try:
             with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+BLUE = torch.tensor([70, 90, 130], dtype=torch.uint8).reshape(3, 1, 1)
+
 
 def is_image(event_shape: Sequence[int]) -> bool:
     """Whether events of this shape can be shown as pictures: (1 or 3, height, width)."""
@@ -15,7 +17,7 @@ def is_image(event_shape: Sequence[int]) -> bool:
 
 
 def image_grid(
-    x: Tensor, levels: int | None = None, columns: int | None = None, side: int = 64, gap: int = 2
+    x: Tensor, levels: int | None = None, columns: int | None = None, side: int = 64, gap: int | None = None
 ) -> Image.Image:
     """Pictures side by side, row by row.
 
@@ -24,7 +26,7 @@ def image_grid(
         levels: the values are 0 .. levels - 1; None scales the smallest finite one to black and the largest to white.
         columns: pictures in a row; about as many as rows by default.
         side: small pictures are enlarged by a whole factor up to this many pixels.
-        gap: pixels of white around each.
+        gap: pixels of blue around each; by default at least 2, and one of the enlarged pixels.
     """
     if x.ndim != 4 or not is_image(x.shape[1:]) or len(x) == 0:
         raise ValueError(f"wanted pictures of shape (n, 1 or 3, height, width); got {tuple(x.shape)}")
@@ -36,10 +38,11 @@ def image_grid(
     grey = ((x - low) * (255 / max(high - low, 1e-12))).round().clamp(0, 255).to(torch.uint8)
     factor = max(1, side // max(x.shape[2:]))
     grey = grey.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    gap = max(2, factor) if gap is None else gap
     n, _, h, w = grey.shape
     columns = columns or max(1, round(n**0.5))
     rows = -(-n // columns)
-    sheet = torch.full((3, rows * (h + gap) + gap, columns * (w + gap) + gap), 255, dtype=torch.uint8)
+    sheet = BLUE.repeat(1, rows * (h + gap) + gap, columns * (w + gap) + gap)
     for k in range(n):
         top, left = gap + (k // columns) * (h + gap), gap + (k % columns) * (w + gap)
         sheet[:, top : top + h, left : left + w] = grey[k].expand(3, h, w)
