@@ -336,7 +336,7 @@ BAD = {
         "separate",
     ),
     # pictures
-    "text as picture": (pictures_of(b"hello"), {}, r"0.png: cannot be read"),
+    "text as picture": (pictures_of(b"hello"), {}, r"0.png: cannot be read \(cannot identify image file\): repair"),
     "empty picture": (pictures_of(b""), {}, r"0.png: cannot be read"),
     "truncated picture": (pictures_of(png(), cut(png(), 0.5)), {}, r"1.png: cannot be read"),
     "flipped picture": (pictures_of(png()[:40] + b"\xff" * 8 + png()[48:]), {}, r"0.png: cannot be read"),

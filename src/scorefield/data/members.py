@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import os
+import re
 import tarfile
 import warnings
 import zipfile
@@ -27,11 +28,12 @@ class Broken(Enum):
 
     def meet(self, name: str, error: Exception) -> None:
         """Refuses a file that could not be read, or warns that it is skipped."""
+        why = re.sub(r" <_io.*>", "", str(error))  # Pillow names the buffer that it was given
         if self is Broken.refuse:
             raise ValueError(
-                f"{name}: cannot be read ({error}): repair or remove it, or skip such files: --reading.broken skip"
+                f"{name}: cannot be read ({why}): repair or remove it, or skip such files: --reading.broken skip"
             ) from error
-        warnings.warn(f"{name}: skipped ({error})", stacklevel=3)
+        warnings.warn(f"{name}: skipped ({why})", stacklevel=3)
 
 
 def is_archive(path: Path) -> bool:
