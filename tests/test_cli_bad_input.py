@@ -31,6 +31,8 @@ G = S + "--out x.png --classifier CLASSIFIER "
 BAD = [
     (T + "--data nope", "--data nope: .*two_moons"),
     (T + "--sde vp", "there is no class vp: did you mean VP"),
+    (T + "--objective denoising", "did you mean DenoisingScoreMatching"),
+    ("invert RUN --operator blurr --y x.png --sigma 1 --out x", "there is no class blurr: did you mean Blur"),
     ("certify Nothing", "there is no class Nothing: a class of your own needs its import path"),
     (T + "--data none.npy", "none.npy"),
     (T + "--data notes.txt", "notes.txt.*npy"),

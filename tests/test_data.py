@@ -196,7 +196,7 @@ def test_integers_of_other_levels_are_read_as_such(tmp_path, values, levels, dty
     with pytest.raises(ValueError, match=f"wanted integers from 0 to {levels - 2}; got 0 to {levels - 1}"):
         read(path, levels=levels - 1)
     np.save(tmp_path / "real.npy", X)
-    with pytest.raises(ValueError, match=r"real.npy: levels, at least 2, are for integers; got 17 levels and float32"):
+    with pytest.raises(ValueError, match=r"real.npy must hold integers from 0 to 16; got torch.float32"):
         read(tmp_path / "real.npy", levels=17)
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"t.csv: levels are for arrays of integers"):

@@ -546,6 +546,7 @@ def test_solvers_that_all_diverge_leave_a_report(run, tmp_path):
     calls, sound = [], 0
     with pytest.raises(ValueError, match="3200 of 3200 numbers are NaN or infinite: a solver or the model"):
         evaluate(model, sets, Pixels(), effort, Ledger(tmp_path / "other"))
+    assert len(calls) == 1  # before the curve's
 
 
 def test_logits_of_other_classes_are_not_compared_with_labels(run, tmp_path):
@@ -612,12 +613,14 @@ def test_statistics_add_up_and_compare(tmp_path, capsys):
     assert "400 samples, 64 features of pixels" in out
     distance = float(re.search(r"Frechet distance (\S+)", out)[1])
     assert distance < 1e-9 and "precision 1" in out
-    assert main(["stats", "--data", f"[{tmp_path}/a-stats.npz]", "--against", str(tmp_path / "all-stats.npz")]) == 0
+    assert main(["stats", "--data", str(tmp_path / "a-stats.npz"), "--against", str(tmp_path / "all-stats.npz")]) == 0
     chance = float(re.search(r"of one normal law (\S+)", capsys.readouterr().out)[1])
     whole = FeatureStats.read(tmp_path / "all-stats.npz")
     assert chance == pytest.approx(expected_frechet(whole.covariance, 400, 150), rel=1e-5)
     assert main(["stats", "--data", both]) == 2
     assert "give --out" in capsys.readouterr().err
+    assert main(["stats", "--data", both, "--against", str(tmp_path / "none.npz")]) == 2
+    assert "none.npz: no such file" in capsys.readouterr().err
 
 
 def test_statistics_of_your_own_features(tmp_path, monkeypatch, capsys):

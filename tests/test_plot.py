@@ -60,6 +60,12 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(shape, side, factor):
     assert np.array_equal(sheet, x[0, 0].numpy().repeat(factor, 0).repeat(factor, 1))
 
 
+@pytest.mark.parametrize(("size", "gap"), [(8, 8), (28, 2), (64, 2)])
+def test_small_pictures_have_a_wide_frame(size, gap):
+    sheet = pixels(plot.image_grid(torch.zeros(1, 1, size, size), levels=2))
+    assert sheet.shape[0] == size * (64 // size) + 2 * gap
+
+
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (4, 2), (5, 2), (64, 8), (90, 9)])
 def test_a_grid_is_about_square_by_default(n, columns):
     sheet = pixels(plot.image_grid(torch.zeros(n, 1, 1, 1), levels=2, side=1, gap=0))

@@ -243,6 +243,15 @@ def test_large_arrays_stay_in_their_file(dtype, little_memory, tmp_path):
     assert data.event_shape == (2, 3) and data.levels == (256 if dtype == "u1" else None)
 
 
+def test_levels_of_large_arrays_are_checked_when_rows_are_read(little_memory, tmp_path):
+    np.save(tmp_path / "x.npy", np.tile(np.arange(17, dtype="u1"), (50, 1)))
+    assert read(tmp_path / "x.npy", levels=17).rows(torch.arange(50)).x.max() == 16
+    for values, levels in ((np.tile(np.arange(17, dtype="u1"), (50, 1)), 16), (np.ones((50, 3), "f4"), 17)):
+        np.save(tmp_path / "y.npy", values)
+        with pytest.raises(ValueError, match=f"y.npy must hold integers from 0 to {levels - 1}; got torch"):
+            read(tmp_path / "y.npy", levels=levels).rows(torch.arange(50))
+
+
 def test_much_that_is_gathered_goes_to_a_file(little_memory, tmp_path):
     values = tree(tmp_path / "data", count=5)
     data = read(tmp_path / "data", folder=tmp_path)

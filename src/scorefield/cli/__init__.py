@@ -16,7 +16,7 @@ from typing import NoReturn
 from jsonargparse import ArgumentParser
 
 import scorefield
-from scorefield import __version__, nn, objectives, solvers
+from scorefield import __version__, nn, objectives, operators, posterior, solvers
 from scorefield.cli.average import average
 from scorefield.cli.certify import certify
 from scorefield.cli.convert import export, import_
@@ -60,9 +60,11 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the message, and ends the program."""
         if unknown := re.search(r"Expected a dot import path string: (\w+)", message):
-            modules = (scorefield, nn, objectives, solvers)
+            modules = (scorefield, nn, objectives, operators, posterior, solvers)
             names = {name.casefold(): name for module in modules for name in vars(module) if name[0].isupper()}
-            close = [names[name] for name in difflib.get_close_matches(unknown[1].casefold(), names)]
+            word = unknown[1].casefold()
+            within = [name for name in names if word in name]
+            close = [names[name] for name in within or difflib.get_close_matches(word, names)]
             meant = f"did you mean {' or '.join(close)}?" if close else "a class of your own needs its import path"
             message += f"\nthere is no class {unknown[1]}: {meant}"
         super().error(message, ex)

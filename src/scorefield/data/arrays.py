@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +36,7 @@ def load_arrays(path: str | Path, levels: int | None = None) -> ArrayDataset:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         if path.suffix == ".npy" and path.stat().st_size > IN_MEMORY and (x := _stored(path)) is not None:
-            _check_levels(levels, np.dtype(str(x.dtype).removeprefix("torch.")), path)
-            return ArrayDataset(x, levels=(levels or 256) if x.dtype == torch.uint8 else None, name=str(path))
+            return ArrayDataset(x, levels=levels or (256 if x.dtype == torch.uint8 else None), name=str(path))
         arrays = _read(path)
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
@@ -89,26 +87,20 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
 def _values(x: NDArray[np.generic], levels: int | None, path: Path) -> tuple[Tensor, int | None]:
     if x.ndim == 0:
         raise ValueError(f"{path}: wanted an array of shape (n, ...); got a single number")
-    _check_levels(levels, x.dtype, path)
-    if levels is not None and x.size and (int(x.min()) < 0 or int(x.max()) >= levels):
-        raise ValueError(f"{path}: wanted integers from 0 to {levels - 1}; got {x.min()} to {x.max()}")
-    if levels is not None:
+    if levels is not None and x.dtype.kind in "biu":
+        if x.size and (int(x.min()) < 0 or int(x.max()) >= min(levels, 2**31)):  # which the new type would hide
+            raise ValueError(f"{path}: wanted integers from 0 to {levels - 1}; got {x.min()} to {x.max()}")
         return torch.from_numpy(x.astype(np.uint8 if levels <= 256 else np.int32)), levels
     if x.dtype == np.bool_:
         return torch.from_numpy(x.astype(np.uint8)), 2
     if x.dtype == np.uint8:
         return torch.from_numpy(x), 256
     if x.dtype.kind == "f":
-        return torch.from_numpy(_as_type(x, np.float64 if x.dtype.itemsize >= 8 else np.float32)), None
+        return torch.from_numpy(_as_type(x, np.float64 if x.dtype.itemsize >= 8 else np.float32)), levels
     raise ValueError(
         f"{path}: wanted 8-bit integers or booleans (discrete data) or floating-point numbers (continuous data); "
         f"got {x.dtype}: say how many values such integers take, --reading.levels 4096, or convert with .astype"
     )
-
-
-def _check_levels(levels: int | None, dtype: np.dtype[Any], path: Path) -> None:
-    if levels is not None and (dtype.kind not in "biu" or not 2 <= levels <= 2**31):
-        raise ValueError(f"{path}: levels, at least 2, are for integers; got {levels} levels and {dtype}")
 
 
 def _as_type(x: NDArray[np.generic], dtype: type[np.floating]) -> NDArray[np.generic]:
