@@ -3,7 +3,7 @@
     python benchmarks/inception_reference.py
 
 needs torch-fidelity beside this package (`make .venv-peers/ready`); nothing is downloaded. What it prints last are the
-numbers that tests/test_features.py holds our network to without torch-fidelity.
+numbers that tests/metrics/test_features.py holds our network to without torch-fidelity.
 """
 
 from __future__ import annotations

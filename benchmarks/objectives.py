@@ -32,7 +32,7 @@ from scorefield.objectives import (
     fisher_divergence,
     kl_bound,
 )
-from scorefield.train import Batches, Optimisation, TrainState, train
+from scorefield.training import Batches, Optimisation, TrainState, train
 
 SDE = VE(0.3, 5.0)
 MEANS = torch.tensor([[-1.0, -0.5], [1.0, -0.5], [0.0, 1.0]])

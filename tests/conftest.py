@@ -13,7 +13,7 @@ import torch
 from jaxtyping import install_import_hook
 
 assert "scorefield" not in sys.modules
-install_import_hook("scorefield", "typecheck.check")
+install_import_hook("scorefield", "helpers.typecheck.check")
 torch.set_num_threads(1)  # tensors here are small: threads would only wait for each other
 torch.use_deterministic_algorithms(True)  # torch.empty gives NaN: a result that rests on it fails, and not by chance
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, as well

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from processes import PROCESSES, name
+from helpers.processes import PROCESSES, name
 from scipy import stats
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from gate import failures, methods
+from helpers.gate import failures, methods
 
 METHODS = methods()
 pytestmark = pytest.mark.usefixtures("unchecked")

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from processes import PROCESSES, name
+from helpers.processes import PROCESSES, name
 
 from scorefield import EDM, VE, VP, Cosine, ItoSDE, LinearSDE, grids
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from processes import PROCESSES, name
+from helpers.processes import PROCESSES, name
 from torch import Tensor
 
 from scorefield import (

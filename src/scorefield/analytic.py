@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_size
+from scorefield.processes import GaussianSDE
 from scorefield.score import Denoiser
-from scorefield.sde import GaussianSDE
 
 
 class GaussianMixture(Denoiser):

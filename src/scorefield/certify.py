@@ -21,8 +21,8 @@ from torch import Tensor
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource
 from scorefield.analytic import gaussian
+from scorefield.processes import GaussianSDE
 from scorefield.sampling import chain, integrate, network_calls
-from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
 
 UNSTABLE = 3.0  # a standard deviation that is so many times its target speaks of steps that are too long

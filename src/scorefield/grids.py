@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefield.processes import VE, VP
-from scorefield.sde import SDE, GaussianSDE
+from scorefield.processes import SDE, VE, VP, GaussianSDE
 
 
 def uniform(sde: SDE, steps: int, end: float | None = None) -> list[float]:

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from scorefield import grids
 from scorefield._noise import Noise, NoiseSource, as_seeds
+from scorefield.processes import SDE, GaussianSDE, Knot, Prior
 from scorefield.score import Score, ScoreModule, evaluating, placement
-from scorefield.sde import SDE, GaussianSDE, Knot, Prior
 from scorefield.solvers import (
     DDIM,
     BogackiShampine,

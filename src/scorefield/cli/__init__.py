@@ -26,12 +26,12 @@ from scorefield.cli.evaluate import evaluate
 from scorefield.cli.info import info
 from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
+from scorefield.cli.parts.sources import typed
 from scorefield.cli.sample import sample
-from scorefield.cli.sources import typed
 from scorefield.cli.stats import stats
 from scorefield.cli.train import train
 from scorefield.cli.train_classifier import train_classifier
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 COMMANDS = {
     "demo": demo,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorefield._files import check_tensors
-from scorefield.cli.running import SNAPSHOTS
-from scorefield.cli.sources import directory
+from scorefield.cli.parts.running import SNAPSHOTS
+from scorefield.cli.parts.sources import directory
 from scorefield.model import ScoreModel
-from scorefield.train import Snapshots, floating
+from scorefield.training import Snapshots, floating
 
 
 def average(run: Path, width: float, out: Path, step: int | None = None, types: Sequence[type] = ()) -> None:

@@ -9,11 +9,10 @@ import torch
 
 from scorefield import certify as certification
 from scorefield import plot
-from scorefield.cli.grids import Grid
-from scorefield.cli.sources import check_target, directory, save_figure
+from scorefield.cli.parts.grids import Grid
+from scorefield.cli.parts.sources import check_target, directory, save_figure
 from scorefield.model import ScoreModel
-from scorefield.processes import VP
-from scorefield.sde import SDE, GaussianSDE
+from scorefield.processes import SDE, VP, GaussianSDE
 from scorefield.solvers import Solver
 
 

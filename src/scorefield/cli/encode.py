@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from scorefield._files import write_file
-from scorefield.cli.sources import Reading, check_target, directory, load_rows, parse_device
+from scorefield.cli.parts.sources import Reading, check_target, directory, load_rows, parse_device
 from scorefield.model import ScoreModel
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 
 def encode(

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from scorefield.cli.featuring import classifier_of, named_extractor, unseen
-from scorefield.cli.sources import Reading, directory, for_model, load_data, locked, parse_device, typed
+from scorefield.cli.parts.featuring import classifier_of, named_extractor, unseen
+from scorefield.cli.parts.sources import Reading, directory, for_model, load_data, locked, parse_device, typed
 from scorefield.data import Subset, split
 from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, check_enough, write_report
 from scorefield.evaluate import evaluate as measured
@@ -19,7 +19,7 @@ from scorefield.metrics import Pixels
 from scorefield.model import ScoreModel
 from scorefield.plot import is_image
 from scorefield.solvers import Solver
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 WORK, EXTRACTOR = "unfinished", "extractor.safetensors"
 

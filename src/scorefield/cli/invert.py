@@ -15,8 +15,8 @@ from torch import Tensor
 
 from scorefield import operators, plot
 from scorefield._files import write_file, write_text
-from scorefield.cli.measuring import Measuring, load_values
-from scorefield.cli.sources import directory, parse_device, parse_label, save_figure, save_picture
+from scorefield.cli.parts.measuring import Measuring, load_values
+from scorefield.cli.parts.sources import directory, parse_device, parse_label, save_figure, save_picture
 from scorefield.data import Affine
 from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
 from scorefield.model import Measured, ScoreModel

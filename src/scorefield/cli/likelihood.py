@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from scorefield._files import write_text
-from scorefield.cli.sources import Reading, check_target, directory, load_rows, parse_device
+from scorefield.cli.parts.sources import Reading, check_target, directory, load_rows, parse_device
 from scorefield.likelihood import Hutchinson, HutchPlusPlus, LogProb, TruncatedNormal, Uniform
 from scorefield.model import ScoreModel
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 PROFILED = 256  # samples on which the noise profile of a bound is measured
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scorefield._noise import as_seeds
 from scorefield.cli.certify import instability
-from scorefield.cli.grids import Grid, times_of_run
-from scorefield.cli.guiding import guided_model
-from scorefield.cli.sources import (
+from scorefield.cli.parts.grids import Grid, times_of_run
+from scorefield.cli.parts.guiding import guided_model
+from scorefield.cli.parts.sources import (
     Precision,
     check_samples_target,
     directory,
@@ -24,10 +24,10 @@ from scorefield.cli.sources import (
 )
 from scorefield.data import load_arrays
 from scorefield.model import ScoreModel
+from scorefield.processes import GaussianSDE
 from scorefield.sampling import default
-from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 
 def sample(

@@ -11,10 +11,10 @@ import torch
 
 from scorefield import plot
 from scorefield._describe import describe
-from scorefield.cli.building import model_of, process_of_cells, process_of_scales, usual_network
-from scorefield.cli.losses import LossLog
-from scorefield.cli.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take
-from scorefield.cli.sources import (
+from scorefield.cli.parts.building import model_of, process_of_cells, process_of_scales, usual_network
+from scorefield.cli.parts.losses import LossLog
+from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take
+from scorefield.cli.parts.sources import (
     Precision,
     Reading,
     directory,
@@ -28,10 +28,9 @@ from scorefield.likelihood import prior_mismatch
 from scorefield.model import ScoreModel
 from scorefield.nn import Network, seeded
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, PathTarget
-from scorefield.processes import VP
+from scorefield.processes import SDE, VP, GaussianSDE, ItoSDE
 from scorefield.score import Precond
-from scorefield.sde import SDE, GaussianSDE, ItoSDE
-from scorefield.train import Batches, Optimisation, TrainState, distributed
+from scorefield.training import Batches, Optimisation, TrainState, distributed
 
 PICTURES = "samples"
 

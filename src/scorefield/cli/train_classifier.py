@@ -13,17 +13,17 @@ import torch
 from scorefield import grids
 from scorefield._describe import describe
 from scorefield._files import write_text
-from scorefield.cli.building import usual_classifier
-from scorefield.cli.losses import LossLog
-from scorefield.cli.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take
-from scorefield.cli.sources import Reading, directory, load_data, locked, parse_device
+from scorefield.cli.parts.building import usual_classifier
+from scorefield.cli.parts.losses import LossLog
+from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take
+from scorefield.cli.parts.sources import Reading, directory, load_data, locked, parse_device
 from scorefield.data import ArrayDataset, split, transformed_std
 from scorefield.model import ClassifierModel, ScoreModel
 from scorefield.nn import ClassifierNetwork, seeded
 from scorefield.objectives import CrossEntropy, Judged, judged
+from scorefield.processes import GaussianSDE
 from scorefield.score import NoisyClassifier
-from scorefield.sde import GaussianSDE
-from scorefield.train import Batch, Batches, Optimisation, TrainState, distributed
+from scorefield.training import Batch, Batches, Optimisation, TrainState, distributed
 
 REPORT = "noise_levels.csv"
 LEVELS = 8  # of noise, in the report

@@ -22,10 +22,10 @@ from scorefield.metrics import FeatureExtractor
 from scorefield.metrics.pairwise import check_finite
 from scorefield.model import ScoreModel
 from scorefield.model.solving import solving
+from scorefield.processes import SDE, GaussianSDE
 from scorefield.sampling import default, network_calls
-from scorefield.sde import SDE, GaussianSDE
 from scorefield.solvers import DDIM, EulerMaruyama, Heun, Solver
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 MOST = 10_000  # samples by default
 NEEDED = "as each sample needs"

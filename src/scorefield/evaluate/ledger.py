@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorefield._files import read_tensors, write_tensors
-from scorefield.train import distributed
+from scorefield.training import distributed
 
 NAME = re.compile(r".+-[0-9a-f]{16}-\d{8}\.safetensors(\.part)?")  # of what `file` names
 

@@ -18,7 +18,7 @@ from scorefield.data.dataset import choice
 from scorefield.evaluate.ledger import Ledger
 from scorefield.metrics import FeatureExtractor, Features, extract
 from scorefield.model import ScoreModel
-from scorefield.sde import GaussianSDE
+from scorefield.processes import GaussianSDE
 from scorefield.solvers import Solver
 
 PART = 1024  # rows of data in a part

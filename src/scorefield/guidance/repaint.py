@@ -12,8 +12,8 @@ from scorefield._noise import CHILDREN, NoiseSource
 from scorefield.guidance.guided_solver import GuidedSolver
 from scorefield.guidance.replacement import replaced
 from scorefield.operators import Linear, MeasurementNoise
+from scorefield.processes import Knot
 from scorefield.score import Score
-from scorefield.sde import Knot
 from scorefield.solvers import Ancestral, Solver, Step
 from scorefield.solvers.solver import advance
 

@@ -11,8 +11,8 @@ from scorefield._noise import NoiseSource
 from scorefield.guidance.guided_solver import GuidedSolver
 from scorefield.guidance.measurement import Measurement
 from scorefield.operators import Linear, MeasurementNoise
+from scorefield.processes import Knot
 from scorefield.score import Score
-from scorefield.sde import Knot
 from scorefield.solvers import Ancestral, Solver, Step
 from scorefield.solvers.solver import advance
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefield._noise import NoiseSource
 from scorefield.guidance.guided_solver import GuidedSolver
 from scorefield.operators import SVD, Linear, MeasurementNoise
+from scorefield.processes import Knot
 from scorefield.score import Score, as_denoiser
-from scorefield.sde import Knot
 from scorefield.solvers import Step
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.sde import GaussianSDE
+from scorefield.processes import GaussianSDE
 
 
 class Twisted(NamedTuple):

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from scorefield.interop.configuration import Configuration
-from scorefield.processes import VE, VP
+from scorefield.processes import VE, VP, GaussianSDE
 from scorefield.score import DDPMPrecond, Precond, Preconditioned, Prediction, Schedule, VEPrecond, VPPrecond
-from scorefield.sde import GaussianSDE
 
 VERSION = "0.42.1"  # of diffusers, whose layout is written
 # those that know the noise levels of DDPM's steps

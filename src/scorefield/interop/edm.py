@@ -20,9 +20,8 @@ from scorefield.nn import NCSNpp, Pyramid
 from scorefield.nn.attention import SelfAttention
 from scorefield.nn.ncsnpp_parts import Block
 from scorefield.nn.resampling import NEAREST, SMOOTH, ResampleConv
-from scorefield.processes import EDM, VE, VP
+from scorefield.processes import EDM, VE, VP, GaussianSDE
 from scorefield.score import EDMPrecond, Precond, Preconditioned, VEPrecond, VPPrecond
-from scorefield.sde import GaussianSDE
 
 PLACES = {
     Place.TIME_INNER: "map_layer0",

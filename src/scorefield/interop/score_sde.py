@@ -27,9 +27,8 @@ from scorefield.nn import NCSNpp, Pyramid
 from scorefield.nn.attention import SelfAttention
 from scorefield.nn.ncsnpp_parts import Block
 from scorefield.nn.resampling import SMOOTH, ResampleConv
-from scorefield.processes import VE, VP, SubVP
+from scorefield.processes import VE, VP, GaussianSDE, SubVP
 from scorefield.score import DDPMPrecond, NCSNPrecond, Precond, Preconditioned, VEPrecond, VPPrecond
-from scorefield.sde import GaussianSDE
 
 PYRAMIDS = {
     "none": Pyramid.NONE,

@@ -17,8 +17,8 @@ from scorefield.likelihood.mismatch import terminal_divergence
 from scorefield.likelihood.ode import standard_error
 from scorefield.likelihood.profile import NoiseProfile, squared_error
 from scorefield.likelihood.record import LogProb
+from scorefield.processes import NormalPrior, Prior
 from scorefield.score import Denoiser, Score, as_denoiser, evaluating
-from scorefield.sde import NormalPrior, Prior
 
 PART = 253  # of a sample's noise
 GROUPS = 4  # independent sets of stratified draws, for the standard error

@@ -11,9 +11,9 @@ which goes by log(s) between a and b, by s below them and by 1/s above:
 
 (Song et al. 2021, appendix D.2, in other variables). The exact D hardly depends on s far below the data's finest
 structure and vanishes beyond the data's size, where log(s) would put most of its steps; the angle arctan(s), which is
-best for sampling, has too few of them for the divergence of narrow data. docs/measurements.md compares the three. A
-network learns s by its logarithm and is rough in it, which the log-density hardly feels but the inverse of an encoding
-does: that takes its steps nearly by log(s).
+best for sampling, has too few of them for the divergence of narrow data. docs/measurements/likelihood.md compares the
+three. A network learns s by its logarithm and is rough in it, which the log-density hardly feels but the inverse of an
+encoding does: that takes its steps nearly by log(s).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from torch import Tensor
 
 from scorefield._shapes import event_size, event_sum, expand
 from scorefield.likelihood.divergence import Directions
+from scorefield.processes import GaussianSDE
 from scorefield.score import Denoiser
-from scorefield.sde import GaussianSDE
 from scorefield.solvers import DormandPrince
 from scorefield.solvers.adaptive_runge_kutta import adapted, combined, relative_error
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._shapes import event_size, event_sum
-from scorefield.sde import GaussianSDE, NormalPrior
+from scorefield.processes import GaussianSDE, NormalPrior
 
 
 def prior_mismatch(sde: GaussianSDE, x0: Float[Tensor, "n *event"], prior: NormalPrior | None = None) -> float:

@@ -26,8 +26,8 @@ from scorefield.likelihood.flow import (
     products,
 )
 from scorefield.likelihood.record import LogProb
+from scorefield.processes import Prior
 from scorefield.score import Denoiser, Score, as_denoiser, evaluating
-from scorefield.sde import Prior
 
 
 @torch.no_grad()

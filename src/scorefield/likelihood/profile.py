@@ -15,8 +15,8 @@ from torch import Tensor
 from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum
 from scorefield.likelihood.batches import batches, check_finite, keys_of
+from scorefield.processes import GaussianSDE
 from scorefield.score import Denoiser, Score, as_denoiser, evaluating
-from scorefield.sde import GaussianSDE
 
 PART = 254  # of a sample's noise
 

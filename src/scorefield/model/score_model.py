@@ -29,9 +29,9 @@ from scorefield.model import stored
 from scorefield.model.measured import Measured, measured
 from scorefield.model.solving import solving
 from scorefield.operators import MeasurementNoise, Operator
+from scorefield.processes import GaussianSDE
 from scorefield.sampling import sample
 from scorefield.score import ScoreModule, evaluating, placement
-from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from scorefield.grids import quadratic, uniform_log_snr
 from scorefield.guidance import PosteriorDenoiser
+from scorefield.processes import GaussianSDE
 from scorefield.sampling import adaptive, default, stochastic
 from scorefield.score import ScoreModule
-from scorefield.sde import GaussianSDE
 from scorefield.solvers import Solver
 
 

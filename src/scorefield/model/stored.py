@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from scorefield import linear, processes, score
 from scorefield import nn as networks
+from scorefield import processes, score
 from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
 from scorefield.data import Transform, transforms
@@ -144,7 +144,7 @@ def _read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -
 
 def _own_classes() -> list[type]:
     """What a saved model may be made of: the public classes of the modules that define parts of models."""
-    modules: tuple[ModuleType, ...] = (processes, linear, score, networks, transforms)
+    modules: tuple[ModuleType, ...] = (processes, score, networks, transforms)
     return [
         value
         for module in modules

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.objectives.time_densities import TimeDensity, log_snr_range, time_inside
-from scorefield.sde import GaussianSDE
+from scorefield.processes import GaussianSDE
 
 
 class AdaptiveLogSNR(TimeDensity):

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield._noise import Noise
+from scorefield.processes import GaussianSDE
 from scorefield.score import ScoreModule
-from scorefield.sde import GaussianSDE
 
 Model = TypeVar("Model", bound=nn.Module, contravariant=True)
 

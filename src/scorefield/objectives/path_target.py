@@ -14,8 +14,8 @@ from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum, expand
 from scorefield.objectives.objective import Objective
 from scorefield.objectives.states import check_steps, path_normals, path_times, random_stop, stopping_times
+from scorefield.processes import SDE, GaussianSDE, ItoSDE, Knot, diffusion_and_slope
 from scorefield.score import ScoreModule
-from scorefield.sde import SDE, GaussianSDE, ItoSDE, Knot, diffusion_and_slope
 
 
 @dataclass(frozen=True)

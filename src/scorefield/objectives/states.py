@@ -22,8 +22,8 @@ from scorefield.objectives.adaptive import AdaptiveLogSNR
 from scorefield.objectives.objective import gaussian_process
 from scorefield.objectives.time_densities import TimeDensity, UniformTime
 from scorefield.objectives.weights import SimpleWeight, Weight
+from scorefield.processes import SDE, GaussianSDE, Knot
 from scorefield.score import PlainScore, ScoreModule, ScoreNetwork
-from scorefield.sde import SDE, GaussianSDE, Knot
 
 
 class Drawn(NamedTuple):

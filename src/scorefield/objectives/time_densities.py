@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.sde import GaussianSDE
+from scorefield.processes import GaussianSDE
 
 
 class TimeDensity(ABC):

@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefield.guidance import Label
 from scorefield.guidance.twist import Twisted
 from scorefield.posterior.particles import ParticleSampler
+from scorefield.processes import GaussianSDE
 from scorefield.score import Denoiser
-from scorefield.sde import GaussianSDE
 
 
 class FKSteering(ParticleSampler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scorefield.sde import GaussianSDE, Knot
+from scorefield.processes import GaussianSDE, Knot
 
 
 def knots_between(sde: GaussianSDE, high: float, low: float, steps: int) -> list[Knot]:

@@ -16,8 +16,8 @@ from scorefield._shapes import event_sum
 from scorefield.grids import uniform_log_snr
 from scorefield.guidance.twist import Twist, Twisted
 from scorefield.posterior.sampler import PosteriorSampler
+from scorefield.processes import Knot
 from scorefield.score import Denoiser, evaluating, placement
-from scorefield.sde import Knot
 
 
 class ParticleSampler(PosteriorSampler):

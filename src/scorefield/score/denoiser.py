@@ -16,8 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield._shapes import expand
+from scorefield.processes import SDE, GaussianSDE
 from scorefield.score.protocols import LogDensity, Score
-from scorefield.sde import SDE, GaussianSDE
 
 
 class ScoreModule(nn.Module, ABC):

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield._shapes import event_sum, expand
+from scorefield.processes import GaussianSDE
 from scorefield.score.preconditioned import Precond, Preconditioned
 from scorefield.score.protocols import Score
-from scorefield.sde import GaussianSDE
 
 
 class Energy(Preconditioned):

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield._shapes import expand
+from scorefield.processes import SDE, ItoSDE, diffusion_and_slope
 from scorefield.score.denoiser import ScoreModule
-from scorefield.sde import SDE, ItoSDE, diffusion_and_slope
 
 TINY = 1e-12  # of g^2, where the noise ends at the boundary of a domain
 

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield._shapes import expand
+from scorefield.processes import GaussianSDE
 from scorefield.score.preconditioned import EDMPrecond
-from scorefield.sde import GaussianSDE
 
 
 class NoisyClassifier(nn.Module):

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield._shapes import expand
+from scorefield.processes import GaussianSDE
 from scorefield.score.denoiser import Denoiser
-from scorefield.sde import GaussianSDE
 
 
 class Coefs(NamedTuple):

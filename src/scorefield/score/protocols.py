@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield.sde import SDE
+from scorefield.processes import SDE
 
 
 @runtime_checkable

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefield.processes import VP
+from scorefield.processes import VP, GaussianSDE
 from scorefield.score.preconditioned import Coefs, Precond
-from scorefield.sde import GaussianSDE
 
 
 @dataclass(frozen=True)

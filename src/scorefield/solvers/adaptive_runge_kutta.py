@@ -15,8 +15,8 @@ from torch import Tensor
 
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_size, event_sum, expand
+from scorefield.processes import Knot
 from scorefield.score import Denoiser, Score, as_denoiser
-from scorefield.sde import Knot
 from scorefield.solvers.solver import Solver, Step
 
 LONGEST = 10_000  # steps of one sample

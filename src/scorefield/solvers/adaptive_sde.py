@@ -11,8 +11,8 @@ from torch import Tensor
 
 from scorefield._noise import CHILDREN, NoiseSource
 from scorefield._shapes import event_size, event_sum, expand
+from scorefield.processes import Knot
 from scorefield.score import Score, as_denoiser
-from scorefield.sde import Knot
 from scorefield.solvers.lagrange import legendre
 from scorefield.solvers.solver import Solver, Step, check_eta, nth, tau_step
 

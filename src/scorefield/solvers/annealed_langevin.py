@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import CHILDREN, NoiseSource
+from scorefield.processes import Knot
 from scorefield.score import Score
-from scorefield.sde import Knot
 from scorefield.solvers.langevin import Langevin
 from scorefield.solvers.solver import Solver, Step, nth
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
+from scorefield.processes import Knot, diffusion_and_slope
 from scorefield.score import Denoiser, Score
-from scorefield.sde import Knot, diffusion_and_slope
 from scorefield.solvers.solver import Solver, Step, check_eta
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum, expand
+from scorefield.processes import Knot
 from scorefield.score import LogDensity, Score
-from scorefield.sde import Knot
 from scorefield.solvers.langevin import Corrector
 from scorefield.solvers.solver import Step
 

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
+from scorefield.processes import GaussianSDE, Knot
 from scorefield.score import Score, as_denoiser
-from scorefield.sde import GaussianSDE, Knot
 from scorefield.solvers.lagrange import against_lagrange, quadrature
 from scorefield.solvers.solver import Solver, Step
 

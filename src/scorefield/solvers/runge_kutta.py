@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
+from scorefield.processes import Knot
 from scorefield.score import Score, as_denoiser
-from scorefield.sde import Knot
 from scorefield.solvers.solver import Solver, Step
 
 Field = Callable[[Knot, tuple[Tensor, ...]], tuple[Tensor, ...]]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield._noise import NoiseSource
+from scorefield.processes import Knot
 from scorefield.score import Score, as_denoiser
-from scorefield.sde import Knot
 from scorefield.solvers.adaptive_runge_kutta import angle_field
 from scorefield.solvers.solver import Solver, Step
 

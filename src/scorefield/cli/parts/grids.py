@@ -1,0 +1,76 @@
+"""Time grids by their names."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorefield import grids
+from scorefield._files import read_json, write_text
+from scorefield.certify import optimised_grid
+from scorefield.model import ScoreModel
+from scorefield.processes import SDE, GaussianSDE
+from scorefield.solvers import Solver
+from scorefield.training import distributed
+
+FILE = "grids.json"
+
+
+class Grid(Enum):
+    """How the times of the steps are chosen."""
+
+    log_snr = "log_snr"
+    information = "information"
+    karras = "karras"
+    uniform = "uniform"
+    quadratic = "quadratic"
+    optimised = "optimised"
+
+    def times(self, solver: Solver, steps: int, sde: SDE, spectrum: Tensor) -> list[float]:
+        """The times of a number of steps."""
+        if self is Grid.uniform or self is Grid.quadratic:
+            return (grids.uniform if self is Grid.uniform else grids.quadratic)(sde, steps)
+        if not isinstance(sde, GaussianSDE):
+            raise ValueError(
+                f"--grid {self.value} is for Gaussian processes; got {type(sde).__name__}: take uniform or quadratic"
+            )
+        if self is Grid.optimised:
+            return optimised_grid(solver, steps, sde, spectrum)
+        make = {
+            Grid.log_snr: grids.uniform_log_snr,
+            Grid.information: grids.uniform_information,
+            Grid.karras: grids.karras,
+        }[self]
+        return make(sde, steps)
+
+    @staticmethod
+    def spectrum(model: ScoreModel) -> Tensor:
+        """The variances of the data's principal components in the model's space."""
+        known = model.about.get("spectrum")
+        if not isinstance(known, list) or not known:
+            raise ValueError(
+                "the model does not know the spectrum of its data, which an optimised grid and a certificate need: "
+                'train it by the command line, or with about={"spectrum": transformed_spectrum(data, transform)}'
+            )
+        return torch.tensor(known, dtype=torch.float64)
+
+
+def times_of_run(run: Path, model: ScoreModel, solver: Solver, steps: int, grid: Grid) -> list[float]:
+    """The grid for a model; an optimised one is kept in the directory of the run for the next time."""
+    sde = model.denoiser.sde
+    if grid is not Grid.optimised:
+        return grid.times(solver, steps, sde, torch.ones(1))
+    file, name = run / FILE, f"{solver!r}, {steps} steps"
+    try:
+        known = read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}): delete it, and the grid is made again") from error
+    if name not in known:
+        known[name] = grid.times(solver, steps, sde, Grid.spectrum(model))
+        if distributed.rank() == 0:
+            write_text(file, json.dumps(known, indent=1) + "\n")
+    return [float(t) for t in known[name]]

@@ -1,0 +1,195 @@
+"""The life of a training command: it takes a directory, trains, is checked, saved, stopped and resumed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scorefield import plot
+from scorefield.cli.parts.losses import LossLog
+from scorefield.cli.parts.signals import Signals
+from scorefield.cli.parts.sources import save_figure
+from scorefield.data import ArrayDataset, Subset
+from scorefield.data.dataset import some_rows
+from scorefield.objectives import Objective
+from scorefield.processes import SDE
+from scorefield.training import (
+    Batch,
+    Batches,
+    Checkpoints,
+    Snapshots,
+    StepInfo,
+    TrainState,
+    distributed,
+    train,
+    validation_loss,
+)
+
+CHECKPOINTS, STATE, LOSSES = "checkpoints", "state.safetensors", "loss.csv"
+SNAPSHOTS = "averages"
+CHECKED = 1024  # samples in a validation loss
+
+
+class Stored(Protocol):
+    """A model that goes into a directory."""
+
+    def save(self, path: Path) -> None:
+        """Writes it."""
+        ...
+
+
+@dataclass
+class Run:
+    """What a training command has made ready.
+
+    Args:
+        out: directory of the run.
+        state: of the training.
+        objective: what is minimised.
+        checks: held-out batches.
+        log: of the losses.
+        checkpoints: where the states go.
+        fingerprint: what a resumed run must have in common with this one.
+        model: what is stored, of the weights' k-th average.
+        precision: of mixed arithmetic, if any.
+        saved: step of the last checkpoint.
+    """
+
+    out: Path
+    state: TrainState[Any]
+    objective: Objective[Any]
+    checks: Batches
+    log: LossLog
+    checkpoints: Checkpoints
+    fingerprint: dict[str, Any]
+    model: Callable[[int], Stored]
+    precision: torch.dtype | None = None
+    saved: int = 0
+
+    def resume(self, newest: Path) -> None:
+        """Goes on from a checkpoint."""
+        self.state.load(newest / STATE, self.fingerprint)
+        self.log.load(up_to=self.state.step)
+        self.saved = self.state.step
+        if distributed.rank() == 0:
+            self._publish()  # which the end of the earlier part may have prevented
+
+    def steps(
+        self, batches: Batches, *, until: int, save_every: int, accumulate: int = 1, compiled: bool = False
+    ) -> Iterator[StepInfo]:
+        """Trains up to a step, saving on the way and when a signal asks to stop; each step is yielded when saved."""
+        first, snapshots = distributed.rank() == 0, Snapshots(self.out / SNAPSHOTS)
+        trained = train(
+            self.state,
+            batches,
+            self.objective,
+            steps=until,
+            precision=self.precision,
+            accumulate=accumulate,
+            compiled=compiled,
+        )
+        bar = tqdm(initial=self.state.step, total=until, unit="step", mininterval=0.5, disable=None if first else True)
+        with bar, Signals() as signals:
+            for info in trained:
+                self.log.add(info)
+                bar.update()
+                if info.step % 50 == 0:
+                    bar.set_postfix(loss=f"{self.log.recent():.4g}")
+                    self._check()
+                stop = signals.arrived()
+                saves = info.step % save_every == 0 or info.step == until or stop
+                if first:
+                    snapshots.update(self.state, newest=saves)  # before the checkpoint: those beyond it are replaced
+                if saves:
+                    if first:
+                        self._save()
+                    distributed.wait()
+                    self.saved = info.step
+                yield info
+                if stop:
+                    raise SystemExit(signals.status(f"saved at step {info.step}: go on by --resume true"))
+
+    def held_out(self) -> Iterator[Batch]:
+        """The batches that the validation looks at."""
+        return (self.checks[k] for k in range(math.ceil(CHECKED / self.checks.size)))
+
+    def _check(self, *losses: float) -> None:
+        """Stops a run that has come to nothing, before it is saved."""
+        bad = [loss for loss in (self.log.recent(), *losses) if not math.isfinite(loss)]
+        if bad:
+            good = f"the last good checkpoint is that of step {self.saved}" if self.saved else "there is no checkpoint"
+            raise ValueError(
+                f"the loss is {bad[0]} by step {self.state.step}; {good}: lower --optimisation.lr, lengthen "
+                "--optimisation.warmup, or look for outliers in the data"
+            )
+
+    def _save(self) -> None:
+        """Writes everything, the checkpoint after the losses that lead to it."""
+        step, count = self.state.step, math.ceil(CHECKED / self.checks.size)
+        loss = validation_loss(self.state, self.checks, self.objective, count=count, precision=self.precision)
+        self._check(loss)
+        self.log.validation.append((step, loss))
+        tqdm.write(f"step {step}: loss {self.log.recent():.4g}, held out {loss:.4g}")
+        self.log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
+        self.checkpoints.save(step, lambda folder: self.state.save(folder / STATE, self.fingerprint))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Writes the models and the curve of the losses."""
+        self.model(0).save(self.out)
+        for k, half_life in enumerate(self.state.optimisation.half_lives[1:], start=1):
+            self.model(k).save(self.out / f"half_life_{half_life:.12g}")
+        save_figure(plot.loss_curve(self.log.steps, self.log.losses, self.log.validation), self.out / "loss.png")
+
+
+def take(out: Path, data: str, resume: bool, keep: int = 2) -> tuple[Checkpoints, Path | None]:
+    """The checkpoints of a directory and the one to go on from; a directory that holds something else is refused."""
+    checkpoints = Checkpoints(out / CHECKPOINTS, keep)
+    newest = checkpoints.newest() if resume else None
+    if newest is None and (checkpoints.all() or (out / "config.json").exists()):
+        raise ValueError(
+            f"--out {out}: holds a run already, "
+            + ("but no checkpoint to go on from" if resume else "go on with it by --resume true")
+            + ", or name another directory"
+        )
+    if Path(data).exists() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise ValueError(f"--out {out}: lies inside of the data {data}: name a directory beside them")
+    return checkpoints, newest
+
+
+def check_at_least_one(**options: int | None) -> None:
+    """Refuses counts below 1, which training would find out late."""
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1; got {value}")
+
+
+def keep_near(source: ArrayDataset, place: torch.device) -> None:
+    """Moves data that are small beside a GPU's memory there, so that batches need no transfer."""
+    small = source.x.numel() * source.x.element_size() if isinstance(source.x, Tensor) else math.inf
+    if place.type == "cuda" and small < torch.cuda.get_device_properties(place).total_memory / 4:
+        source.to(place)
+
+
+def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.device) -> None:
+    """Prints what is trained on what."""
+    values = "real numbers" if kept.levels is None else f"integers from 0 to {kept.levels - 1}"
+    net: Any = getattr(model, "net", model)
+    count = sum(p.numel() for p in nn.Module.parameters(net))
+    print(f"{data}: {len(kept)} events of shape {kept.event_shape}, {values}, {kept.classes or 'no'} classes;")
+    if kept.levels is not None and Path(data).suffix in (".npy", ".npz"):
+        most = int(some_rows(kept, 1_000_000).max())
+        if most < kept.levels / 2:
+            warnings.warn(
+                f"the values of {data} end at {most}: if no others can occur, say --reading.levels {most + 1}",
+                stacklevel=1,
+            )
+    print(f"{type(sde).__name__} process, {type(net).__name__} with {count:,} parameters, on {place}")

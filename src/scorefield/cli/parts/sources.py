@@ -1,0 +1,228 @@
+"""Data, devices, seeds and output files from what the user typed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL.Image import Image
+from torch import Tensor
+
+from scorefield import data, plot
+from scorefield._files import write_file
+from scorefield.data import ArrayDataset, Audio, Broken, Images, Rows, Table
+from scorefield.model import ClassifierModel, ScoreModel
+from scorefield.training import distributed
+
+NAMED: dict[str, Callable[[], ArrayDataset]] = {
+    "digits": data.digits,
+    "two_moons": data.two_moons,
+    "checkerboard": data.checkerboard,
+    "rings": data.rings,
+    "mixture": data.mixture,
+}
+
+
+typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())  # the words of the command in hand
+
+
+class Precision(Enum):
+    """Number format of the network's arithmetic."""
+
+    float32 = None
+    bfloat16 = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are read.
+
+    Args:
+        images: how pictures become arrays.
+        table: which columns of a CSV or Parquet file are what.
+        audio: how recordings become signals.
+        broken: refuse, or skip and name pictures and recordings that cannot be read.
+        levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
+    """
+
+    images: Images = Images()
+    table: Table = Table()
+    audio: Audio = Audio()
+    broken: Broken = Broken.refuse
+    levels: int | None = None
+
+
+def load_data(
+    source: str, how: Reading, limit: int | None = None, folder: Path | None = None, option: str = "--data"
+) -> ArrayDataset:
+    """A data set by its name, or from its path; errors name the option that it was given to."""
+    if source in NAMED:
+        if Path(source).exists():
+            raise ValueError(f"{option} {source}: a file or folder and a data set have this name: write ./{source}")
+        return NAMED[source]()
+    if not Path(source).exists():
+        raise FileNotFoundError(f"{option} {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
+    return data.read(
+        source,
+        images=how.images,
+        table=how.table,
+        audio=how.audio,
+        broken=how.broken,
+        levels=how.levels,
+        limit=limit,
+        folder=folder,
+    )
+
+
+def for_model(model: ScoreModel, loaded: ArrayDataset, source: str, option: str = "--data") -> ArrayDataset:
+    """Data with the model's numbers of classes; data of other events than the model's are refused."""
+    if loaded.event_shape != model.event_shape:
+        raise ValueError(
+            f"{option} {source}: the model is of events of shape {model.event_shape}; got {loaded.event_shape}"
+        )
+    if model.transform.levels is None and loaded.levels is not None:
+        raise ValueError(f"{option} {source}: holds integers, the model is of real numbers: convert as in its training")
+    if model.transform.levels is not None and loaded.levels is None:
+        raise ValueError(f"{option} {source}: holds real numbers, the model is of integers: convert as in its training")
+    return loaded.renumbered(model.class_names)
+
+
+def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, limit: int | None) -> Rows:
+    """The first rows of data for a model, without their labels unless these are wanted."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1; got {limit}")
+    loaded = for_model(model, load_data(source, how, limit), source)
+    if use_labels and not loaded.classes:
+        raise ValueError(f"--use_labels true: the data {source} have no labels")
+    rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
+    cond = {name: value for name, value in rows.cond.items() if use_labels or name != "label"}
+    return Rows(rows.x, cond)
+
+
+def parse_label(model: ScoreModel | ClassifierModel, label: int | str) -> int:
+    """A class by its name, or by its number if the classes have no names."""
+    if not model.class_names:
+        if isinstance(label, str):
+            raise ValueError(f"--label {label}: the model's classes have no names; give a number below {model.classes}")
+        return label
+    if str(label) not in model.class_names:
+        raise ValueError(f"--label {label}: wanted one of {', '.join(model.class_names)}")
+    return model.class_names.index(str(label))
+
+
+def parse_device(device: str) -> torch.device:
+    """`auto` is a GPU if there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = distributed.local_device(torch.device(device))
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: cannot be used here ({str(error).splitlines()[0]}): try cpu") from error
+    return chosen
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-63`, `7`, or `1,5,10-12`."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
+            raise ValueError(f"--seeds {text}: wanted numbers and ranges such as 0-63 or 1,5,10-12")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= 10_000_000:
+            raise ValueError(f"--seeds {text}: a range goes from a smaller to a larger number, 10 million at most")
+        seeds.extend(range(first, last + 1))
+    return seeds
+
+
+@contextlib.contextmanager
+def directory(path: Path) -> Generator[None]:
+    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"--out: {path} cannot be written to")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Keeps other commands that want the directory for themselves out; the processes of one command count as one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if distributed.rank() == 0:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BlockingIOError(f"--out {path}: another command is writing there: wait for its end, or end it") from None
+    except OSError:
+        pass  # the file system knows no locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_target(out: Path, suffix: str) -> None:
+    """Refuses an output file that could not be written, before any work is done."""
+    if out.suffix != suffix or out.is_dir():
+        raise ValueError(f"--out {out}: wanted the name of a {suffix} file")
+
+
+def check_samples_target(out: Path, event_shape: Sequence[int]) -> Path:
+    """The directory that samples go to; an output that samples of this shape could not be written to is refused."""
+    if out.suffix == ".png" and not plot.is_image(event_shape) and tuple(event_shape) != (2,):
+        raise ValueError(
+            f"--out {out}: samples of shape {tuple(event_shape)} are no pictures: write .npz, or into a folder"
+        )
+    if out.suffix in (".png", ".npz"):
+        check_target(out, out.suffix)
+        return out.parent
+    if out.suffix or out.is_file():
+        raise ValueError(f"--out {out}: wanted a name that ends in .png or .npz, or a folder")
+    return out
+
+
+def save_samples(x: Tensor, levels: int | None, out: Path) -> None:
+    """Writes samples as one picture (.png), as an array (.npz), or each by itself into a folder."""
+    x = x.cpu()
+    if out.suffix == ".npz":
+        write_file(out, lambda file: np.savez(file, x=x.numpy()))
+    elif out.suffix == ".png" and plot.is_image(x.shape[1:]):
+        save_picture(plot.image_grid(x, levels), out)
+    elif out.suffix == ".png":
+        save_figure(plot.scatter(x), out)
+    else:
+        for k, one in enumerate(x):
+            if plot.is_image(one.shape):
+                save_picture(plot.image_grid(one[None], levels, side=1, gap=0), out / f"{k:06d}.png")
+            else:
+                write_file(out / f"{k:06d}.npy", partial(np.save, arr=one.numpy()))
+
+
+def save_picture(picture: Image, out: Path) -> None:
+    """Writes a Pillow image as PNG."""
+    write_file(out, partial(picture.save, format="PNG"))
+
+
+def save_figure(figure: Figure, out: Path) -> None:
+    """Writes a matplotlib figure as PNG."""
+    write_file(out, partial(figure.savefig, format="png", dpi=110))

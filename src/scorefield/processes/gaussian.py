@@ -1,0 +1,112 @@
+"""Processes with a Gaussian kernel."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scorefield._shapes import expand
+from scorefield.processes.sde import DATA, SDE, Knot, NormalPrior
+
+
+class GaussianSDE(SDE):
+    """x_t = alpha(t) x_0 + sigma(t) eps: a subclass gives `alpha` and `sigma`, with alpha / sigma decreasing.
+
+    The rates and the inverse of the log-SNR follow by automatic differentiation and bisection. The processes below
+    replace these by their closed forms; tests hold the two together.
+    """
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """Factor of the data, > 0."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise, > 0 for t > 0."""
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log(alpha^2 / sigma^2), strictly decreasing in t."""
+        return 2 * (self.alpha(t).log() - self.sigma(t).log())
+
+    def a(self, t: Tensor) -> Tensor:
+        """Drift rate d log(alpha)/dt."""
+        return _derivative(lambda s: self.alpha(s).log(), t)
+
+    def g(self, t: Tensor) -> Tensor:
+        """Diffusion rate: g^2 = d(sigma^2)/dt - 2 a sigma^2."""
+        t = t.clamp_min(1e-12 * self.T)  # sigma(t) = sqrt(t) has no derivative at 0, though g has a value
+        sigma = self.sigma(t)
+        return (2 * sigma * (_derivative(self.sigma, t) - self.a(t) * sigma)).sqrt()
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The inverse of `log_snr`, to float64 resolution, for values in its range."""
+        low = torch.zeros_like(log_snr, dtype=torch.float64)
+        high = torch.full_like(low, self.T)
+        for _ in range(64):
+            middle = 0.5 * (low + high)
+            above = self.log_snr(middle) > log_snr
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        return high.to(log_snr.dtype)
+
+    @property
+    def prior(self) -> NormalPrior:
+        """N(0, alpha(T)^2 + sigma(T)^2): has the true variance for data of unit variance."""
+        return self.prior_for(1.0)
+
+    def prior_for(self, data_std: float) -> NormalPrior:
+        """N(0, alpha(T)^2 data_std^2 + sigma(T)^2): the best isotropic start for data of that standard deviation."""
+        knot = self.knots([self.T])[0]
+        return NormalPrior(math.hypot(knot.alpha * data_std, knot.sigma))
+
+    def drift(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b *event"]:
+        """a(t) x."""
+        return expand(self.a(t), x).to(x.dtype) * x
+
+    def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
+        """g(t)."""
+        return expand(self.g(t), x).to(x.dtype)
+
+    def perturb(
+        self, x0: Float[Tensor, "b *event"], t: Tensor, eps: Float[Tensor, "b *event"]
+    ) -> Float[Tensor, "b *event"]:
+        """alpha(t) x_0 + sigma(t) eps, a draw from p(x_t | x_0) when eps is standard normal; `t` is () or (b,)."""
+        t = t.double()
+        return expand(self.alpha(t), x0).to(x0.dtype) * x0 + expand(self.sigma(t), x0).to(x0.dtype) * eps
+
+    def knots(self, times: Sequence[float]) -> list[Knot]:
+        """The points of a time grid, each function evaluated once, in float64."""
+        values = self._check(times)
+        t = torch.tensor([v for v in values if v], dtype=torch.float64)
+        columns = (t, self.alpha(t), self.sigma(t), self.log_snr(t), self.a(t), self.g(t))
+        rows = iter(torch.stack(columns, 1).tolist())
+        knots = [Knot(*next(rows)) if v else DATA for v in values]
+        for one, other in pairwise(knots):
+            if (other.t - one.t) * (other.log_snr - one.log_snr) > 0:
+                raise ValueError(
+                    f"{self}: alpha / sigma must decrease in time; got the log-SNR {one.log_snr} at t = {one.t} and "
+                    f"{other.log_snr} at t = {other.t}"
+                )
+        return knots
+
+    def knot_at(self, log_snr: float) -> Knot:
+        """The point of a given log-SNR, evaluated in float64."""
+        return self.knots([float(self.time(torch.scalar_tensor(log_snr, dtype=torch.float64)))])[0]
+
+
+def require_below_one(sde: SDE) -> None:
+    """Refuses a T at which g is infinite."""
+    if sde.T >= 1:
+        raise ValueError(f"{type(sde).__name__} needs T < 1, since its g is infinite at 1; got T={sde.T}")
+
+
+def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    with torch.enable_grad():
+        t = t.detach().requires_grad_()
+        value = function(t)
+        return torch.autograd.grad(value.sum(), t)[0] if value.requires_grad else torch.zeros_like(t)

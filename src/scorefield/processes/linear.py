@@ -1,0 +1,113 @@
+"""Any affine SDE, from its two rates."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefield.processes.gaussian import GaussianSDE
+
+NODES = 8  # Gauss-Legendre nodes in a cell
+CELLS = 64, 1 << 16  # cells of [0, T]: as many as the integrals need, between these two
+
+
+@dataclass(frozen=True)
+class LinearSDE(GaussianSDE):
+    """Any affine process dx = a(t) x dt + g(t) dw, from its two rates.
+
+        alpha = exp(A),   A = int_0^t a ds        sigma^2 = alpha^2 int_0^t g^2 exp(-2 A) ds
+
+    Both integrals are done by Gauss-Legendre quadrature on equal cells, 64 at first, that are halved until no integral
+    up to a cell's end changes by more than 1e-11. Rates that live on less than a hundredth of [0, T] can be missed.
+
+    A `ScoreModel` on it can be saved if the rates are objects of your own classes, made from numbers: a function cannot
+    be written to a file.
+
+    Args:
+        drift_rate: a(t), from a float64 tensor to one of the same shape.
+        diffusion_rate: g(t) >= 0, likewise.
+    """
+
+    drift_rate: Callable[[Tensor], Tensor]
+    diffusion_rate: Callable[[Tensor], Tensor]
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """exp(A)."""
+        return self._integrals(t)[0].exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """alpha sqrt(int g^2 exp(-2 A))."""
+        log_alpha, variance = self._integrals(t)
+        return log_alpha.exp() * variance.sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """-log int g^2 exp(-2 A)."""
+        return -self._integrals(t)[1].log()
+
+    def a(self, t: Tensor) -> Tensor:
+        """The drift rate as given."""
+        return torch.as_tensor(self.drift_rate(t), dtype=t.dtype).expand_as(t)
+
+    def g(self, t: Tensor) -> Tensor:
+        """The diffusion rate as given."""
+        return torch.as_tensor(self.diffusion_rate(t), dtype=t.dtype).expand_as(t)
+
+    @functools.cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """A and int g^2 exp(-2 A) at the ends of equal cells of [0, T]."""
+        cells, previous = CELLS[0], torch.full((2, CELLS[0] // 2 + 1), math.nan, dtype=torch.float64)
+        while cells <= CELLS[1]:
+            left = torch.arange(cells, dtype=torch.float64) * (self.T / cells)
+            a, v = self._cell(left, torch.full_like(left, self.T / cells))
+            zero = torch.zeros(1, dtype=torch.float64)
+            log_alpha = torch.cat((zero, a.cumsum(0)))
+            variance = torch.cat((zero, (v * (-2 * log_alpha[:-1]).exp()).cumsum(0)))
+            change = (torch.stack((log_alpha, variance))[:, ::2] - previous).abs()
+            # an absolute error of log(alpha) is a relative one of alpha
+            if float(change[0].max()) <= 1e-11 and float(change[1].max()) <= 1e-11 * float(variance[-1]):
+                return log_alpha, variance
+            cells, previous = 2 * cells, torch.stack((log_alpha, variance))
+        raise ValueError(
+            f"the integrals of this LinearSDE's rates over [0, {self.T}] do not converge (last: log alpha(T) = "
+            f"{float(previous[0, -1])}, int g^2/alpha^2 = {float(previous[1, -1])}): give smooth rates, or a smaller T"
+        )
+
+    def _integrals(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_alpha, variance = (column.to(t.device) for column in self._table)
+        cells = len(log_alpha) - 1
+        s = t.double()
+        cell = (s * (cells / self.T)).long().clamp(0, cells - 1)
+        left = cell.double() * (self.T / cells)
+        a, v = self._cell(left, s - left)
+        return (
+            (log_alpha[cell] + a).to(t.dtype),
+            (variance[cell] + v * (-2 * log_alpha[cell]).exp()).to(t.dtype),
+        )
+
+    def _cell(self, left: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """int a and int g^2 exp(-2 int a) over [left, left + width], the inner integral counted from `left`."""
+        nodes, weights, inner = (column.to(left.device) for column in _quadrature())
+        s = left[..., None] + width[..., None] * nodes
+        a = self.a(s)
+        inside = (a @ inner) * width[..., None]
+        return (a @ weights) * width, ((self.g(s) ** 2 * (-2 * inside).exp()) @ weights) * width
+
+
+@functools.cache
+def _quadrature() -> tuple[Tensor, Tensor, Tensor]:
+    """Gauss-Legendre nodes and weights on [0, 1], and the matrix that integrates from 0 to each node.
+
+    The matrix is exact for polynomials below degree NODES: values @ matrix gives the integrals.
+    """
+    x, w = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = (x + 1) / 2, w / 2
+    powers = np.vander(nodes, NODES, increasing=True)
+    integrals = powers * nodes[:, None] / np.arange(1, NODES + 1)
+    matrix = np.linalg.solve(powers.T, integrals.T)
+    return torch.from_numpy(nodes), torch.from_numpy(weights), torch.from_numpy(matrix)
