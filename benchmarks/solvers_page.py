@@ -37,6 +37,7 @@ from scorefield.solvers import (
     ExponentialAdams,
     ExponentialTwoStage,
     GradientAscent,
+    GuidedAdams,
     Heun,
     Langevin,
     Milstein,
@@ -135,6 +136,14 @@ ADAPTIVE = [
     ("AdaptiveSDE", AdaptiveSDE, "stochastic Adams with predictable step sizes", "the reverse SDE to a tolerance"),
     ("SciPyODE", SciPyODE, "any method of scipy.integrate, sample by sample", "checks on the CPU"),
 ]
+GUIDED = [
+    (
+        "GuidedAdams",
+        GuidedAdams,
+        "order and linear part chosen for each sample and step",
+        "guidance; the default of `sample`, which without guidance is `ExponentialAdams`",
+    ),
+]
 FIXED = [
     ("Langevin", Langevin, "unadjusted Langevin", "corrector of Song et al."),
     ("BAOAB", BAOAB, "Langevin with momentum", "corrector without bias on Gaussians"),
@@ -156,6 +165,7 @@ def main() -> None:
         ("Composites", COMPOSED, COMPOSITES, {}),
     ):
         parts += [f"## {title}", text, table(methods), picture(title, {m[0]: m[1] for m in methods} | more)]
+    parts += ["## Guidance", GUIDANCE, plain_table(GUIDED)]
     parts += ["## Adaptive", TOLERANCES, plain_table(ADAPTIVE), adaptive_picture()]
     parts += ["## At a fixed time", AT_A_TIME, plain_table(FIXED), corrector_picture()]
     (DOCS / "solvers.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -278,6 +288,10 @@ short steps: `EulerMaruyama` and `Milstein` of time, (1 + eta)/2 g^2 h < 2 sigma
 Euler-Maruyama for every Gaussian process."""
 COMPOSED = """Solvers made of solvers. Churn's gamma is 5 / N at N calls, EDM's S_churn = 5; Restart's descents and
 ConsistentAnnealed's size shrink with the steps likewise."""
+GUIDANCE = """Guidance of weight w gives the denoiser a Jacobian down to 1 - w, where all of the above are unstable
+unless their steps of log(sigma / alpha) are short: DDIM from 2 / w on, the others before. `GuidedAdams` takes apart
+what the guidance is made of, treats the normal laws that fit its parts exactly, and falls back to lower orders where
+a higher one would not have foretold what came."""
 TOLERANCES = """Each sample has its own step size, and stops calling the network when it has arrived. Plot: a mixture
 of two normal laws in the plane, VP, mean distance to the exact endpoint of the ODE per sqrt(2) over the mean number
 of calls.

@@ -23,6 +23,7 @@ from scorefield.solvers import (
     DormandPrince,
     EulerMaruyama,
     ExponentialAdams,
+    GuidedAdams,
     Solver,
     Step,
 )
@@ -195,7 +196,8 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
     For a Gaussian process and data of about unit variance: exponential Adams on equal steps of information, down to
     sigma / alpha = 0.5 / nfe, from where the last step errs as little as the others. Up to 5 calls with 2 values and
     v = 2; then with 3 values, 4 from 30 calls on, and v = 9, and with the corrector from 15 calls on, since a higher
-    order does harm where the steps are long. Below 4 calls only DDIM keeps the variance in bounds.
+    order does harm where the steps are long. Below 4 calls only DDIM keeps the variance in bounds. Guided models, which
+    make all of these unstable, are given to `GuidedAdams` on the same grid.
     """
     if not isinstance(sde, GaussianSDE):
         return EulerMaruyama(), grids.quadratic(sde, nfe)
@@ -208,14 +210,15 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
         solver = ExponentialAdams(2, corrector=False, sigma_data=math.sqrt(2))
     else:
         solver = ExponentialAdams(3 if nfe < 30 else 4, corrector=nfe >= 15, sigma_data=3.0)
-    return solver, grids.uniform_information(sde, nfe, max(time, sde.t_end))
+    return GuidedAdams(solver), grids.uniform_information(sde, nfe, max(time, sde.t_end))
 
 
 def stochastic(sde: GaussianSDE, steps: int, finest: float = 0.0) -> tuple[Solver, list[float]]:
     """The reverse SDE by exponential Adams of order 2, on equal steps of the log-SNR.
 
     For guided denoisers, which err: fresh noise makes samples forget the errors of earlier steps, where those of the
-    ODE add up.
+    ODE add up. With short steps h of log(sigma / alpha) it predicts velocities, which is most accurate; beyond
+    h = 1.3 + 0.13 log(finest), from where that is unstable in what has been measured, the data, which is stable always.
 
     Args:
         sde: the process.
@@ -227,7 +230,10 @@ def stochastic(sde: GaussianSDE, steps: int, finest: float = 0.0) -> tuple[Solve
     if finest:
         time = float(sde.time(torch.tensor(-2 * math.log(0.1 * finest), dtype=torch.float64)))
         end = min(max(sde.t_min, time), sde.t_end)
-    return ExponentialAdams(2, corrector=False, eta=1.0), grids.uniform_log_snr(sde, steps, end)
+    times = grids.uniform_log_snr(sde, steps, end)
+    first, last = (-0.5 * knot.log_snr for knot in sde.knots([times[0], times[-2]]))
+    short = first - last <= (steps - 1) * (1.3 + 0.13 * (math.log(finest) if finest else last + math.log(10)))
+    return ExponentialAdams(2, corrector=False, eta=1.0, sigma_data=1.0 if short else 0.0), times
 
 
 def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:

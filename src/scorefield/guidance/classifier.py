@@ -59,14 +59,25 @@ class Classifier(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The guided denoiser; further conditions go to the denoiser."""
-        t = t.double()
-        scale = self.weight * self.sde.sigma(t) ** 2 / self.sde.alpha(t)
-        return self.denoiser(x, t, **cond) + expand(scale, x).to(x.dtype) * self._gradient(x, t)
+        return self.denoiser(x, t, **cond) + self.weight * self._pull(x, t)
+
+    def parts(
+        self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
+    ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
+        """1 - w of D and w of the class's denoiser by Bayes' rule."""
+        denoised = self.denoiser(x, t, **cond)
+        return (1 - self.weight, self.weight), (denoised, denoised + self._pull(x, t))
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of the labels and of the denoiser."""
         label = self._labels(n)[rows.to(self.wanted.device)] if self.wanted.ndim else self.wanted
         return Classifier(self.denoiser.select(rows, n), self.classifier, label, self.weight)
+
+    def _pull(self, x: Tensor, t: Tensor) -> Tensor:
+        """(sigma^2 / alpha) grad_x log p(c | x)."""
+        t = t.double()
+        scale = expand(self.sde.sigma(t) ** 2 / self.sde.alpha(t), x).to(x.dtype)
+        return scale * self._gradient(x, t)
 
     def _gradient(self, x: Tensor, t: Tensor) -> Tensor:
         """grad_x log p(c | x) of each row."""

@@ -68,6 +68,16 @@ class Extrapolation(Denoiser):
         weight = expand(torch.where(inside, self.weight, 1.0), x).to(x)
         return torch.lerp(self.reference(x, t, **cond), denoised, weight)
 
+    def parts(
+        self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
+    ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
+        """1 - w of the reference and w of the model; outside the interval 0 and 1, by one call."""
+        denoised = self.model(x, t, **cond)
+        low, high = self.interval
+        if not low < float(self.sde.sigma(t.double()) / self.sde.alpha(t.double())) <= high:
+            return (0.0, 1.0), (denoised, denoised)
+        return (1 - self.weight, self.weight), (self.reference(x, t, **cond), denoised)
+
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of both models."""
         return type(self)(self.model.select(rows, n), self.reference.select(rows, n), self.weight, self.interval)

@@ -69,6 +69,12 @@ class Denoiser(ScoreModule):
         denoised = self(x, t, **cond)
         return alpha * (x - alpha * denoised) / sigma - sigma * denoised
 
+    def parts(
+        self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
+    ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
+        """w_i, which add up to 1, and D_i, of D = sum_i w_i D_i: itself alone unless it is guidance; `t` is ()."""
+        return (1.0,), (self(x, t, **cond),)
+
     def given(self, **cond: Tensor | int) -> Denoiser:
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
         kind = ConditionedDensity if isinstance(self, LogDensity) else Conditioned
@@ -145,6 +151,12 @@ class Conditioned(_Conditions, Denoiser):
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The inner denoiser under the condition."""
         return self.denoiser(x, t, **self._bound(x, cond))
+
+    def parts(
+        self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
+    ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
+        """Those of the inner denoiser under the condition."""
+        return self.denoiser.parts(x, t, **self._bound(x, cond))
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of each condition."""

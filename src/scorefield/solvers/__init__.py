@@ -15,6 +15,7 @@ from scorefield.solvers.exponential import ExponentialAdams as ExponentialAdams
 from scorefield.solvers.exponential import SASolver as SASolver
 from scorefield.solvers.exponential import UniPC as UniPC
 from scorefield.solvers.exponential_two_stage import ExponentialTwoStage as ExponentialTwoStage
+from scorefield.solvers.guided_adams import GuidedAdams as GuidedAdams
 from scorefield.solvers.heun import Heun as Heun
 from scorefield.solvers.hmc import HMC as HMC
 from scorefield.solvers.hmc import MALA as MALA

@@ -100,21 +100,27 @@ class ExponentialSolver(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """One step."""
+        return self.moved(as_denoiser(model)(x, now.time), x, now, next, state, noise=noise)
+
+    def moved(
+        self, denoised: Tensor, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
+    ) -> Step:
+        """The step, given D of the states at `now`."""
         past: _Past | None = state
         start = 0.5 * now.log_snr
-        taus, denoised = (start,), (as_denoiser(model)(x, now.time),)
+        taus, past_denoised = (start,), (denoised,)
         if past:
-            taus, denoised = taus + past.taus, denoised + past.denoised
+            taus, past_denoised = taus + past.taus, past_denoised + past.denoised
         if next.sigma == 0:
             plain = self.eta or not self.sigma_data
-            return Step(denoised[0] if plain else _at_the_data(taus[: self.order], denoised[: self.order]))
-        values = (self._value(denoised[0], x, now),)
+            return Step(denoised if plain else at_the_data(taus[: self.order], past_denoised[: self.order]))
+        values = (self._value(denoised, x, now),)
         if past:
             values = values + past.values
             if self.corrector:
                 # the change alone is added, so that x keeps what a Langevin corrector has done to it since
                 x = x + self._integral(taus, values, past.taus[0], now, past.eta) - past.integral
-        taus, values, denoised = taus[: self.order], values[: self.order], denoised[: self.order]
+        taus, values, past_denoised = taus[: self.order], values[: self.order], past_denoised[: self.order]
         s_a, s_b = now.sigma / now.alpha, next.sigma / next.alpha
         eta = self.eta if self.interval[0] <= s_b and s_a <= self.interval[1] else 0.0
         tau_step(now, next, eta)
@@ -125,7 +131,7 @@ class ExponentialSolver(Solver):
         if eta:
             variance = eta * (s_a**2 - s_b**2) if v == math.inf else -(s_b**2 + v) * math.expm1(eta * math.log(ratio))
             y.add_(noise.normal(x), alpha=next.alpha * math.sqrt(variance))
-        return Step(y, _Past(taus, values, denoised, eta, integral))
+        return Step(y, _Past(taus, values, past_denoised, eta, integral))
 
     def _value(self, denoised: Tensor, x: Tensor, now: Knot) -> Tensor:
         """F = (D - c xbar) / k."""
@@ -139,7 +145,7 @@ class ExponentialSolver(Solver):
         self, taus: tuple[float, ...], values: tuple[Tensor, ...], start: float, end: Knot, eta: float
     ) -> Tensor:
         """alpha_b int_a^b (1 + eta) P k F dtau for the polynomial F in tau through the values."""
-        weights = _weights(taus, start, 0.5 * end.log_snr, eta, self.sigma_data**2)
+        weights = integrals(taus, start, 0.5 * end.log_snr, eta, self.sigma_data**2)
         total = (end.alpha * weights[0]) * values[0]
         for weight, value in zip(weights[1:], values[1:], strict=True):
             total.add_(value, alpha=end.alpha * weight)
@@ -222,7 +228,7 @@ class SASolver(ExponentialSolver):
 
 
 @functools.lru_cache(maxsize=4096)
-def _weights(taus: tuple[float, ...], start: float, end: float, eta: float, v: float) -> tuple[float, ...]:
+def integrals(taus: tuple[float, ...], start: float, end: float, eta: float, v: float) -> tuple[float, ...]:
     """int_a^b (1 + eta) P k L_j dtau for the Lagrange polynomials L_j of the taus."""
     tau, w = quadrature(start, end)
     s, s_b = np.exp(-tau), math.exp(-end)
@@ -235,7 +241,7 @@ def _weights(taus: tuple[float, ...], start: float, end: float, eta: float, v: f
     return against_lagrange(taus, tau, w * (1 + eta) * k * ratio ** (1 + eta))
 
 
-def _at_the_data(taus: tuple[float, ...], denoised: tuple[Tensor, ...]) -> Tensor:
+def at_the_data(taus: tuple[float, ...], denoised: tuple[Tensor, ...]) -> Tensor:
     """The line in s^2 through the newest D and the latest one at twice its s or more, or else the oldest, at s = 0.
 
     A nearer one would multiply the network's own errors.

@@ -25,6 +25,17 @@ def legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (x + 1) / 2, w / 2
 
 
+def lagrange(nodes: tuple[float, ...], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """L_j(at) for each Lagrange polynomial L_j of the nodes, a row for each."""
+    rows: list[NDArray[np.float64]] = []
+    for j, node in enumerate(nodes):
+        value = np.ones_like(at)
+        for other in (*nodes[:j], *nodes[j + 1 :]):
+            value = value * ((at - other) / (node - other))
+        rows.append(value)
+    return np.stack(rows)
+
+
 def against_lagrange(
     nodes: tuple[float, ...], at: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[float, ...]:
