@@ -88,6 +88,16 @@ def test_without_guidance_it_is_its_plain_method_to_the_bit(calls: int) -> None:
     )
 
 
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_weights_that_guide_nowhere_change_nothing(weight: float) -> None:
+    sde = VP()
+    one, whole = modes(sde)
+    solver, times = default(sde, 10)
+    x = start(sde, 4)
+    guided = integrate(ClassifierFree(one, whole, weight), x, times, solver, noise=NOISE)
+    assert torch.equal(guided, integrate(one if weight else whole, x, times, solver, noise=NOISE))
+
+
 def test_a_sample_does_not_depend_on_its_company() -> None:
     """Kills: one method for the whole batch, v from sums over it."""
     sde = VP()

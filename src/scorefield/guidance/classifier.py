@@ -64,7 +64,9 @@ class Classifier(Denoiser):
     def parts(
         self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
     ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
-        """1 - w of D and w of the class's denoiser by Bayes' rule."""
+        """1 - w of D and w of the class's denoiser by Bayes' rule; w = 0, 1 are one part."""
+        if self.weight in (0, 1):
+            return super().parts(x, t, **cond)
         denoised = self.denoiser(x, t, **cond)
         return (1 - self.weight, self.weight), (denoised, denoised + self._pull(x, t))
 
