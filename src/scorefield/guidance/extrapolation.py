@@ -71,7 +71,7 @@ class Extrapolation(Denoiser):
     def parts(
         self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
     ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
-        """1 - w of the reference and w of the model; outside the interval 0 and 1, by one call; w = 0, 1 are one part."""
+        """1 - w of the reference, w of the model; outside the interval 0, 1 by one call; w = 0, 1 are one part."""
         if self.weight in (0, 1):
             return super().parts(x, t, **cond)
         denoised = self.model(x, t, **cond)
