@@ -25,11 +25,13 @@ def legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (x + 1) / 2, w / 2
 
 
-def lagrange(nodes: tuple[float, ...], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """L_j(at) for each Lagrange polynomial L_j of the nodes, a row for each."""
+def lagrange(
+    nodes: tuple[float, ...], at: NDArray[np.float64], weights: NDArray[np.float64] | float = 1.0
+) -> NDArray[np.float64]:
+    """weights L_j(at) for each Lagrange polynomial L_j of the nodes, a row for each."""
     rows: list[NDArray[np.float64]] = []
     for j, node in enumerate(nodes):
-        value = np.ones_like(at)
+        value = weights * np.ones_like(at)
         for other in (*nodes[:j], *nodes[j + 1 :]):
             value = value * ((at - other) / (node - other))
         rows.append(value)
@@ -40,10 +42,4 @@ def against_lagrange(
     nodes: tuple[float, ...], at: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[float, ...]:
     """sum_i weights_i L_j(at_i) for each Lagrange polynomial L_j of the nodes."""
-    found: list[float] = []
-    for j, node in enumerate(nodes):
-        value = weights
-        for other in (*nodes[:j], *nodes[j + 1 :]):
-            value = value * ((at - other) / (node - other))
-        found.append(float(value.sum()))
-    return tuple(found)
+    return tuple(float(row.sum()) for row in lagrange(nodes, at, weights))
