@@ -75,14 +75,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
-def read_json(text: str) -> dict[str, Any]:
-    """A JSON object without the numbers that JSON does not have (NaN, Infinity)."""
+def read_json(text: str, infinite: bool = False) -> dict[str, Any]:
+    """A JSON object without the numbers that JSON does not have (NaN, Infinity).
 
-    def refuse(name: str) -> None:
+    Args:
+        text: of the file.
+        infinite: take Infinity all the same, which others write into their configurations.
+    """
+
+    def constant(name: str) -> float:
+        if infinite and name != "NaN":
+            return float(name)
         raise ValueError(f"{name} is not a number of JSON")
 
     try:
-        value = json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=constant)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):

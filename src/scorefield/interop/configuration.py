@@ -25,7 +25,7 @@ def read_configuration(path: Path) -> Configuration:
         raise ValueError(f"{path}: has {path.stat().st_size} bytes; a configuration has no more than {LARGEST}")
     try:
         text = path.read_text(encoding="utf-8")
-        values: Any = read_json(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values: Any = read_json(text, infinite=True) if path.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: wanted a configuration in JSON or YAML ({reason})") from error
@@ -86,6 +86,17 @@ class Configuration:
         ):
             raise self._error(name, f"a list of up to {LONGEST_LIST} positive integers", values)
         return tuple(values)
+
+    def numbers(self, name: str, count: int) -> tuple[float, ...]:
+        """A list of as many finite numbers."""
+        values = self._find(name)
+        if (
+            not isinstance(values, list | tuple)
+            or len(values) != count  # pyright: ignore[reportUnknownArgumentType]
+            or not all(type(value) in (int, float) and math.isfinite(value) for value in values)
+        ):
+            raise self._error(name, f"a list of {count} finite numbers", values)
+        return tuple(map(float, values))
 
     def count(self, name: str, default: int | None = None) -> int:
         """A number of layers."""

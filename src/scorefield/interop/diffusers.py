@@ -98,6 +98,11 @@ OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 def load_diffusers(path: str | Path) -> ScoreModel:
     """A model of a diffusers pipeline: the U-Net of DDPM, or that of NCSN++, with the scheduler's noise levels.
 
+    The data lie in [-1, 1], but in [0, 1] for an NCSN++ that does not centre its input. Between the steps of DDPM the
+    network is told a step between them (`DDPMPrecond`); most of their schedulers round to whole ones. Where zero
+    terminal SNR leaves nothing of the data at the last step, a^2 there is 2^-24, or half that of the step before if
+    that is less. Of the classes of a conditional network, whose samples need a label, only numbers are known.
+
     Args:
         path: the folder of a pipeline, with `unet` and `scheduler` in it, or an old one with everything at its root.
 
@@ -119,7 +124,8 @@ def load_diffusers(path: str | Path) -> ScoreModel:
     net = loaded(lambda: _same_network(config), lambda net: _lines(net, flipped), *_read(folder))
     model = Preconditioned(net, sde, precond).eval()
     transform = CENTRED if centres else UNIT
-    return ScoreModel(model, net.event_shape, transform, about={"imported": f"diffusers {path.name}"})
+    about = {"imported": f"diffusers {path.name}"}
+    return ScoreModel(model, net.event_shape, transform, net.classes, about, needs_label=net.classes > 0)
 
 
 def save_diffusers(model: ScoreModel, path: str | Path) -> None:
@@ -127,7 +133,9 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
 
     Args:
         model: of 8-bit images, with an `NCSNpp` of the graph that diffusers has, under `DDPMPrecond`, or under
-            `VPPrecond` on VP, or, with Fourier embedding and both pyramids, under `VEPrecond` on VE.
+            `VPPrecond` on VP, or, with Fourier embedding and both pyramids, under `VEPrecond` on VE, the only one whose
+            data may lie in [0, 1]. If it has classes, trained with labels alone: diffusers knows no unknown class, and
+            its networks take `class_labels`, which its pipelines do not give them.
         path: a new folder.
 
     Raises:
@@ -136,11 +144,19 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
     path, denoiser = Path(path), model.denoiser
     if not isinstance(denoiser, Preconditioned) or not isinstance(denoiser.net, NCSNpp):
         raise ValueError("diffusers has no such model: only a `Preconditioned` `NCSNpp` can be written for it")
-    if not isinstance(model.transform, Affine) or model.transform not in (CENTRED, DEQUANTISED):
-        raise ValueError("diffusers has pipelines for 8-bit images alone, which it takes to [-1, 1]; got other data")
-    net = denoiser.net
-    noise = scheduler(denoiser)
-    config = _config(net) | ({"center_input_sample": True} if net.fourier_scale is not None else {})
+    if not isinstance(model.transform, Affine) or model.transform not in (CENTRED, DEQUANTISED, UNIT):
+        raise ValueError(
+            "diffusers has pipelines for 8-bit images alone, in [-1, 1], or in [0, 1] for VE; got other data: "
+            f"{model.transform}"
+        )
+    if model.classes and not model.needs_label:
+        raise ValueError(
+            "diffusers has no such model: its classes include no unknown one; train with labels alone, "
+            "--label_dropout 0, or without"
+        )
+    net, centres = denoiser.net, model.transform != UNIT
+    noise = scheduler(denoiser, centres)
+    config = _config(net) | {"center_input_sample": net.fourier_scale is not None and centres}
     with torch.device("meta"):
         again = _network(Configuration(config, "diffusers has no such network"))
     _refuse_differences(_form(again), _form(net), "diffusers has no such network")
@@ -182,7 +198,10 @@ def _network(told: Configuration) -> NCSNpp:
     size, types = told.values.get("sample_size"), told.values["down_block_types"]
     sides = tuple(told.integers("sample_size")) if isinstance(size, list) else (told.get("sample_size", int),) * 2
     heads = told.values.get("attention_head_dim")
+    classes = told.get("num_class_embeds", int, 0) if told.values.get("class_embed_type") is None else 0
     arguments: dict[str, Any] = {
+        "classes": classes,
+        "label_last": classes > 0,
         "width": channels[0],
         "channels": channels,
         "blocks": told.count("layers_per_block"),
@@ -231,6 +250,7 @@ def _config(net: NCSNpp) -> dict[str, Any]:
         "attention_head_dim": net.head_channels,
         "norm_num_groups": None if skips else 32,
         "norm_eps": net.eps,
+        "num_class_embeds": net.classes or None,
     }
 
 
@@ -280,6 +300,8 @@ def _lines(net: NCSNpp, flipped: bool) -> Iterator[Line]:
     places = PLACES | SKIPS if skips else PLACES
     if skips:
         yield Line("embedding.frequencies", ("time_proj.weight",))
+    if net.classes:
+        yield Line("embedding.label.weight", ("class_embedding.weight",), _with_unknown, _without_unknown)
     for part in parts(net):
         own, other = part.own, places[part.place].format(level=part.level, up=last - part.level, number=part.number)
         if part.level == 0 and part.place in (Place.IMAGE_NORM, Place.IMAGE_OUT):
@@ -307,6 +329,14 @@ def _swapped(weight: Tensor) -> Tensor:
 
 def _swap(weight: Tensor) -> Sequence[Tensor]:
     return (_swapped(weight),)
+
+
+def _with_unknown(classes: Tensor) -> Tensor:
+    return torch.cat((torch.zeros_like(classes[:1]), classes))
+
+
+def _without_unknown(rows: Tensor) -> Sequence[Tensor]:
+    return (rows[1:],)
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], str]:

@@ -57,6 +57,7 @@ class NCSNpp(Network):
         dropout: rate inside the blocks.
         checkpointing: keep only the blocks' inputs and compute the rest again in the backward pass: less memory, more
             time.
+        label_last: add the class to the embedding behind its layers, as diffusers does, instead of before them.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class NCSNpp(Network):
         head_channels: int | None = None,
         dropout: float = 0.1,
         checkpointing: bool = False,
+        label_last: bool = False,
     ) -> None:
         super().__init__()
         if len(event_shape) != 3 or classes < 0:
@@ -108,12 +110,13 @@ class NCSNpp(Network):
         self.resample_blocks, self.fir, self.centred = resample_blocks, fir, centred
         self.rescale, self.pyramid_in, self.pyramid_out = rescale, pyramid_in, pyramid_out
         self.concatenate, self.attention_each, self.group_width = concatenate, attention_each, group_width
-        self.eps, self.head_channels, self.dropout, self.checkpointing = eps, head_channels, dropout, checkpointing
+        self.eps, self.head_channels, self.dropout = eps, head_channels, dropout
+        self.label_last, self.checkpointing = label_last, checkpointing
 
         scale = 0.5**0.5 if rescale else 1.0
         form = Form(4 * width, fir, centred, scale, group_width, eps, head_channels, dropout, checkpointing)
         features = width if fourier_scale is None else 2 * width
-        self.embedding = TimeEmbedding(features, form.embedding, fourier_scale, classes, frequency_shift)
+        self.embedding = TimeEmbedding(features, form.embedding, fourier_scale, classes, frequency_shift, label_last)
         self.inp = nn.Conv2d(event_shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         widths = self._add_levels_down(form)

@@ -15,7 +15,7 @@ LONGEST = 10_000  # wavelength of the positional embedding, over 2 pi
 
 
 class TimeEmbedding(nn.Module):
-    """Two layers upon sin and cos of the noise level, with the class added before them.
+    """Two layers upon sin and cos of the noise level, with the class added before them, or behind.
 
     Positional, of whole steps of the noise level, with n frequencies  (Vaswani et al. 2017; Ho et al. 2020):
 
@@ -31,11 +31,20 @@ class TimeEmbedding(nn.Module):
         fourier_scale: scale of the Fourier frequencies; None for the positional ones.
         classes: number of classes, 0 for none.
         shift: of the positional frequencies, 0 or 1.
+        label_last: add the class behind the layers.
     """
 
     frequencies: Tensor
 
-    def __init__(self, features: int, out: int, fourier_scale: float | None, classes: int = 0, shift: int = 1) -> None:
+    def __init__(
+        self,
+        features: int,
+        out: int,
+        fourier_scale: float | None,
+        classes: int = 0,
+        shift: int = 1,
+        label_last: bool = False,
+    ) -> None:
         super().__init__()
         if features < 4 or features % 2:
             raise ValueError(f"sines and cosines need an even number of features, at least 4; got {features}")
@@ -44,21 +53,26 @@ class TimeEmbedding(nn.Module):
             frequencies = torch.exp(torch.arange(n) * (-math.log(LONGEST) / (n - shift)))
         else:
             frequencies = fourier_scale * torch.randn(n)
-        self.fourier = fourier_scale is not None
+        self.fourier, self.label_last = fourier_scale is not None, label_last
         self.register_buffer("frequencies", frequencies, persistent=self.fourier)
-        self.label = LabelEmbedding(classes, features) if classes else None
+        self.label = LabelEmbedding(classes, out if label_last else features) if classes else None
         self.inner, self.outer = nn.Linear(features, out), nn.Linear(out, out)
 
     def forward(
         self, noise: Float[Tensor, "..."], label: Int64[Tensor, "..."] | None = None
     ) -> Float[Tensor, "... out"]:
-        """silu(W2 silu(W1 (features + class) + b1) + b2), for the whole batch (out,) or for each sample (b, out)."""
+        """silu(W2 silu(W1 (features + class) + b1) + b2), or silu(W2 silu(W1 features + b1) + b2 + class).
+
+        For the whole batch (out,), or for each sample (b, out).
+        """
         angle = noise[..., None] * self.frequencies
         if self.fourier:
             angle = angle * 2 * math.pi  # last, as by the authors: large angles keep their rounding
         h = torch.cat((angle.sin(), angle.cos()), -1)
-        if self.label is not None:
-            h = h + self.label(label)
-        else:
+        if self.label is None:
             check_no_label(label)
-        return silu(self.outer(silu(self.inner(h))))
+            return silu(self.outer(silu(self.inner(h))))
+        known = self.label(label)
+        if self.label_last:
+            return silu(self.outer(silu(self.inner(h))) + known)
+        return silu(self.outer(silu(self.inner(h + known))))

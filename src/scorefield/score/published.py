@@ -71,7 +71,8 @@ class NCSNPrecond(Precond):
         k = (N - 1) log(sigma_max / s) / log(sigma_max / sigma_min),
 
     the number of the level, from 0 for the largest to N - 1 for the smallest. Noise levels in between have numbers in
-    between; those beyond the ends have the number of the end.
+    between, which the network has not seen: the authors' code rounds to whole ones. Those beyond the ends have the
+    number of the end.
 
     Args:
         sigma_min: smallest noise level, in the model's space, > 0.
@@ -130,7 +131,8 @@ class DDPMPrecond(Precond):
         noise      D = (x/c - s F) / a        velocity   D = a x/c - s F        data   D = F
 
     The variances are beta_k, k = 0 .. N - 1; the step k has a_k^2 = (1 - beta_0) ... (1 - beta_k). It is found from the
-    log-SNR, linearly between those of the steps, and is 0 or N - 1 beyond these.
+    log-SNR, linearly between those of the steps, and is 0 or N - 1 beyond these. The network has seen whole steps only,
+    and most samplers of others round to these.
 
     Args:
         beta_start: first variance, > 0.
@@ -139,6 +141,7 @@ class DDPMPrecond(Precond):
         schedule: LINEAR in beta, SCALED_LINEAR in sqrt(beta), or COSINE with variances up to 0.999, which does without
             beta_start and beta_end  (Nichol & Dhariwal 2021).
         prediction: what the network predicts.
+        betas: all N variances, in (0, 1), instead of beta_start, beta_end and a schedule.
     """
 
     beta_start: float = 1e-4
@@ -146,12 +149,18 @@ class DDPMPrecond(Precond):
     steps: int = 1000
     schedule: Schedule = Schedule.LINEAR
     prediction: Prediction = Prediction.NOISE
+    betas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.beta_start <= self.beta_end < 1 and self.steps >= 2):
             raise ValueError(
                 f"wanted 0 < beta_start <= beta_end < 1 and at least 2 steps; got {self.beta_start}, {self.beta_end} "
                 f"and {self.steps}"
+            )
+        if self.betas is not None and not (len(self.betas) == self.steps and all(0 < b < 1 for b in self.betas)):
+            raise ValueError(
+                f"wanted one variance between 0 and 1 for each of {self.steps} steps; got {len(self.betas)} from "
+                f"{min(self.betas, default=math.nan):g} to {max(self.betas, default=math.nan):g}"
             )
 
     def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
@@ -170,7 +179,7 @@ class DDPMPrecond(Precond):
         """VP from the first step to the last: time 1 has the log-SNR of the last, t_end = t_min that of the first."""
         first, last = self.log_snrs()[[0, -1]]
         b, total = functional.softplus(-torch.stack((first, last))).tolist()  # B = -log a^2
-        low = self.steps * b
+        low = min(self.steps * b, total)  # a line that ends at the total without falling on the way
         sde = VP(low, max(low, 2 * total - low))
         t = float(sde.time(first))
         return VP(sde.beta_min, sde.beta_max, t_min=t, t_end=t)
@@ -184,13 +193,17 @@ class DDPMPrecond(Precond):
 
     def log_snrs(self) -> Tensor:
         """log(a_k^2 / (1 - a_k^2)) of the steps, (N,) in float64."""
-        return _log_snrs(self.beta_start, self.beta_end, self.steps, self.schedule).clone()
+        return _log_snrs(self.beta_start, self.beta_end, self.steps, self.schedule, self.betas).clone()
 
 
 @functools.lru_cache(maxsize=32)
-def _log_snrs(beta_start: float, beta_end: float, steps: int, schedule: Schedule) -> Tensor:
+def _log_snrs(
+    beta_start: float, beta_end: float, steps: int, schedule: Schedule, betas: tuple[float, ...] | None
+) -> Tensor:
     with torch.device("cpu"):
-        if schedule is Schedule.COSINE:
+        if betas is not None:
+            beta = torch.tensor(betas, dtype=torch.float64)
+        elif schedule is Schedule.COSINE:
             s = torch.arange(steps + 1, dtype=torch.float64) / steps
             bar = ((s + 0.008) / 1.008 * math.pi / 2).cos() ** 2
             beta = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
