@@ -64,7 +64,7 @@ NETWORKS = {
     "DDPM for CIFAR-10": CIFAR10,
     "DDPM by default": DEFAULT,
     "DDPM narrow": {**CIFAR10, "block_out_channels": (32, 32, 64, 64), "sample_size": 16},
-    "DDPM of classes": {**DEFAULT, "block_out_channels": (32, 32), "num_class_embeds": 5},
+    "DDPM of classes": {**DEFAULT, "block_out_channels": (64, 64), "num_class_embeds": 5},
     "NCSN++": NCSNPP,
     "NCSN++ not square": {**NCSNPP, "sample_size": (8, 16)},
     "NCSN++ of [0, 1]": {**NCSNPP, "center_input_sample": False, "block_out_channels": (32, 128), "sample_size": 8}
