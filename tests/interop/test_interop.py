@@ -435,14 +435,14 @@ def test_other_networks_of_edm_are_refused(change, outer, message, tmp_path):
 
 def edm2_told(classes: int, **more) -> dict:
     told = {"img_resolution": 8, "img_channels": 4, "label_dim": classes, "use_fp16": True, "model_channels": 8}
-    rest = {"channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "channels_per_head": 4}
+    rest = {"channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [8, 4], "channels_per_head": 4}
     return {**told, **rest, "sigma_data": 0.5, "dropout": 0.1, **more}
 
 
-def edm2_weights(classes: int) -> dict[str, Tensor]:
+def edm2_weights(classes: int, head_channels: int = 4) -> dict[str, Tensor]:
     """Of a network with every gain awake, and those of the training's uncertainty, which a model does without."""
     with seeded(0):
-        net = EDM2UNet((4, 8, 8), classes, (8, 16), 1, (False, True), head_channels=4)
+        net = EDM2UNet((4, 8, 8), classes, (8, 16), 1, (True, True), head_channels=head_channels, whole_heads=True)
     weights = translated_back(awake(net, 0.3).state_dict(), edm2._lines(net))
     more = {"logvar_fourier.freqs": random(4), "logvar_fourier.phases": random(4), "logvar_linear.weight": random(1, 4)}
     return {**{f"unet.{name}": value.half().float() for name, value in weights.items()}, **more}
@@ -451,10 +451,13 @@ def edm2_weights(classes: int) -> dict[str, Tensor]:
 VAE = Persistent("StabilityVAEEncoder", {"scale": np.float32(0.5) / np.float32([4, 5, 4, 3]), "bias": np.ones(4, "f4")})
 
 
-@pytest.mark.parametrize("classes", [0, 3])
-def test_edm2s_networks_have_the_values_of_their_weights(classes, tmp_path):
-    weights = edm2_weights(classes)
-    told = edm2_told(classes)
+# of 8 and 16 channels: heads of 4; one of 8 and two of 8; none and one of 16; none at all, not even in the middle
+@pytest.mark.parametrize(("classes", "head_channels"), [(0, 4), (3, 4), (0, 7), (0, 12), (3, 64)])
+def test_edm2s_networks_have_the_values_of_their_weights(classes, head_channels, tmp_path):
+    weights = edm2_weights(classes, head_channels)
+    assert ("unet.dec.4x4_in0.attn_qkv.weight" in weights) == (head_channels <= 16)
+    assert ("unet.enc.8x8_block0.attn_qkv.weight" in weights) == (head_channels <= 8)
+    told = edm2_told(classes, channels_per_head=head_channels)
     write_edm2(tmp_path / "edm2.pkl", weights, told, VAE)
     model = load_edm(tmp_path / "edm2.pkl")
     assert model.denoiser.sde == EDM() and model.denoiser.precond == EDMPrecond(0.5)

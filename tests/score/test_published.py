@@ -82,6 +82,7 @@ def test_edm2_keeps_magnitudes():
     ("build", "message"),
     [
         (lambda: EDM2UNet((3, 8)), "use UNet for signals"),
+        (lambda: EDM2UNet((3, 8, 8), 0, (16,), 1, (True,), 3, whole_heads=True), "16 channels cannot .* 5 heads"),
         (lambda: NCSNpp((4,)), "use UNet for signals"),
         (lambda: NCSNpp((3, 8, 8), classes=-1), "classes=-1"),
         (lambda: NCSNpp((3, 8, 8), group_width=0), "group_width and head_channels >= 1"),

@@ -72,6 +72,7 @@ def _network(told: Configuration) -> EDM2UNet:
         attention=[side >> level in attention for level in range(len(multipliers))],
         head_channels=told.get("channels_per_head", int, 64),
         dropout=told.get("dropout", float, 0.0),
+        whole_heads=True,
     )
 
 

@@ -36,6 +36,8 @@ class EDM2UNet(Network):
         dropout: rate inside the blocks.
         checkpointing: keep only the blocks' inputs and compute the rest again in the backward pass: less memory, more
             time.
+        whole_heads: n heads of a block's channels for n = channels // head_channels, wider ones if that leaves a rest,
+            and no attention if n is 0, as the authors' code has it.
     """
 
     frequencies: Tensor
@@ -51,6 +53,7 @@ class EDM2UNet(Network):
         head_channels: int = 64,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        whole_heads: bool = False,
     ) -> None:
         super().__init__()
         if len(event_shape) != 3 or classes < 0 or blocks < 1 or head_channels < 1:
@@ -62,7 +65,7 @@ class EDM2UNet(Network):
         attention = check_levels("EDM2UNet", event_shape, channels, blocks, attention)
         self.event_shape, self.classes, self.channels = tuple(event_shape), classes, tuple(channels)
         self.blocks, self.attention, self.head_channels = blocks, attention, head_channels
-        self.dropout, self.checkpointing = dropout, checkpointing
+        self.dropout, self.checkpointing, self.whole_heads = dropout, checkpointing, whole_heads
 
         width = max(channels)
         frequencies, phases = 2 * math.pi * torch.randn(channels[0]), 2 * math.pi * torch.rand(channels[0])
@@ -72,7 +75,10 @@ class EDM2UNet(Network):
         self.label = UnitRows(classes, width) if classes else None
 
         def block(inp: int, out: int, down: bool, attends: bool, rate: Rate | None = None) -> Block:
-            return Block(inp, out, width, down, head_channels if attends else 0, rate, dropout, checkpointing)
+            heads = out // (head_channels if whole_heads else math.gcd(head_channels, out)) if attends else 0
+            if heads and out % heads:
+                raise ValueError(f"{out} channels cannot be parted into {heads} heads: give another head_channels")
+            return Block(inp, out, width, down, heads, rate, dropout, checkpointing)
 
         self.inp = UnitRows(event_shape[0] + 1, channels[0], 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

@@ -61,7 +61,7 @@ class Block(nn.Module):
         out: channels of the output.
         width: size of the embedding.
         down: on the way down, where the shortcut comes first and features are scaled to unit magnitude.
-        head_channels: of attention, 0 for none.
+        heads: of attention, 0 for none.
         rate: of the resolution, which changes first; None to keep it.
         dropout: rate before the second convolution.
         checkpointing: keep only the input and compute the rest again in the backward pass.
@@ -73,7 +73,7 @@ class Block(nn.Module):
         out: int,
         width: int,
         down: bool,
-        head_channels: int,
+        heads: int,
         rate: Rate | None,
         dropout: float,
         checkpointing: bool,
@@ -85,9 +85,9 @@ class Block(nn.Module):
         self.scale, self.gain = UnitRows(width, out), nn.Parameter(torch.zeros(()))
         self.dropout = nn.Dropout(dropout)
         self.shortcut = UnitRows(inp, out, 1) if inp != out else None
-        self.heads = out // math.gcd(head_channels, out) if head_channels else 0
-        self.qkv = UnitRows(out, 3 * out, 1) if self.heads else None
-        self.mix = UnitRows(out, out, 1) if self.heads else None
+        self.heads = heads
+        self.qkv = UnitRows(out, 3 * out, 1) if heads else None
+        self.mix = UnitRows(out, out, 1) if heads else None
 
     def forward(self, x: Float[Tensor, "b inp h w"], embedding: Tensor) -> Float[Tensor, "b out h2 w2"]:
         """The next features."""
