@@ -49,6 +49,11 @@ def some(*shape: int, share: float = 0.5, seed: int = 1) -> Tensor:
     return Noise.per_sample([seed]).uniform(torch.zeros(1, *shape, dtype=torch.float64))[0] < share
 
 
+def coils(*shape: int) -> Tensor:
+    """Complex sensitivities."""
+    return torch.view_as_complex(normal(*shape, 2, seed=5))
+
+
 class Reversed:
     """Not ours: the first half of the numbers, in reverse order. It has the three methods and nothing else."""
 
@@ -92,6 +97,12 @@ CASES: dict[str, tuple[Linear, tuple[int, ...]]] = {
     "mri": (FourierMask(some(7, 8)), (1, 7, 8)),
     "mri, all": (FourierMask(torch.ones(6, 6, dtype=torch.bool)), (1, 6, 6)),
     "mri, complex": (FourierMask(some(8, 5), complex_image=True), (2, 8, 5)),
+    "mri, centred": (FourierMask(some(7, 8), centred=True), (1, 7, 8)),
+    "mri, complex, centred": (FourierMask(some(8, 5), complex_image=True, centred=True, zero_first=True), (2, 8, 5)),
+    "sense": (FourierMask(some(6, 5, share=0.3), sensitivities=coils(3, 6, 5)), (1, 6, 5)),
+    "sense, complex": (FourierMask(some(6, 5), True, sensitivities=coils(3, 6, 5)), (2, 6, 5)),
+    "sense, centred": (FourierMask(some(5, 6), True, True, sensitivities=coils(2, 5, 6)), (2, 5, 6)),
+    "sense of real maps": (FourierMask(some(4, 5), zero_first=True, sensitivities=normal(1, 4, 5)), (1, 4, 5)),
     "radon": (Radon(8, 4), IMAGE),
     "radon, more numbers than pixels": (Radon(8, 20), IMAGE),
     "radon, coarse": (Radon(6, torch.tensor([0.3, 2.0]), 4), (1, 6, 6)),
@@ -121,6 +132,7 @@ GRAMS = {
     "super-resolution": 1 / 4,
     "super-resolution of signals": 1 / 3,
     "mri, complex": 1,
+    "mri, complex, centred": 1,
     "hadamard": 1,
     "hadamard of 45": 1,
     "hadamard of 48": 1,

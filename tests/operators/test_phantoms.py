@@ -66,15 +66,16 @@ def test_the_projections_of_pixels_come_to_the_closed_form(ellipses: tuple[Ellip
 
 @pytest.mark.parametrize("ellipses", [phantom.shepp_logan(), TILTED], ids=["shepp_logan", "tilted"])
 @pytest.mark.parametrize("shape", [(1, 1), (0.75, 1)], ids=["square", "wide"])
+@pytest.mark.parametrize("centred", [False, True])
 def test_the_transform_of_pixels_comes_to_the_closed_form(
-    ellipses: tuple[Ellipse, ...], shape: tuple[float, float]
+    ellipses: tuple[Ellipse, ...], shape: tuple[float, float], centred: bool
 ) -> None:
     for side, tolerance in ((32, 0.03), (128, 0.002)):
-        h, w = round(shape[0] * side), side
-        drawn = phantom.k_space(ellipses, h, w)
+        h, w = round(shape[0] * side) + centred, side + centred  # odd where the middle matters
+        drawn = phantom.k_space(ellipses, h, w, centred)
         low = torch.zeros(h, w, dtype=torch.bool)
         low[h // 2 - 3 : h // 2 + 4, w // 2 - 3 : w // 2 + 4] = True
-        found = FourierMask(low).A(phantom.image(ellipses, h, w)[None])[0]
+        found = FourierMask(low, centred=centred).A(phantom.image(ellipses, h, w)[None])[0]
         assert relative(found, drawn[low]) < tolerance
 
 

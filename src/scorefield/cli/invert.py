@@ -141,15 +141,17 @@ def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int],
     if (
         values.ndim == 3
         and len(values) == 3
+        and not values.is_complex()
         and bool((values == values[:1]).all())
         and _long(values.shape) != _long(shape)
     ):
         values = values[0]  # a grey picture that is stored in colours
     if isinstance(operator, operators.Mask) and _long(values.shape) == _long(event_shape):
         return operator.A(values.reshape(1, *event_shape))
-    if isinstance(operator, operators.FourierMask) and _long(values.shape) == [operator.height, operator.width]:
-        whole = torch.fft.ifftshift(values.reshape(operator.height, operator.width))
-        return whole.flatten()[None, operator.observed]
+    if isinstance(operator, operators.FourierMask):
+        whole = *shape[:-1], operator.height, operator.width
+        if _long(values.shape) == _long(whole):
+            return operator.entries(values.reshape(whole))[None]
     if _long(values.shape) != _long(shape):
         raise ValueError(f"--y {path}: the operator measures {tuple(shape)} of a sample; got {tuple(values.shape)}")
     return values.reshape(1, *shape)

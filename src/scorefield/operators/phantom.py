@@ -102,7 +102,9 @@ def sinogram(
     return (total.diff(dim=1) * (detectors / (2 * math.sqrt(2))))[None]
 
 
-def k_space(ellipses: Sequence[Ellipse], height: int, width: int | None = None) -> Complex[Tensor, "height width"]:
+def k_space(
+    ellipses: Sequence[Ellipse], height: int, width: int | None = None, centred: bool = False
+) -> Complex[Tensor, "height width"]:
     """The Fourier transform of the phantom itself, at the frequencies and in the units of `FourierMask`, complex128.
 
     Entry [k + height // 2, m + width // 2], at the spatial frequency (m / 2, -k / 2), is sqrt(h w) / 4 times the
@@ -114,6 +116,7 @@ def k_space(ellipses: Sequence[Ellipse], height: int, width: int | None = None) 
         ellipses: the phantom.
         height: number of frequencies down.
         width: and to the right; by default as many.
+        centred: phases count from the centre of the pixel in the image's middle, as `FourierMask` has it.
     """
     h, w = height, width or height
     k = torch.arange(h, dtype=torch.float64)[:, None] - h // 2
@@ -125,7 +128,9 @@ def k_space(ellipses: Sequence[Ellipse], height: int, width: int | None = None) 
         safe = torch.where(rho > 0, rho, 1)
         size = torch.where(rho > 0, torch.special.bessel_j1(2 * math.pi * safe) / safe, math.pi)
         total += e.value * e.a * e.b * size * torch.exp(-1j * math.pi * (m * e.x - k * e.y))
-    return math.sqrt(h * w) / 4 * torch.exp(1j * math.pi * (k / h - k + m / w - m)) * total
+    first = (h // 2, w // 2) if centred else (0, 0)  # the pixel from which phases count
+    turns = k * (2 * first[0] + 1) / h - k + m * (2 * first[1] + 1) / w - m
+    return math.sqrt(h * w) / 4 * torch.exp(1j * math.pi * turns) * total
 
 
 def _turned(e: Ellipse, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

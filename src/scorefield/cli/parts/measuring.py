@@ -125,30 +125,44 @@ class SuperResolution(Measuring):
 
 @dataclass(frozen=True)
 class FourierMask(Measuring):
-    """Some of the Fourier coefficients of a picture, as in magnetic resonance imaging with one coil.
+    """Some of the Fourier coefficients of a picture, as in magnetic resonance imaging.
+
+    Of samples with two channels these are the real and the imaginary part.
 
     Args:
         mask: a picture, white where they are known, the zero frequency in its centre; by default columns at random.
         acceleration: how many times fewer columns than all, without a mask.
         centre: share of the columns that are known around the centre, without a mask.
         seed: of the columns.
+        centred: phases count from the middle of the picture, as in fastMRI, SigPy and deepinv, instead of its corner.
+        zero_first: the mask, and a whole k-space, have the zero frequency in the corner, as numpy.fft leaves it.
+        sensitivities: of the coils, an array (.npy) of complex numbers (coils, height, width); by default one coil that
+            sees everything alike.
     """
 
     mask: Path | None = None
     acceleration: float = 4.0
     centre: float = 0.08
     seed: int = 0
+    centred: bool = False
+    zero_first: bool = False
+    sensitivities: Path | None = None
 
     def build(self, event_shape: Sequence[int]) -> Operator:
         """The operator."""
-        if len(event_shape) != 3:
-            raise ValueError(f"--operator FourierMask: wanted pictures (1, height, width); got {tuple(event_shape)}")
+        if len(event_shape) != 3 or event_shape[0] > 2:
+            raise ValueError(
+                "--operator FourierMask: wanted pictures (1, height, width), or (2, height, width) of complex numbers; "
+                f"got {tuple(event_shape)}"
+            )
         if self.mask is not None:
-            return operators.FourierMask(load_mask(self.mask))
-        columns = operators.cartesian_mask(
-            event_shape[1], event_shape[2], self.acceleration, self.centre, seed=self.seed
-        )
-        return operators.FourierMask(columns)
+            mask = load_mask(self.mask)
+        else:
+            _, height, width = event_shape
+            mask = operators.cartesian_mask(height, width, self.acceleration, self.centre, seed=self.seed)
+            mask = torch.fft.ifftshift(mask) if self.zero_first else mask
+        maps = None if self.sensitivities is None else load_values(self.sensitivities)
+        return operators.FourierMask(mask, event_shape[0] == 2, self.centred, self.zero_first, maps)
 
 
 @dataclass(frozen=True)
