@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scorefield.operators import Linear, MeasurementNoise, Operator
 from scorefield.operators.operator import conjugate_gradients
+from scorefield.operators.precision import any_precision
 
 
 class Label(Enum):
@@ -46,7 +47,7 @@ class Measurement(nn.Module):
             )
         if not bool(torch.isfinite(y).all()):
             raise ValueError(f"y has {int((~torch.isfinite(y)).sum())} values that are not finite: mask them out")
-        self.operator, self.noise = operator, noise
+        self.operator, self.noise = any_precision(operator), noise
         self.register_buffer("y", y)
 
     @property

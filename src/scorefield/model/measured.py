@@ -13,6 +13,7 @@ from scorefield._noise import Noise
 from scorefield.data import Affine, Transform
 from scorefield.operators import Compose, Diagonal, Gaussian, Linear, MeasurementNoise, Operator
 from scorefield.operators.operator import flat, inner
+from scorefield.operators.precision import any_precision
 
 FARTHEST = 10.0  # times what the operator makes of data; a y beyond it is in other units
 
@@ -54,6 +55,7 @@ def measured(
     """
     if not isinstance(transform, Affine):
         raise ValueError(f"measurements are converted by affine transforms alone; got {type(transform).__name__}")
+    name, operator = type(operator).__name__, any_precision(operator)
     shift, scale = transform.line(like)
     middle = shift.expand(1, *event_shape)
     base = operator.A(middle)
@@ -71,7 +73,7 @@ def measured(
     if not isinstance(operator, Linear):
         own = _InDataUnits(operator, shift, scale, base, unit)
     else:
-        _check_adjoint(operator, middle, base)
+        _check_adjoint(operator, name, middle, base)
         own = Compose(Diagonal((scale / unit).expand(tuple(event_shape))), operator) if scale.ndim else operator
     return Measured(own, (y - base) / unit, noise.rescaled(base, unit))
 
@@ -89,7 +91,7 @@ def _check_units(operator: Operator, middle: Tensor, scale: Tensor, y: Tensor, s
         )
 
 
-def _check_adjoint(operator: Linear, like: Tensor, y: Tensor) -> None:
+def _check_adjoint(operator: Linear, name: str, like: Tensor, y: Tensor) -> None:
     """Tries <A u, v> = <u, A^T v> once, with which all methods stand and fall."""
     noise = Noise.per_sample([1])
     u, v = noise.normal(like), Gaussian(1.0).sample(0 * y, noise=noise.child(1))
@@ -97,7 +99,7 @@ def _check_adjoint(operator: Linear, like: Tensor, y: Tensor) -> None:
     one, other = float(inner(clean, v)), float(inner(u, back))
     if not abs(one - other) <= 1e-3 * float(clean.abs().square().sum().sqrt() * v.abs().square().sum().sqrt()):
         raise ValueError(
-            f"A_adjoint of {type(operator).__name__} is not the adjoint of A: <A u, v> = {one:.6g} and <u, A^T v> = "
+            f"A_adjoint of {name} is not the adjoint of A: <A u, v> = {one:.6g} and <u, A^T v> = "
             f"{other:.6g} for random u and v; `operators.FromFunction` makes one by automatic differentiation"
         )
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scorefield.operators.operator import Linear, LinearOperator, expect, flat, unflat, zeros_for
+from scorefield.operators.precision import any_precision
 
 
 class Compose(LinearOperator):
@@ -50,7 +51,7 @@ class Stack(LinearOperator):
     def __init__(self, *parts: Linear, event_shape: Sequence[int]) -> None:
         super().__init__()
         self.parts, self.registered = checked(self, parts)
-        measured = [part.A(zeros_for(part, event_shape)) for part in parts]
+        measured = [part.A(zeros_for(part, event_shape)) for part in self.parts]
         self.layouts = [(y.shape[1:], y.is_complex()) for y in measured]
         self.ends = torch.tensor([0, *(flat(y).shape[1] for y in measured)]).cumsum(0).tolist()
 
@@ -76,4 +77,5 @@ def checked(owner: object, parts: Sequence[Linear]) -> tuple[tuple[Linear, ...],
             f"{type(owner).__name__} wanted linear operators, with A, A_adjoint and A_dagger; got "
             f"{', '.join(wrong) or 'none'}: nonlinear ones take the operator before them, as Clip(-1, 1, operator)"
         )
-    return tuple(parts), nn.ModuleList(part for part in parts if isinstance(part, nn.Module))
+    parts = tuple(any_precision(part) for part in parts)
+    return parts, nn.ModuleList(part for part in parts if isinstance(part, nn.Module))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from scorefield._noise import Noise
 from scorefield.operators.operator import LinearOperator, expect, flat, inner
+from scorefield.operators.precision import in_any_precision
 
 
 class FromFunction(LinearOperator):
@@ -30,13 +32,13 @@ class FromFunction(LinearOperator):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        self.function, self.event_shape = function, tuple(event_shape)
+        self.function, self.event_shape = partial(in_any_precision, function), tuple(event_shape)
         self.register_buffer("place", torch.zeros((), device=device))  # where others are to try the function
         zeros = torch.zeros(2, *event_shape, device=device)
         noise = Noise.per_sample([0, 1])
         u, v = noise.normal(zeros, 0), noise.normal(zeros, 1)
         with torch.no_grad():
-            a, b, both, alone = (function(x) for x in (u, v, 2 * u - 3 * v, u[:1]))
+            a, b, both, alone = (self.function(x) for x in (u, v, 2 * u - 3 * v, u[:1]))
         self.layout = a.shape[1:], a.is_complex()
         size = float(max(a.abs().max(), b.abs().max()))
         tolerance = 1e-4 * size  # far above the rounding of float32, far below what is not linear

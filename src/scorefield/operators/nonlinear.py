@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scorefield.operators.operator import Linear, Operator
 from scorefield.operators.pointwise import Identity
+from scorefield.operators.precision import any_precision
 
 
 class Quantise(nn.Module):
@@ -26,7 +27,7 @@ class Quantise(nn.Module):
         super().__init__()
         if not 0 < step < math.inf:
             raise ValueError(f"the step of Quantise must be positive; got {step}")
-        self.step, self.operator = step, operator or Identity()
+        self.step, self.operator = step, any_precision(operator or Identity())
 
     def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
         """The nearest multiple of the step."""
@@ -47,7 +48,7 @@ class Clip(nn.Module):
         super().__init__()
         if not low < high:
             raise ValueError(f"Clip wanted low < high; got {low} and {high}")
-        self.low, self.high, self.operator = low, high, operator or Identity()
+        self.low, self.high, self.operator = low, high, any_precision(operator or Identity())
 
     def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
         """The limited values."""
@@ -64,7 +65,7 @@ class PhaseRetrieval(nn.Module):
 
     def __init__(self, operator: Linear, amplitude: bool = False) -> None:
         super().__init__()
-        self.operator, self.amplitude = operator, amplitude
+        self.operator, self.amplitude = any_precision(operator), amplitude
 
     def A(self, x: Float[Tensor, "b *event"]) -> Tensor:
         """The size of each number, or its square."""

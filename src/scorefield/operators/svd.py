@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._noise import Noise
 from scorefield.operators.operator import Linear, flat, unflat, zeros_for
+from scorefield.operators.precision import any_precision
 
 LARGEST = 4096  # numbers in an event whose operator is made a dense matrix
 
@@ -23,13 +25,15 @@ class SVD:
     Args:
         operator: A.
         event_shape: of what it acts on.
-        dtype: of what it acts on; singular values below 100 roundings of the largest count as 0.
+        dtype: of what it acts on; singular values below 100 roundings of the largest count as 0, or 100 of the
+            operator's own precision.
 
     Attributes:
         values: (r,), positive, in float64.
     """
 
     def __init__(self, operator: Linear, event_shape: Sequence[int], dtype: torch.dtype = torch.float64) -> None:
+        operator = any_precision(operator)
         self.operator, self.event_shape = operator, tuple(event_shape)
         gram: float | None = getattr(operator, "gram", None)
         self.closed, self._scale = bool(gram), math.sqrt(gram or 0)
@@ -38,9 +42,12 @@ class SVD:
             self._layout = clean.shape[1:], clean.is_complex()
             self.values = torch.full_like(flat(clean)[0], self._scale, dtype=torch.float64)
         else:
-            u, s, vt = torch.linalg.svd(matrix_of(operator, event_shape), full_matrices=False)
+            matrix = matrix_of(operator, event_shape)
+            u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
             rounding = max(100 * torch.finfo(dtype).eps, max(len(u), len(vt)) * torch.finfo(s.dtype).eps)
-            kept = s > rounding * s.max()
+            v = Noise.per_sample([0]).normal(zeros_for(operator, event_shape).double())
+            own = flat(operator.A(v))[0] - matrix @ v.flatten()  # what the operator's own arithmetic rounds
+            kept = s > max(rounding * float(s.max()), 100 * float(own.norm() / v.norm()))
             self._u, self.values, self._vt = u[:, kept], s[kept], vt[kept]
 
     def coordinates(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b r"]:
@@ -65,5 +72,6 @@ def matrix_of(operator: Linear, event_shape: Sequence[int]) -> Float[Tensor, "m 
     d = math.prod(event_shape)
     if d > LARGEST:
         raise ValueError(f"the matrix of an operator on {d} numbers is too large; wanted at most {LARGEST}")
+    operator = any_precision(operator)
     basis = torch.eye(d, dtype=torch.float64, device=zeros_for(operator, event_shape).device).reshape(d, *event_shape)
     return torch.cat([flat(operator.A(part)) for part in basis.split(256)]).mT
