@@ -13,10 +13,11 @@ from test_cli import scorefield
 
 from scorefield import VP, EDMPrecond, Noise, Preconditioned, ScoreModel, sample
 from scorefield.cli import main
+from scorefield.cli.parts import measuring
 from scorefield.data import Affine
-from scorefield.guidance import DDRM, MomentMatching
+from scorefield.guidance import DDRM, DiffPIR, MomentMatching
 from scorefield.nn import MLP, seeded
-from scorefield.operators import Gaussian, LinearOperator, Mask, SuperResolution, cartesian_mask
+from scorefield.operators import FourierMask, Gaussian, LinearOperator, Mask, SuperResolution, cartesian_mask
 from scorefield.posterior import DAPS
 from scorefield.sampling import stochastic
 
@@ -126,6 +127,45 @@ def test_what_is_whole_or_grey_is_taken_as_such(folder, tmp_path):
         fourier = ["--operator", "FourierMask", "--operator.acceleration", 2]
         scorefield(*common, *fourier, "--y", tmp_path / f"{name}.npy", "--out", tmp_path / name)
     assert np.array_equal(arrays(tmp_path / "whole")["x"], arrays(tmp_path / "part")["x"])
+
+
+def test_complex_pictures_of_coils_are_measured_from_the_middle(tmp_path):
+    """Two channels are real and imaginary part; mask and k-space have the zero frequency in the middle or first."""
+    shape = (2, 4, 5)
+    with seeded(0):
+        net = MLP(shape, features=8, blocks=1)
+    model = ScoreModel(Preconditioned(net, VP(), EDMPrecond(1.0)), shape, Affine(0.5, 2.0))
+    model.save(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    maps, image = (rng.normal(size=n) + 1j * rng.normal(size=n) for n in ((3, 4, 5), (4, 5)))
+    mask = rng.random((4, 5)) < 0.6
+    k_space = np.fft.fft2(np.fft.ifftshift(maps * image, (1, 2)), norm="ortho")
+    np.save(tmp_path / "maps.npy", maps)
+    np.save(tmp_path / "mask first.npy", mask)
+    np.save(tmp_path / "mask middle.npy", np.fft.fftshift(mask))
+    np.save(tmp_path / "y first.npy", k_space)
+    np.save(tmp_path / "y middle.npy", np.fft.fftshift(k_space, (1, 2))[:, np.fft.fftshift(mask)])
+    common = ["invert", tmp_path / "run", "--samples", 2, "--steps", 3, "--sigma", 0.1, "--method", "DiffPIR"]
+    common += [
+        "--operator",
+        "FourierMask",
+        "--operator.centred",
+        "true",
+        "--operator.sensitivities",
+        tmp_path / "maps.npy",
+    ]
+    for name in ("first", "middle"):
+        files = ["--operator.mask", tmp_path / f"mask {name}.npy", "--y", tmp_path / f"y {name}.npy"]
+        scorefield(*common, *files, "--operator.zero_first", str(name == "first").lower(), "--out", tmp_path / name)
+    operator = FourierMask(torch.as_tensor(mask), True, True, True, torch.as_tensor(maps))
+    x = torch.stack((torch.as_tensor(image.real), torch.as_tensor(image.imag)))[None]
+    known = model.measured(operator, operator.A(x), Gaussian(0.1))
+    solver, times = stochastic(VP(), 3, known.noise.least_std)
+    z = sample(DiffPIR(model.given(), *known), shape, times, solver, seeds=range(2), batch_size=16)
+    for name in ("first", "middle"):
+        np.testing.assert_allclose(arrays(tmp_path / name)["x"], model.transform.inverse(z), rtol=1e-4, atol=1e-4)
+    drawn = [measuring.FourierMask(acceleration=2, zero_first=first).build(shape) for first in (False, True)]
+    assert torch.equal(*(operator.observed.sort().values for operator in drawn))  # the same frequencies
 
 
 OPERATORS = {
