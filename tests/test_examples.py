@@ -49,7 +49,7 @@ def test_guidance_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ScoreModel(Preconditioned(net, VP(), EDMPrecond(1.0)), shape, transform, net.classes).save(name)
     ClassifierModel(judge, shape, 10, transform).save("classifier")
     ramp = torch.arange(28.0).expand(1, *shape)
-    names: dict[str, object] = {"photo": 4 * (ramp + ramp.mT)}
+    names: dict[str, object] = {"photo": 4 * (ramp + ramp.mT), "k_space": torch.ones(4, 64, 64) + 0j}
     page = (ROOT / "docs" / "guidance.md").read_text()
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "guidance.md", "exec"), names)

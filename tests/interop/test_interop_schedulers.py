@@ -6,6 +6,7 @@ import ast
 import inspect
 import itertools
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import scorefield
 from scorefield import EDM, VE, VP, Preconditioned, ScoreModel
 from scorefield.interop import load_diffusers, save_diffusers
 from scorefield.interop.configuration import Configuration, read_configuration
@@ -326,16 +328,20 @@ def test_what_is_written_is_read(name, seeds, tmp_path):
 
 
 @torch.no_grad()
-def test_networks_are_told_whole_steps_at_the_times_of_whole_steps(tmp_path):
-    """Between them a number between, which most samplers of diffusers round: what a grid of whole steps avoids."""
-    net = unet()
-    net.save_pretrained(tmp_path / "unet")
+def test_networks_are_told_whole_steps_on_the_grid_of_the_page(tmp_path):
+    """Other grids tell them numbers between, which most samplers of diffusers round."""
+    unet().save_pretrained(tmp_path / "unet")
     diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
-    denoiser: Any = load_diffusers(tmp_path).denoiser
-    times = denoiser.sde.time(denoiser.precond.log_snrs()[[1, 250, 998]])
-    between = denoiser.sde.time(denoiser.precond.log_snrs()[[1, 2]].mean())
-    torch.testing.assert_close(denoiser.precond(denoiser.sde, times).noise, torch.tensor([1, 250, 998]).double())
-    assert float(denoiser.precond(denoiser.sde, between).noise) == pytest.approx(1.5)
+    model = load_diffusers(tmp_path)
+    told: list[float] = []
+    net: Any = model.denoiser.net
+    net.register_forward_pre_hook(lambda _, given: told.append(float(given[1])))
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
+    (code,) = (part for part in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "log_snrs" in part)
+    exec(compile(code, "checkpoints.md", "exec"), {"model": model, "sf": scorefield})
+    torch.testing.assert_close(torch.tensor(told), torch.arange(999.0, 0, -50), rtol=0, atol=1e-3)
+    between = model.denoiser.sde.time(model.denoiser.precond.log_snrs()[[1, 2]].mean())
+    assert float(model.denoiser.precond(model.denoiser.sde, between).noise) == pytest.approx(1.5)
 
 
 def test_written_configurations_are_json(tmp_path):
