@@ -55,10 +55,19 @@ def load_arrays(path: str | Path, levels: int | None = None) -> ArrayDataset:
     return ArrayDataset(
         x,
         None if label is None else torch.from_numpy(label.astype(np.int64)),
-        None if cond is None else torch.from_numpy(_as_type(cond, np.float32)),
+        None if cond is None else real_conditions(cond),
         levels,
         name=str(path),
     )
+
+
+def real_conditions(cond: NDArray[np.generic]) -> Tensor:
+    """Conditions in float32, or in float64 where that is too coarse for what tells them apart: seconds since 1970."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.atleast_1d(cond)
+        mean, std = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+    coarse = bool(((std > 0) & (np.abs(mean) > 1024 * std)).any())
+    return torch.from_numpy(_as_type(cond, np.float64 if coarse else np.float32))
 
 
 def _stored(path: Path) -> Stored | None:

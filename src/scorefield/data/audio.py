@@ -22,39 +22,58 @@ class Audio:
         length: time points of one event; each recording is cut into consecutive pieces of it, and what is left at its
             end is dropped. Pieces of one recording may fall on both sides of a split.
         labels: the outermost folders are classes, in the order of their names, if all recordings lie in folders.
+        rate: in Hz, that all recordings must have; by default that of the first.
     """
 
     length: int = 8192
     labels: bool = True
+    rate: int | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"the length of signals must be at least 1; got {self.length}")
-
-
-def signals(path: Path, options: Audio, broken: Broken) -> Iterator[tuple[PurePosixPath, NDArray[np.float32]]]:
-    """(name, (channels, length) array in [-1, 1]) of each piece of each WAV file in a folder or an archive."""
-    from scipy.io import wavfile
-
-    first: tuple[int, int] | None = None
-    for name, read in members(path, (".wav",)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
-                warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
-                rate, values = wavfile.read(io.BytesIO(read()))
-            wave = _scaled(values)
-        except Exception as error:  # a decoder may raise anything on damaged bytes
-            broken.meet(f"{path}: {name}", error)
-            continue
-        first = first or (rate, len(wave))
-        if (rate, len(wave)) != first:
+        if self.length < 1 or (self.rate is not None and self.rate < 1):
             raise ValueError(
-                f"{path}: {name} has {rate} Hz and {len(wave)} channels where the first has {first[0]} Hz and "
-                f"{first[1]}: convert them to one format"
+                f"the length of signals and their rate must be at least 1; got {self.length} and {self.rate}"
             )
-        for start in range(0, wave.shape[1] - options.length + 1, options.length):
-            yield name, wave[:, start : start + options.length]
+
+
+class Signals:
+    """(name, (channels, length) array in [-1, 1]) of each piece of each WAV file in a folder or an archive.
+
+    Args:
+        path: of the folder or archive.
+        options: how recordings become signals.
+        broken: what to do with those that cannot be read.
+
+    Attributes:
+        rate: of the recordings that have been read, in Hz.
+    """
+
+    def __init__(self, path: Path, options: Audio, broken: Broken) -> None:
+        self.path, self.options, self.broken, self.rate = path, options, broken, options.rate
+
+    def __iter__(self) -> Iterator[tuple[PurePosixPath, NDArray[np.float32]]]:
+        from scipy.io import wavfile
+
+        channels: int | None = None
+        length = self.options.length
+        for name, read in members(self.path, (".wav",)):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+                    warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
+                    rate, values = wavfile.read(io.BytesIO(read()))
+                wave = _scaled(values)
+            except Exception as error:  # a decoder may raise anything on damaged bytes
+                self.broken.meet(f"{self.path}: {name}", error)
+                continue
+            self.rate, channels = self.rate or rate, channels or len(wave)
+            if (rate, len(wave)) != (self.rate, channels):
+                raise ValueError(
+                    f"{self.path}: {name} has {rate} Hz and {len(wave)} channels where {self.rate} Hz and {channels} "
+                    "are wanted: convert the recordings to one format"
+                )
+            for start in range(0, wave.shape[1] - length + 1, length):
+                yield name, wave[:, start : start + length]
 
 
 def _scaled(values: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from scorefield.data.audio import Audio
+from scorefield.data.images import Images
 from scorefield.data.stored import Stored
+from scorefield.data.tables import Table
 
 MOST_CLASSES = 1_000_000  # that are counted from the labels
 
@@ -55,6 +58,7 @@ class ArrayDataset:
         classes: number of classes; by default one more than the largest label.
         class_names: of the classes in the order of their numbers, if they have names.
         name: what messages call it.
+        how: the pictures, recordings or table that it was read from, as what: all that was left open is filled in.
     """
 
     def __init__(
@@ -66,10 +70,11 @@ class ArrayDataset:
         classes: int | None = None,
         class_names: Sequence[str] = (),
         name: str = "data",
+        how: Images | Table | Audio | None = None,
     ) -> None:
         if len(x.shape) < 1 or math.prod(x.shape) == 0:
             raise ValueError(f"{name} is empty: its shape is {tuple(x.shape)}")
-        self.name, self.levels = name, levels
+        self.name, self.levels, self.how = name, levels, how
         if isinstance(x, Tensor):
             self._check(x)
         for what, rows in (("label", label), ("cond", cond)):
@@ -119,7 +124,7 @@ class ArrayDataset:
 
     def unlabelled(self) -> ArrayDataset:
         """The same without labels."""
-        return ArrayDataset(self.x, None, self._cond.get("cond"), self.levels, name=self.name)
+        return ArrayDataset(self.x, None, self._cond.get("cond"), self.levels, name=self.name, how=self.how)
 
     def renumbered(self, class_names: Sequence[str]) -> ArrayDataset:
         """The same with its labels numbered by other class names, if both have names.
@@ -136,7 +141,7 @@ class ArrayDataset:
             )
         place = torch.tensor([class_names.index(name) for name in self.class_names])
         label, cond = place[self._cond["label"]], self._cond.get("cond")
-        return ArrayDataset(self.x, label, cond, self.levels, len(class_names), class_names, self.name)
+        return ArrayDataset(self.x, label, cond, self.levels, len(class_names), class_names, self.name, self.how)
 
     def to(self, device: torch.device | str) -> ArrayDataset:
         """Moves what is in memory to a device, so that batches need no transfer."""
@@ -175,6 +180,21 @@ class Subset:
     def rows(self, index: Int64[Tensor, "b"]) -> Rows:
         """The samples of these indices."""
         return self.data.rows(self.index[index.to(self.index.device)])
+
+
+def conditions(data: Dataset) -> dict[str, Tensor]:
+    """Those of all rows, without a look at the samples where a data set keeps them apart."""
+    if isinstance(data, ArrayDataset):
+        return dict(data._cond)  # pyright: ignore[reportPrivateUsage]
+    if isinstance(data, Subset):
+        return {name: values[data.index.to(values.device)] for name, values in conditions(data.data).items()}
+    return data.rows(torch.arange(len(data))).cond
+
+
+def unseen_classes(data: Dataset) -> list[int]:
+    """The classes that no row has."""
+    label = conditions(data).get("label")
+    return [] if label is None else (label.bincount(minlength=data.classes) == 0).nonzero()[:, 0].tolist()
 
 
 def choice(count: int, most: int, seed: int = 0) -> Int64[Tensor, "n"]:

@@ -68,6 +68,8 @@ class Images:
     def __post_init__(self) -> None:
         if self.size is not None and min(self.sides) < 1:
             raise ValueError(f"the size of pictures must be at least 1; got {self.size}")
+        if isinstance(self.size, int):  # one form for one size, so that two ways to say it are equal
+            object.__setattr__(self, "size", (self.size, self.size))
 
     @property
     def sides(self) -> tuple[int, int]:

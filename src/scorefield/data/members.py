@@ -90,6 +90,21 @@ def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, str]:
     return {name: p[depth] for name, p in zip(found, parts, strict=True)}
 
 
+def empty_folders(path: Path, found: list[PurePosixPath]) -> list[str]:
+    """Folders beside those of the classes in which no file was found."""
+    if not path.is_dir():
+        return []
+    shared = PurePosixPath(os.path.commonpath([name.parent for name in found])).parts
+    empty: list[str] = []
+    for depth in range(len(shared) + 1):
+        if any(len(name.parts) < depth + 2 for name in found):
+            break  # not all lie in folders here, so that these are no classes
+        beside = {entry.name for entry in path.joinpath(*shared[:depth]).iterdir() if entry.is_dir()}
+        unknown = beside - {name.parts[depth] for name in found}
+        empty += sorted("/".join((*shared[:depth], name)) for name in unknown if not _hidden(PurePosixPath(name)))
+    return empty
+
+
 def _zipped(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
     return {PurePosixPath(info.filename): info for info in archive.infolist() if not info.is_dir()}
 

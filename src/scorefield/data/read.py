@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scorefield.data.arrays import load_arrays
-from scorefield.data.audio import Audio, signals
+from scorefield.data.arrays import load_arrays, real_conditions
+from scorefield.data.audio import Audio, Signals
 from scorefield.data.cifar import is_cifar, read_cifar
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.huggingface import huggingface_rows, is_huggingface
 from scorefield.data.idx import is_idx, read_mnist, training_images
 from scorefield.data.images import SUFFIXES, Images, pictures
-from scorefield.data.members import Broken, classes, is_archive, names
+from scorefield.data.members import Broken, classes, empty_folders, is_archive, names
 from scorefield.data.stored import gather
 from scorefield.data.tables import Table, csv_rows, parquet_rows
 
@@ -80,7 +82,9 @@ def read(
         return _of_images(*read_cifar(path), path, limit)
     if path.is_dir() and is_huggingface(path):
         rows, class_names = huggingface_rows(path, images or Images(), broken)
-        return _gathered(rows, path, class_names, limit, folder)
+        data = _gathered(rows, path, class_names, limit, folder)
+        data.how = images
+        return data
     if path.is_dir() or is_archive(path):
         return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder)
     raise ValueError(
@@ -99,11 +103,18 @@ def _of_files(
     if all(found.values()):
         raise ValueError(f"{path}: holds pictures and .wav files: separate them")
     kind = SUFFIXES if found[SUFFIXES] else (".wav",)
-    samples: Iterator[tuple[PurePosixPath, NDArray[Any]]]
-    samples = pictures(path, images, broken) if kind is SUFFIXES else signals(path, audio, broken)
-    folders = classes(found[kind]) if (images if kind is SUFFIXES else audio).labels else {}
+    recordings = Signals(path, audio, broken)
+    samples: Iterable[tuple[PurePosixPath, NDArray[Any]]]
+    samples = pictures(path, images, broken) if kind is SUFFIXES else recordings
+    folders: dict[PurePosixPath, str] = {}
+    if (images if kind is SUFFIXES else audio).labels:
+        folders = classes(found[kind])
+        if empty := empty_folders(path, found[kind]):
+            warnings.warn(f"{path}: nothing that can be read lies in {', '.join(empty)}: no class", stacklevel=3)
     rows = ((values, folders.get(name)) for name, values in samples)
-    return _gathered(rows, path, _in_order(folders.values()), limit, folder)
+    data = _gathered(rows, path, _in_order(folders.values()), limit, folder)
+    data.how = images if kind is SUFFIXES else replace(audio, rate=recordings.rate)
+    return data
 
 
 def _in_order(words: Iterable[str]) -> tuple[str, ...]:
@@ -165,20 +176,21 @@ def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: i
 def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None) -> ArrayDataset:
     conditions: list[NDArray[np.float64]] = []
     words: list[str] = []
-    rows = parquet_rows(path, table) if path.suffix.lower() == ".parquet" else csv_rows(path, table)
 
     def samples() -> Iterator[NDArray[np.float64]]:
-        for vector, cond, word in itertools.islice(rows, limit):
+        rows = parquet_rows if path.suffix.lower() == ".parquet" else csv_rows
+        for vector, cond, word in itertools.islice(rows(path, table), limit):
             conditions.append(cond)
             if word is not None:
                 words.append(word)
             yield vector
 
     try:
+        table = table.of(path)
         x = gather(samples(), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
     number = {word: k for k, word in enumerate(_in_order(words))}
     label = torch.tensor([number[word] for word in words], dtype=torch.int64) if words else None
-    cond = torch.from_numpy(np.stack(conditions)).float() if table.cond and conditions else None
-    return ArrayDataset(x, label, cond, classes=len(number), class_names=tuple(number), name=str(path))
+    cond = real_conditions(np.stack(conditions)) if table.cond and conditions else None
+    return ArrayDataset(x, label, cond, classes=len(number), class_names=tuple(number), name=str(path), how=table)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,11 @@ class Table:
     label: str | None = None
     cond: Sequence[str] = ()
 
-    def chosen(self, names: Sequence[str], path: Path) -> tuple[str, ...]:
+    def of(self, path: Path) -> Table:
+        """The same with the columns of a file's vectors by their names."""
+        return replace(self, columns=self._chosen(column_names(path), path))
+
+    def _chosen(self, names: Sequence[str], path: Path) -> tuple[str, ...]:
         """The names of the vector's columns in a table that has these."""
         known = [*self.columns, *self.cond, *([] if self.label is None else [self.label])]
         if len(set(names)) != len(names) or len(set(known)) != len(known):
@@ -47,17 +53,30 @@ class Table:
 Row = tuple[NDArray[np.float64], NDArray[np.float64], str | None]
 
 
+def column_names(path: Path) -> list[str]:
+    """The names of the columns of a CSV or Parquet file."""
+    if path.suffix.lower() == ".parquet":
+        with _parquet(path) as file:
+            return list(file.schema_arrow.names)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return _head(file, path)[1]
+
+
+def _head(file: TextIO, path: Path) -> tuple[Any, list[str]]:
+    """A reader of the lines behind the first of a CSV file, and that one, the names."""
+    sample = file.read(4096)
+    file.seek(0)
+    reader = csv.reader(file, delimiter=max(",;\t", key=sample.partition("\n")[0].count))
+    names = [name.strip() for name in next(reader, [])]
+    if not names or all(_is_number(name) for name in names):
+        raise ValueError(f"{path}: the first line must name the columns; got {', '.join(names)[:80]!r}")
+    return reader, names
+
+
 def csv_rows(path: Path, table: Table) -> Iterator[Row]:
     """(vector, conditions, class) of each line of a CSV file whose first line has the names."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        sample = file.read(4096)
-        file.seek(0)
-        delimiter = max(",;\t", key=sample.partition("\n")[0].count)
-        reader = csv.reader(file, delimiter=delimiter)
-        names = [name.strip() for name in next(reader, [])]
-        if not names or all(_is_number(name) for name in names):
-            raise ValueError(f"{path}: the first line must name the columns; got {', '.join(names)[:80]!r}")
-        chosen = table.chosen(names, path)
+        reader, names = _head(file, path)
         place = {name: k for k, name in enumerate(names)}
         for fields in reader:
             if not fields:
@@ -67,13 +86,28 @@ def csv_rows(path: Path, table: Table) -> Iterator[Row]:
             where = f"{path}: line {reader.line_num}"
             vector, cond = (
                 np.array([_number(fields[place[name]], name, where) for name in part], np.float64)
-                for part in (chosen, table.cond)
+                for part in (table.columns, table.cond)
             )
             yield vector, cond, None if table.label is None else _class(fields[place[table.label]], where)
 
 
 def parquet_rows(path: Path, table: Table) -> Iterator[Row]:
     """(vector, conditions, class) of each row of a Parquet file."""
+    wanted = [*table.columns, *table.cond, *([] if table.label is None else [table.label])]
+    with _parquet(path) as file:
+        for batch in file.iter_batches(65536, columns=wanted):
+            parts: list[NDArray[np.float64]] = []
+            for part in (table.columns, table.cond):
+                columns = [_column(batch.column(name), name, path) for name in part]
+                parts.append(np.stack(columns, 1) if columns else np.empty((len(batch), 0), np.float64))
+            classes = None if table.label is None else batch.column(table.label).to_pylist()
+            for k in range(len(batch)):
+                yield parts[0][k], parts[1][k], None if classes is None else _class(classes[k], str(path))
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Generator[Any]:
+    """An open Parquet file."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -81,16 +115,7 @@ def parquet_rows(path: Path, table: Table) -> Iterator[Row]:
         raise ValueError(f"{path}: reading Parquet takes pyarrow: pip install 'scorefield[parquet]'") from error
     try:
         with pq.ParquetFile(path) as file:
-            chosen = table.chosen(file.schema_arrow.names, path)
-            wanted = [*chosen, *table.cond, *([] if table.label is None else [table.label])]
-            for batch in file.iter_batches(65536, columns=wanted):
-                parts: list[NDArray[np.float64]] = []
-                for part in (chosen, tuple(table.cond)):
-                    columns = [_column(batch.column(name), name, path) for name in part]
-                    parts.append(np.stack(columns, 1) if columns else np.empty((len(batch), 0), np.float64))
-                classes = None if table.label is None else batch.column(table.label).to_pylist()
-                for k in range(len(batch)):
-                    yield parts[0][k], parts[1][k], None if classes is None else _class(classes[k], str(path))
+            yield file
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: cannot be read as Parquet ({error}): write it again") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.data.dataset import Dataset, some_rows
+from scorefield.data.dataset import Dataset, choice, conditions, some_rows
+
+NUMBERS = 20_000_000  # of conditions that are looked at, about
 
 
 class Diverged(ValueError):
@@ -90,11 +93,28 @@ class Affine(Transform):
             x: (n, *event).
             per_feature: along the first axis of the event (features, channels) each by itself, instead of all as one.
         """
-        axes = (0, *range(2, x.ndim)) if per_feature and x.ndim > 1 else tuple(range(x.ndim))
-        mean, std = _moments(x, axes)
-        if mean.ndim and x.ndim > 2:
-            mean, std = (v.reshape(-1, *(1,) * (x.ndim - 2)) for v in (mean, std))
+        mean, std = _moments_of_features(x) if per_feature else _moments(x, tuple(range(x.ndim)))
         return cls(_nested(mean), _nested(std))
+
+    @classmethod
+    def of_conditions(cls, data: Dataset) -> Affine | None:
+        """A data set's real conditions to mean 0 and standard deviation 1, each by itself; None if it has none.
+
+        Of one that is constant within its rounding nothing can be learnt, which is said: it is divided by its size.
+        """
+        cond = conditions(data).get("cond")
+        if cond is None:
+            return None
+        mean, std = _moments_of_features(cond[choice(len(cond), max(1, NUMBERS // max(1, cond[0].numel())))])
+        constant = std <= 8 * torch.finfo(cond.dtype).eps * mean.abs()
+        for k in constant.flatten().nonzero()[:, 0].tolist():
+            warnings.warn(
+                f"the conditions' number {k} is {float(mean.flatten()[k]):.6g} in all of the training data: nothing "
+                "is learnt of it",
+                stacklevel=2,
+            )
+        size = torch.where(mean == 0, torch.ones_like(mean), mean.abs())
+        return cls(_nested(mean), _nested(torch.where(constant, size, std)))
 
     def forward(self, x: Tensor, u: Float[Tensor, "b *event"] | None = None) -> Float[Tensor, "b *event"]:
         """(x + u - shift) / scale."""
@@ -167,6 +187,13 @@ def _moments(x: Tensor, axes: tuple[int, ...] | None = None) -> tuple[Tensor, Te
     """Mean and standard deviation by NumPy, which gives the same bits for any number of threads: a resumed run asks."""
     values = x.double().cpu().numpy()
     return torch.as_tensor(values.mean(axes)), torch.as_tensor(values.std(axes))
+
+
+def _moments_of_features(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Those along the first axis of the event, in a shape that broadcasts against it."""
+    shape = (-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else ()
+    mean, std = _moments(x, (0, *range(2, x.ndim)))
+    return mean.reshape(shape), std.reshape(shape)
 
 
 def transformed_spectrum(data: Dataset, transform: Transform, groups: int = 64, samples: int = 1000) -> list[float]:
