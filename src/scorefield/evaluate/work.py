@@ -88,7 +88,8 @@ class Work:
     ) -> None:
         self.model, self.sets, self.extractor, self.effort, self.ledger = model, sets, extractor, effort, ledger
         self._conditions: dict[int, dict[str, Tensor]] = {}  # by their number: each is wanted for every solver
-        described = json.dumps([describe(model.denoiser), describe(model.transform)], sort_keys=True)
+        parts = [part for part in (model.denoiser, model.transform, model.cond_transform) if part is not None]
+        described = json.dumps([describe(part) for part in parts], sort_keys=True)
         self.model_digest = hashlib.sha256((described + digest(model.denoiser.state_dict())).encode()).hexdigest()[:16]
 
     def features(self, name: str, data: Dataset) -> Features:

@@ -26,12 +26,14 @@ from scorefield.likelihood import (
 )
 from scorefield.likelihood.batches import keys_of
 from scorefield.model import stored
+from scorefield.model.conditions import numbered, standardised
 from scorefield.model.measured import Measured, measured
 from scorefield.model.solving import solving
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import sample
 from scorefield.score import ScoreModule, evaluating, placement
+from scorefield.score.denoiser import rows
 from scorefield.solvers import Solver
 
 
@@ -49,6 +51,7 @@ class ScoreModel:
         about: plain values to keep with the model: how it was trained, on what.
         needs_label: the denoiser was trained only with labels; it cannot be used without one.
         class_names: of the classes in the order of their numbers, if they have names.
+        cond_transform: between the units of the condition `cond` and the model's space; None leaves it as it is.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class ScoreModel:
         about: Mapping[str, Any] | None = None,
         needs_label: bool = False,
         class_names: Sequence[str] = (),
+        cond_transform: Affine | None = None,
     ) -> None:
         self.denoiser, self.event_shape = denoiser, tuple(index(side) for side in event_shape)
         self.transform, self.classes = transform or Affine(), index(classes)
         self.about, self.needs_label, self.class_names = dict(about or {}), needs_label, tuple(class_names)
+        self.cond_transform = cond_transform
         stored.check_form(self.event_shape, self.transform, self.classes, self.class_names)
 
     def sample(
@@ -92,7 +97,8 @@ class ScoreModel:
             tolerance: error of an adaptive solver of the probability-flow ODE, in the place of steps, solver and times.
             batch_size: samples in one network call; all by default.
             progress: show a progress bar.
-            cond: further conditions, one row for each sample, such as `cond` of the networks here.
+            cond: further conditions, one row for each sample or one for all, such as `cond` of the networks here in the
+                units of the training data.
 
         Returns:
             (n, *event) in the data's units.
@@ -275,21 +281,9 @@ class ScoreModel:
 
         Args:
             label: one class for all, or one for each sample; any class by default, unless the model needs one.
-            cond: further conditions, one row for each sample.
+            cond: further conditions, one row for each sample or one for all; `cond` in the units of the training data.
         """
-        bound = {name: value for name, value in cond.items() if value is not None}
-        if label is not None:
-            value = torch.as_tensor(label)
-            whole = value.numel() > 0 and value.ndim < 2 and not value.is_floating_point() and not value.is_complex()
-            if not whole or int(value.min()) < 0 or int(value.max()) >= self.classes:
-                wanted = f"integers from 0 to {self.classes - 1}" if self.classes else "none: the model has no classes"
-                raise ValueError(
-                    f"label: wanted {wanted}; got {value.unique().tolist()[:8]} of shape {tuple(value.shape)}"
-                )
-            bound["label"] = value.long()
-        elif self.needs_label:
-            raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
-        return self.denoiser.given(**bound) if bound else self.denoiser
+        return self._given(label, None, cond)
 
     def guided(self, denoiser: ScoreModule) -> ScoreModel:
         """The same data by another denoiser of the same space, which brings its conditions with it.
@@ -302,7 +296,7 @@ class ScoreModel:
                 f"wanted a denoiser, made of `model.given()`; got {type(denoiser).__name__}: solvers go to "
                 "`model.sample(solver=...)`, and samplers with a loop of their own have a `sample`"
             )
-        return ScoreModel(denoiser, self.event_shape, self.transform, about=self.about)
+        return ScoreModel(denoiser, self.event_shape, self.transform, 0, self.about, cond_transform=self.cond_transform)
 
     def measured(self, operator: Operator, y: Tensor, noise: MeasurementNoise) -> Measured:
         """A measurement y = A(x) + noise of the data, in their units, as one of the model's space.
@@ -328,12 +322,20 @@ class ScoreModel:
         """
         return stored.load(cls, stored.SCORE, Path(path), types, device)
 
-    def _given(self, label: int | Tensor | None, n: int, cond: Mapping[str, Tensor | None]) -> ScoreModule:
-        """The model under its conditions, with one row for each of n samples."""
-        for name, value in {"label": label, **cond}.items():
-            if isinstance(value, Tensor) and value.ndim and len(value) != n:
-                raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or a scalar; got {len(value)}")
-        return self.given(label, **cond)
+    def _given(self, label: int | Tensor | None, n: int | None, cond: Mapping[str, Tensor | None]) -> ScoreModule:
+        """The model under its conditions, with one row for each of n samples, if they are known, or one for all."""
+        bound = {name: value for name, value in cond.items() if value is not None}
+        if "cond" in bound:
+            like = torch.empty(0, **placement(self.denoiser))
+            bound["cond"] = standardised(bound["cond"], self.cond_transform, like)
+        if label is not None:
+            bound["label"] = numbered(label, self.classes)
+        elif self.needs_label:
+            raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
+        for name, value in bound.items():
+            if n is not None and rows(value) not in (None, n):
+                raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or one for all; got {len(value)}")
+        return self.denoiser.given(**bound) if bound else self.denoiser
 
     def _check_gaussian(self) -> None:
         if not isinstance(self.denoiser.sde, GaussianSDE):

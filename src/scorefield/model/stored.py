@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from scorefield import nn as networks
 from scorefield import processes, score
 from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
-from scorefield.data import Transform, transforms
+from scorefield.data import Affine, Transform, transforms
 from scorefield.score import NoisyClassifier, ScoreModule
 
 FORMAT = 1
@@ -35,12 +35,14 @@ class Kind:
         part: the attribute that has the weights.
         type: what that is.
         values: the attributes that are plain values, and what they are in the file.
+        optional: the attributes that are described or None, and what they are; older files lack them.
     """
 
     name: str
     part: str
     type: type[nn.Module]
     values: Mapping[str, type]
+    optional: Mapping[str, type] = field(default_factory=dict[str, type])
 
     @property
     def objects(self) -> dict[str, type]:
@@ -49,13 +51,14 @@ class Kind:
 
 
 FORM: dict[str, type] = {"event_shape": list, "classes": int, "class_names": list, "about": dict}
-SCORE = Kind("score model", "denoiser", ScoreModule, {"needs_label": bool, **FORM})
+SCORE = Kind("score model", "denoiser", ScoreModule, {"needs_label": bool, **FORM}, {"cond_transform": Affine})
 CLASSIFIER = Kind("classifier", "classifier", NoisyClassifier, FORM)
 
 
 def save(model: object, kind: Kind, path: Path) -> None:
     """Writes both files; nothing if the description holds what JSON cannot."""
-    config: dict[str, Any] = {"format": FORMAT} | {name: describe(getattr(model, name)) for name in kind.objects}
+    described = (*kind.objects, *kind.optional)
+    config: dict[str, Any] = {"format": FORMAT} | {name: describe(getattr(model, name)) for name in described}
     config |= {name: getattr(model, name) for name in kind.values}
     try:
         text = json.dumps(config, indent=2, allow_nan=False) + "\n"
@@ -124,9 +127,10 @@ def _arguments(config: dict[str, Any], kind: Kind, types: Iterable[type]) -> dic
     known = {class_name(c): c for c in (*_own_classes(), *types)}
     with networks.seeded(0):  # initial weights, replaced by those that are read
         found = {name: build(config[name], known) for name in kind.objects}
+        found |= {name: build(config.get(name), known) for name in kind.optional}
     found |= {name: config[name] for name in kind.values}
-    for name, wanted in {**kind.objects, **kind.values}.items():
-        if not isinstance(found[name], wanted):
+    for name, wanted in {**kind.objects, **kind.optional, **kind.values}.items():
+        if not isinstance(found[name], wanted) and not (found[name] is None and name in kind.optional):
             raise ValueError(f"its {name} is {str(config[name])[:80]}")
     names = found["class_names"]
     if not all(isinstance(name, str) for name in names):

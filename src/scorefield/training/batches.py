@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefield._noise import Noise
-from scorefield.data import Dataset, Transform
+from scorefield.data import Affine, Dataset, Transform
 
 
 class Batch(NamedTuple):
@@ -31,6 +31,8 @@ class Batches:
         dtype: of the samples in the model's space: that of the model's weights.
         centred: put discrete data at the centres of their cells instead of dequantising them by uniform noise: for
             likelihoods by `TruncatedNormal` or by the decoder of `elbo`.
+        cond_transform: from the units of the condition `cond` to the model's space, `Affine.of_conditions(data)`; None
+            leaves it as it is.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class Batches:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         centred: bool = False,
+        cond_transform: Affine | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"the batch size must be at least 1; got {size}")
         self.data, self.transform, self.size, self.seed = data, transform, size, seed
         self.device, self.dtype, self.centred = torch.device(device), dtype, centred
+        self.cond_transform = cond_transform
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, step: int) -> Batch:
@@ -69,7 +73,10 @@ class Batches:
         if self.transform.levels is not None:
             like = x.new_empty(x.shape, dtype=torch.float32)
             u = torch.full_like(like, 0.5) if self.centred else noise.child(1).uniform(like)
-        cond = {name: value.to(self.device, non_blocking=True) for name, value in rows.cond.items()}
+        cond = rows.cond
+        if self.cond_transform is not None and "cond" in cond:
+            cond = {**cond, "cond": self.cond_transform.forward(cond["cond"]).to(self.dtype)}
+        cond = {name: value.to(self.device, non_blocking=True) for name, value in cond.items()}
         return Batch(self.transform.forward(x, u).to(self.dtype), cond, noise.child(0))
 
     def _permutation(self, epoch: int) -> Tensor:

@@ -34,8 +34,8 @@ def fit(
 ) -> ScoreModel:
     """Trains a network on data and returns the model with its averaged weights.
 
-    The choices are those of the command `scorefield train`: integers go to [-1, 1], real data to mean 0 and standard
-    deviation 1, EDM's preconditioner and objective for that, a share of the labels is hidden so that one can sample
+    The choices are those of the command `scorefield train`: integers go to [-1, 1], real data and real conditions to
+    mean 0 and standard deviation 1, EDM's preconditioner and objective for that, a share of the labels is hidden so that one can sample
     with and without them. Whoever wants to see the losses, to resume or to share the work among processes writes the
     loop (`train`) or uses the command.
 
@@ -69,7 +69,7 @@ def fit(
         raise ValueError(f"steps must be at least 1; got {steps}")
     if data.classes and isinstance(objective, LabelDropout):
         raise ValueError(f"give the rate {objective.rate} as label_dropout, and the objective within LabelDropout")
-    transform = Affine.fitted(data)
+    transform, cond_transform = Affine.fitted(data), Affine.of_conditions(data)
     std = transformed_std(data, transform)
     objective = objective or DenoisingScoreMatching.edm(std)
     if data.classes and label_dropout:
@@ -77,7 +77,7 @@ def fit(
     denoiser = Preconditioned(net, sde or VP(), precond or EDMPrecond(std))
     state = TrainState(denoiser, optimisation, seed=seed)
     device = next(net.parameters()).device
-    batches = Batches(data, transform, batch_size, seed=seed, device=device)
+    batches = Batches(data, transform, batch_size, seed=seed, device=device, cond_transform=cond_transform)
     for _ in tqdm(train(state, batches, objective, steps=steps), total=steps, disable=not progress, unit="step"):
         pass
     model = state.averaged()
@@ -85,4 +85,12 @@ def fit(
         raise ValueError("the training has diverged: the weights are not finite; take a smaller learning rate")
     needs_label = data.classes > 0 and label_dropout == 0
     names: tuple[str, ...] = getattr(data, "class_names", ())
-    return ScoreModel(model, data.event_shape, transform, data.classes, needs_label=needs_label, class_names=names)
+    return ScoreModel(
+        model,
+        data.event_shape,
+        transform,
+        data.classes,
+        needs_label=needs_label,
+        class_names=names,
+        cond_transform=cond_transform,
+    )
