@@ -26,6 +26,7 @@ from scorefield.cli.evaluate import evaluate
 from scorefield.cli.info import info
 from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
+from scorefield.cli.parts.reading import told
 from scorefield.cli.parts.sources import typed
 from scorefield.cli.sample import sample
 from scorefield.cli.stats import stats
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.insert(1, "--solver")  # a positional argument could not have options of its own, as --solver.order
     options = top.parse_args(words)
     typed.set(words)
+    given = top.parse_args(words, defaults=False)[options.subcommand]
+    told.set(frozenset(given.keys()))
     try:
         with warnings.catch_warnings(), distributed.joined():
             warnings.showwarning = _say

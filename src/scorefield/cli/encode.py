@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from scorefield._files import write_file
-from scorefield.cli.parts.sources import Reading, check_target, directory, load_rows, parse_device
+from scorefield.cli.parts.reading import Reading
+from scorefield.cli.parts.sources import check_target, directory, load_rows, parse_device
 from scorefield.model import ScoreModel
 from scorefield.training import distributed
 
@@ -33,14 +34,14 @@ def encode(
         run: directory of a trained model.
         data: a name (digits, two_moons, ...) or a path, see `scorefield train --help`.
         out: .npz file that gets the array `latents`, a row for each sample.
-        use_labels: encode under the data's labels.
+        use_labels: encode under the data's labels, as always for a model that was trained with labels alone.
         limit: take the first so many samples alone.
         steps: of the ODE solver, 6 network calls each.
         tolerance: of an adaptive ODE solver, instead of steps.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
-        reading: how the data are read.
+        reading: how the data are read, by default as in training.
     """
     model = ScoreModel.load(run, types=types, device=parse_device(device))
     rows = load_rows(model, data, reading, use_labels, limit)

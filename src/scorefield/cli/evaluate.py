@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from scorefield.cli.parts.featuring import classifier_of, named_extractor, unseen
-from scorefield.cli.parts.sources import Reading, directory, for_model, load_data, locked, parse_device, typed
+from scorefield.cli.parts.reading import Reading, as_own
+from scorefield.cli.parts.sources import directory, for_model, load_data, locked, parse_device, typed
 from scorefield.data import Subset, split
 from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, check_enough, write_report
 from scorefield.evaluate import evaluate as measured
@@ -58,11 +59,11 @@ def evaluate(
         solver: of the samples, a class of scorefield.solvers, instead of the default one.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
-        reading: how the data are read.
+        reading: how the data are read, by default as in training.
     """
     place = parse_device(device)
     model = ScoreModel.load(run, types=types, device=place)
-    source = for_model(model, load_data(data, reading), data)
+    source = for_model(model, load_data(data, as_own(reading, model.about, data)), data)
     digest = source.digest()[:16]
     about: dict[str, Any] = {"name": source.name, "digest": digest}
     share, seed = model.about.get("held_out"), int(model.about.get("seed", 0))
@@ -76,7 +77,8 @@ def evaluate(
         train, held_out = split(source, float(share), seed)
         about |= {"held out": share, "seed of the split": seed}
     if test is not None:
-        other = for_model(model, load_data(test, reading, option="--test"), test, "--test")
+        other = load_data(test, as_own(reading, model.about, test), option="--test")
+        other = for_model(model, other, test, "--test")
         other = other.renumbered(source.class_names)
         if (source.classes > 0) != (other.classes > 0) or other.classes > source.classes:
             raise ValueError(

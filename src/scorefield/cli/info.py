@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from scorefield._describe import describe
 from scorefield.model import ClassifierModel, ScoreModel
@@ -34,5 +35,16 @@ def info(run: Path, types: Sequence[type] = ()) -> None:
         if isinstance(value, dict) and name != "sde":
             print(f"{name:12} {', '.join(f'{k}={v}' if k != 'class' else str(v) for k, v in value.items())}")
     for name, value in model.about.items():
+        if isinstance(value, dict):
+            print(f"{name:12} {_plain(value)}")
+            continue
         many = isinstance(value, list) and len(value) > 4  # pyright: ignore[reportUnknownArgumentType]
         print(f"{name:12} {f'{value[0]:.4g} ... {value[-1]:.4g}' if many else value}")
+
+
+def _plain(value: Any) -> str:
+    """Options as their names and values."""
+    if not isinstance(value, dict):
+        return str(value)
+    named = ((name, part) for name, part in value.items() if name != "class")  # pyright: ignore[reportUnknownVariableType]
+    return ", ".join(f"{name}: {_plain(part)}" if isinstance(part, dict) else f"{name} {part}" for name, part in named)

@@ -16,7 +16,14 @@ from torch import Tensor
 from scorefield import operators, plot
 from scorefield._files import write_file, write_text
 from scorefield.cli.parts.measuring import Measuring, load_values
-from scorefield.cli.parts.sources import directory, parse_device, parse_label, save_figure, save_picture
+from scorefield.cli.parts.sources import (
+    directory,
+    load_conditions,
+    parse_device,
+    parse_label,
+    save_figure,
+    save_picture,
+)
 from scorefield.data import Affine
 from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
 from scorefield.model import Measured, ScoreModel
@@ -45,7 +52,8 @@ def invert(
     seed: int = 0,
     steps: int | None = None,
     solver: Solver | None = None,
-    label: int | str | None = None,
+    label: str = "",
+    cond: Path | None = None,
     batch_size: int = 16,
     device: str = "auto",
     types: Sequence[type] = (),
@@ -69,6 +77,7 @@ def invert(
         steps: of the solver, by default 100, for methods that have no loop of their own.
         solver: for guided denoisers; by default the reverse SDE by exponential Adams of order 2.
         label: class of the samples, for a model of classes.
+        cond: .npy file of conditions in the units of the training data, a row for each sample or one for all.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
@@ -85,7 +94,8 @@ def invert(
     if solver is not None and not issubclass(way, PosteriorDenoiser):
         raise ValueError(f"--solver: {way.__name__} takes its own steps; leave it out")
     model = ScoreModel.load(run, types=types, device=parse_device(device))
-    denoiser, transform = model.given(None if label is None else parse_label(model, label)), model.transform
+    rows = None if cond is None else load_conditions(cond, samples)
+    denoiser, transform = model.given(parse_label(model, label) if label else None, cond=rows), model.transform
     if not (isinstance(denoiser, Denoiser) and isinstance(transform, Affine)):
         raise ValueError(
             "inverse problems need a denoiser and an affine transform of the data; got "

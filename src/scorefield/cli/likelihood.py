@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from scorefield._files import write_text
-from scorefield.cli.parts.sources import Reading, check_target, directory, load_rows, parse_device
+from scorefield.cli.parts.reading import Reading
+from scorefield.cli.parts.sources import check_target, directory, load_rows, parse_device
 from scorefield.likelihood import Hutchinson, HutchPlusPlus, LogProb, TruncatedNormal, Uniform
 from scorefield.model import ScoreModel
 from scorefield.training import distributed
@@ -53,7 +54,8 @@ def likelihood(
         data: a name (digits, two_moons, ...) or a path, see `scorefield train --help`.
         out: CSV file with a row for each sample: nats, their standard error, bits/dim of integers, the estimated change
             of nats from t_min to the data, the terms that nats are the sum of, and network calls.
-        use_labels: log p(x | label) with the data's labels, instead of log p(x).
+        use_labels: log p(x | label) with the data's labels, instead of log p(x), which a model that was trained with
+            labels alone does not have.
         limit: take the first so many samples alone.
         method: ode, the likelihood of the probability-flow ODE, or bound, a lower bound for the reverse SDE from the
             denoising error, without derivatives; two models of one network, of which neither number bounds the other.
@@ -69,7 +71,7 @@ def likelihood(
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
-        reading: how the data are read.
+        reading: how the data are read, by default as in training.
     """
     model = ScoreModel.load(run, types=types, device=parse_device(device))
     rows = load_rows(model, data, reading, use_labels, limit)

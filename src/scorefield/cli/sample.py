@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from scorefield._noise import as_seeds
 from scorefield.cli.certify import instability
@@ -17,12 +16,12 @@ from scorefield.cli.parts.sources import (
     Precision,
     check_samples_target,
     directory,
+    load_conditions,
     parse_device,
     parse_label,
     parse_seeds,
     save_samples,
 )
-from scorefield.data import load_arrays
 from scorefield.model import ScoreModel
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import default
@@ -34,7 +33,7 @@ def sample(
     run: Path,
     seeds: str = "0-63",
     steps: int = 20,
-    label: int | str | None = None,
+    label: str = "",
     cond: Path | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
@@ -55,7 +54,7 @@ def sample(
         seeds: one for each sample: numbers and ranges, such as 0-63 or 1,5,10-12.
         steps: network calls for each sample with the default solver, steps of another one.
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
-        cond: .npy file of further conditions, a row for each sample, for a model that was trained with them.
+        cond: .npy file of conditions in the units of the training data, a row for each sample or one for all.
         guidance: weight of classifier-free guidance to the label, for a model that was trained with and without labels:
             1 is none, more makes the samples more typical of the class and less various. With --classifier the weight
             of that one, 1 by default.
@@ -81,9 +80,7 @@ def sample(
         torch.autocast(place.type, precision.value, enabled=precision.value is not None),
     ):
         keys = as_seeds(parse_seeds(seeds))
-        rows = None if cond is None else _conditions(cond)
-        if rows is not None and len(rows) != len(keys):
-            raise ValueError(f"--cond {cond}: wanted one row for each of {len(keys)} samples; got {len(rows)}")
+        rows = None if cond is None else load_conditions(cond, len(keys))
         times = None
         if tolerance is not None and (solver or grid):
             raise ValueError("--tolerance chooses an adaptive solver and its times: leave --solver and --grid out")
@@ -94,14 +91,14 @@ def sample(
             times = times_of_run(run, model, solver, steps, grid)
             if problem := instability(solver, times, model.denoiser.sde):
                 warnings.warn(problem, stacklevel=1)
-        rows, given = None if rows is None else distributed.mine(rows), label
+        rows, given = rows if rows is None or len(rows) == 1 else distributed.mine(rows), label
         if guidance is not None or guidance_interval is not None or classifier is not None:
             model = guided_model(model, label, rows, guidance, guidance_interval, classifier, types, place)
             rows = given = None  # the guided model has them
         x = model.sample(
             seeds=distributed.mine(keys),
             steps=steps,
-            label=None if given is None else parse_label(model, given),
+            label=parse_label(model, given) if given else None,
             solver=solver,
             times=times,
             tolerance=tolerance,
@@ -113,8 +110,3 @@ def sample(
         if parts:
             save_samples(torch.cat(parts), model.transform.levels, out)
             print(f"wrote {len(keys)} samples to {out}")
-
-
-def _conditions(path: Path) -> Tensor:
-    loaded = load_arrays(path)
-    return loaded.rows(torch.arange(len(loaded))).x.float()

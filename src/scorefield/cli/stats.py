@@ -10,8 +10,9 @@ from torch import nn
 
 from scorefield._files import write_file
 from scorefield.cli.parts.featuring import named_extractor
+from scorefield.cli.parts.reading import Reading
 from scorefield.cli.parts.running import check_at_least_one
-from scorefield.cli.parts.sources import NAMED, Reading, check_target, directory, load_data, parse_device
+from scorefield.cli.parts.sources import NAMED, check_target, directory, load_data, parse_device
 from scorefield.evaluate import compare
 from scorefield.metrics import FeatureStats, Pixels, expected_frechet, extract, frechet_distance
 from scorefield.training import distributed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,19 +14,21 @@ from scorefield import plot
 from scorefield._describe import describe
 from scorefield.cli.parts.building import model_of, process_of_cells, process_of_scales, usual_network
 from scorefield.cli.parts.losses import LossLog
-from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take
+from scorefield.cli.parts.reading import Reading, as_own, remembered
+from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take, unseen_by
 from scorefield.cli.parts.sources import (
     Precision,
-    Reading,
     directory,
     load_data,
     locked,
     parse_device,
     save_samples,
 )
+from scorefield.cli.parts.tuning import check_fits, extend, renumbered
 from scorefield.data import Affine, Subset, split, transformed_spectrum, transformed_std
 from scorefield.likelihood import prior_mismatch
 from scorefield.model import ScoreModel
+from scorefield.model.stored import CONFIG, read_about
 from scorefield.nn import Network, seeded
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective, PathTarget
 from scorefield.processes import SDE, VP, GaussianSDE, ItoSDE
@@ -50,7 +53,7 @@ def train(
     accumulate: int = 1,
     use_labels: bool = True,
     label_dropout: float = 0.1,
-    centred: bool = False,
+    centred: bool | None = None,
     held_out: float = 0.1,
     seed: int = 0,
     device: str = "auto",
@@ -92,7 +95,8 @@ def train(
         use_labels: give the network the data's labels, if there are any.
         label_dropout: share of the labels hidden, so that the model also knows the data without labels.
         centred: train on integers at the centres of their cells, without dequantisation noise, by default with a VP
-            that ends at noise of 0.4 cells, beyond which there is nothing but the cells to learn.
+            that ends at noise of 0.4 cells, beyond which there is nothing but the cells to learn; by default as the
+            model of init was, else not.
         held_out: share of the data kept for the validation loss.
         seed: of the split, the initial weights and the training noise.
         device: auto, cpu, cuda, cuda:1, ...
@@ -104,7 +108,8 @@ def train(
         keep: number of checkpoints kept.
         tensorboard: write the losses for TensorBoard as well.
         resume: go on from the newest sound checkpoint in `out`, or begin if there is none.
-        init: directory of a trained model to start from: its network, process, preconditioner and transform.
+        init: directory of a trained model to start from: its network, process, preconditioner and units. Classes are
+            those of the same name; new ones begin as any class.
         types: your own classes that the model of `init` is made of, by their import paths.
         reading: how the data are read.
     """
@@ -129,17 +134,29 @@ def train(
     place = parse_device(device)
     checkpoints, newest = take(out, data, resume, keep)
     first = distributed.rank() == 0
+    base = ScoreModel.load(init, types=types, device=place) if init else None
     with directory(out), locked(out):
-        loaded = load_data(data, reading, folder=out)
+        own = read_about(out) if newest and (out / CONFIG).exists() else base.about if base else {}
+        how = as_own(reading, own, data)
+        loaded = load_data(data, how, folder=out)
+        if base and init and use_labels:
+            loaded = renumbered(base, loaded, init)
         source = loaded if use_labels else loaded.unlabelled()
+        centred = bool(base and base.about.get("centred")) if centred is None else centred
         if centred and source.levels is None:
             raise ValueError(f"--centred true: is for integers; {data} holds real numbers")
         kept, held = split(source, held_out, seed)
-        if init:
-            base = ScoreModel.load(init, types=types, device=place)
-            _check_fits(base, kept, init)
-            denoiser, transform = base.denoiser, base.transform
+        names, learnt = source.class_names, set[int]()
+        if base and init:
+            check_fits(base, kept, init)
+            denoiser, transform, cond_transform = base.denoiser, base.transform, base.cond_transform
+            names, learnt = names or base.class_names, set(range(base.classes)) - set(base.about.get("unseen", ()))
+            if kept.classes > base.classes:
+                extend(denoiser, kept.classes)
+                if first:
+                    print(f"classes that are new to the model of {init}: {', '.join(names[base.classes :])}")
         else:
+            cond_transform = Affine.of_conditions(kept)
             transform = Affine.fitted(kept) if affine else Affine(levels=kept.levels)
             if centred and sde is None and not noise_scales:
                 sde = process_of_cells(kept, transform)
@@ -175,6 +192,8 @@ def train(
             "data_digest": loaded.digest()[:16],
             "spectrum": transformed_spectrum(kept, transform),
         }
+        more = {"reading": remembered(how, loaded), "unseen": unseen_by(kept, names, learnt)}
+        about |= {name: value for name, value in more.items() if value}
         needs_label = kept.classes > 0 and label_dropout == 0
 
         def model(k: int = 0) -> ScoreModel:
@@ -185,14 +204,16 @@ def train(
                 kept.classes,
                 {**about, "step": state.step},
                 needs_label,
-                source.class_names,
+                names if kept.classes else (),
+                cond_transform,
             )
 
+        batches_of = partial(Batches, transform=transform, device=place, centred=centred, cond_transform=cond_transform)
         run = Run(
             out=out,
             state=state,
             objective=objective,
-            checks=Batches(held, transform, micro, seed=seed + 1, device=place, centred=centred),
+            checks=batches_of(held, size=micro, seed=seed + 1),
             log=LossLog(out / LOSSES, out / "tensorboard" if tensorboard and first else None),
             checkpoints=checkpoints,
             fingerprint={
@@ -202,6 +223,7 @@ def train(
                 "held_out": held_out,
                 "centred": centred,
                 "transform": describe(transform),
+                "cond_transform": describe(cond_transform),
                 "batch_size": batch_size,
                 "denoiser": describe(denoiser),
                 "objective": describe(objective),
@@ -219,7 +241,7 @@ def train(
                 mismatch = prior_mismatch(denoiser.sde, run.checks[0].x0)
                 print(f"the data's law at T is within {mismatch:.3g} nats of the prior")
         keep_near(source, place)
-        batches = Batches(kept, transform, batch_size, seed=seed, device=place, centred=centred)
+        batches = batches_of(kept, size=batch_size, seed=seed)
         for info in run.steps(batches, until=steps, save_every=save_every, accumulate=accumulate, compiled=compile):
             if first and sample_every and info.step % sample_every == 0:
                 _draw(model(), kept, out / PICTURES / f"{info.step:09d}.png")
@@ -238,12 +260,3 @@ def _draw(model: ScoreModel, kept: Subset, out: Path) -> None:
     out.parent.mkdir(exist_ok=True)
     drawn = plot.is_image(shape) or shape == (2,)
     save_samples(x, model.transform.levels, out if drawn else out.with_suffix(".npz"))
-
-
-def _check_fits(base: ScoreModel, kept: Subset, init: Path) -> None:
-    have = kept.event_shape, kept.levels, kept.classes
-    wanted = base.event_shape, base.transform.levels, base.classes
-    if have[:2] != wanted[:2] or kept.classes > base.classes:
-        raise ValueError(
-            f"--init {init}: its data have the event shape, levels and classes {wanted}, these have {have}: train anew"
-        )

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,10 +16,12 @@ from scorefield._describe import describe
 from scorefield._files import write_text
 from scorefield.cli.parts.building import usual_classifier
 from scorefield.cli.parts.losses import LossLog
-from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take
-from scorefield.cli.parts.sources import Reading, directory, load_data, locked, parse_device
+from scorefield.cli.parts.reading import Reading, as_own, remembered
+from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take, unseen_by
+from scorefield.cli.parts.sources import directory, load_data, locked, parse_device
 from scorefield.data import ArrayDataset, split, transformed_std
 from scorefield.model import ClassifierModel, ScoreModel
+from scorefield.model.stored import CONFIG, read_about
 from scorefield.nn import ClassifierNetwork, seeded
 from scorefield.objectives import CrossEntropy, Judged, judged
 from scorefield.processes import GaussianSDE
@@ -68,7 +71,7 @@ def train_classifier(
         save_every: steps between two checkpoints.
         resume: go on from the newest sound checkpoint in `out`, or begin if there is none.
         types: your own classes that the score model is made of, by their import paths.
-        reading: how the data are read.
+        reading: how the data are read, by default as those of the score model.
     """
     check_at_least_one(steps=steps, save_every=save_every)
     if not 0 <= seed < 2**63:
@@ -80,7 +83,10 @@ def train_classifier(
     if not isinstance(sde, GaussianSDE):
         raise ValueError(f"{run}: guidance by a classifier is for Gaussian processes; got {type(sde).__name__}")
     with directory(out), locked(out):
-        source = load_data(data, reading, folder=out)
+        own = read_about(out) if newest and (out / CONFIG).exists() else base.about
+        how = as_own(reading, own, data)
+        loaded = load_data(data, how, folder=out)
+        source = loaded.renumbered(base.class_names)
         _check_fits(base, source, run, data)
         kept, held = split(source, held_out, seed)
         with seeded(seed):
@@ -88,7 +94,9 @@ def train_classifier(
         classifier = NoisyClassifier(network, sde, transformed_std(kept, transform)).to(place)
         state, objective = TrainState(classifier, optimisation, seed=seed), CrossEntropy()
         centred = bool(base.about.get("centred", False))
-        about = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
+        about: dict[str, Any] = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
+        more = {"reading": remembered(how, loaded), "unseen": unseen_by(kept, source.class_names)}
+        about |= {name: value for name, value in more.items() if value}
 
         def model(k: int = 0) -> ClassifierModel:
             return ClassifierModel(

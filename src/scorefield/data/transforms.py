@@ -93,7 +93,7 @@ class Affine(Transform):
             x: (n, *event).
             per_feature: along the first axis of the event (features, channels) each by itself, instead of all as one.
         """
-        mean, std = _moments_of_features(x) if per_feature else _moments(x, tuple(range(x.ndim)))
+        mean, std = moments_of_features(x) if per_feature else _moments(x, tuple(range(x.ndim)))
         return cls(_nested(mean), _nested(std))
 
     @classmethod
@@ -105,7 +105,7 @@ class Affine(Transform):
         cond = conditions(data).get("cond")
         if cond is None:
             return None
-        mean, std = _moments_of_features(cond[choice(len(cond), max(1, NUMBERS // max(1, cond[0].numel())))])
+        mean, std = moments_of_features(cond[choice(len(cond), max(1, NUMBERS // max(1, cond[0].numel())))])
         constant = std <= 8 * torch.finfo(cond.dtype).eps * mean.abs()
         for k in constant.flatten().nonzero()[:, 0].tolist():
             warnings.warn(
@@ -189,7 +189,7 @@ def _moments(x: Tensor, axes: tuple[int, ...] | None = None) -> tuple[Tensor, Te
     return torch.as_tensor(values.mean(axes)), torch.as_tensor(values.std(axes))
 
 
-def _moments_of_features(x: Tensor) -> tuple[Tensor, Tensor]:
+def moments_of_features(x: Tensor) -> tuple[Tensor, Tensor]:
     """Those along the first axis of the event, in a shape that broadcasts against it."""
     shape = (-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else ()
     mean, std = _moments(x, (0, *range(2, x.ndim)))

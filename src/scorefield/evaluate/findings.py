@@ -51,7 +51,7 @@ def about_model(model: ScoreModel, digest: str) -> Finding:
     """What the model is."""
     net = model.denoiser
     described = describe(net).get("net", {})
-    short = {name: value for name, value in model.about.items() if not isinstance(value, list)}
+    short = {name: value for name, value in model.about.items() if not isinstance(value, list | dict)}
     return Finding(
         {
             "digest": digest,

@@ -334,7 +334,7 @@ class ScoreModel:
             raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
         for name, value in bound.items():
             if n is not None and rows(value) not in (None, n):
-                raise ValueError(f"wanted one row of {name!r} for each of {n} samples, or one for all; got {len(value)}")
+                raise ValueError(f"wanted a row of {name!r} for each of {n} samples, or one for all; got {len(value)}")
         return self.denoiser.given(**bound) if bound else self.denoiser
 
     def _check_gaussian(self) -> None:

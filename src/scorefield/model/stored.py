@@ -42,7 +42,7 @@ class Kind:
     part: str
     type: type[nn.Module]
     values: Mapping[str, type]
-    optional: Mapping[str, type] = field(default_factory=dict[str, type])
+    optional: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def objects(self) -> dict[str, type]:
@@ -95,6 +95,14 @@ def check_form(event_shape: Sequence[int], transform: Transform, classes: int, c
         raise ValueError(f"the transform does not fit events of shape {event_shape}: {error}") from error
     if shape != event_shape:
         raise ValueError(f"the transform makes events of shape {shape}; wanted {event_shape}")
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What the model in a directory keeps of its training, without its weights."""
+    about = _read_config(path).get("about")
+    if not isinstance(about, dict):
+        raise ValueError(f"{path / CONFIG}: its about is {str(about)[:80]}")
+    return about  # pyright: ignore[reportUnknownVariableType]
 
 
 def is_classifier(path: Path) -> bool:

@@ -49,6 +49,12 @@ class LabelEmbedding(nn.Embedding):
         """The vectors of labels from 0; that of the unknown class for -1, or without a label."""
         return row_of(self.weight, label)
 
+    @torch.no_grad()
+    def extend(self, classes: int) -> None:
+        """Takes further classes, up to a number; they begin as the unknown class."""
+        new = self.weight[:1].expand(classes + 1 - len(self.weight), -1)
+        self.weight, self.num_embeddings = nn.Parameter(torch.cat((self.weight, new))), classes + 1
+
 
 def check_no_label(label: Tensor | None) -> None:
     """Refuses a label where there are no classes."""

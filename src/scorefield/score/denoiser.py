@@ -92,7 +92,7 @@ class Denoiser(ScoreModule):
 
 
 def rows(value: Tensor) -> int | None:
-    """The number of samples that a condition has a row for; None for () or a single row with axes, (1, ...), for all."""
+    """How many samples a condition has a row for; None for () or a single row with axes, (1, ...), which is for all."""
     return None if value.ndim == 0 or (value.ndim > 1 and len(value) == 1) else len(value)
 
 
@@ -114,8 +114,7 @@ class _Conditions:
     def _selected(self, places: Tensor, n: int) -> dict[str, Tensor]:
         self._check(n)
         return {
-            name: value if rows(value) is None else value[places.to(value.device)]
-            for name, value in self.cond.items()
+            name: value if rows(value) is None else value[places.to(value.device)] for name, value in self.cond.items()
         }
 
     def _check(self, n: int) -> None:

@@ -34,10 +34,10 @@ def fit(
 ) -> ScoreModel:
     """Trains a network on data and returns the model with its averaged weights.
 
-    The choices are those of the command `scorefield train`: integers go to [-1, 1], real data and real conditions to
-    mean 0 and standard deviation 1, EDM's preconditioner and objective for that, a share of the labels is hidden so that one can sample
-    with and without them. Whoever wants to see the losses, to resume or to share the work among processes writes the
-    loop (`train`) or uses the command.
+    The choices are those of the command `scorefield train`: integers go to [-1, 1], real data and conditions to mean 0
+    and standard deviation 1, EDM's preconditioner and objective for that, a share of the labels is hidden so that one
+    can sample with and without them. Whoever wants to see the losses, to resume or to share the work among processes
+    writes the loop (`train`) or uses the command.
 
     Args:
         net: what is trained, on the device where its weights are; it is changed.

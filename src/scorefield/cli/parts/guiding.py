@@ -17,7 +17,7 @@ from scorefield.score import Denoiser
 
 def guided_model(
     model: ScoreModel,
-    label: int | str | None,
+    label: str,
     cond: Tensor | None,
     guidance: float | None,
     interval: tuple[float, float] | None,
@@ -26,7 +26,7 @@ def guided_model(
     device: torch.device,
 ) -> ScoreModel:
     """The model guided to a class: by a classifier if there is one, else without."""
-    if label is None:
+    if not label:
         raise ValueError("--guidance and --classifier: lead to a class: name it by --label")
     if classifier is not None:
         if interval is not None:

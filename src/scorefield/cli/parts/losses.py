@@ -43,6 +43,11 @@ class LossLog:
         self._fetch()
         return sum(self.losses[-50:]) / len(self.losses[-50:])
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return self._rest[-1][1]
+
     def save(self) -> None:
         """Appends the new rows to the file, on the disk when this returns."""
         self._fetch()

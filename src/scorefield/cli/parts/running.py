@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,8 @@ from scorefield import plot
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.signals import Signals
 from scorefield.cli.parts.sources import save_figure
-from scorefield.data import ArrayDataset, Subset
-from scorefield.data.dataset import some_rows
+from scorefield.data import ArrayDataset, Dataset, Subset
+from scorefield.data.dataset import some_rows, unseen_classes
 from scorefield.objectives import Objective
 from scorefield.processes import SDE
 from scorefield.training import (
@@ -87,6 +87,8 @@ class Run:
     ) -> Iterator[StepInfo]:
         """Trains up to a step, saving on the way and when a signal asks to stop; each step is yielded when saved."""
         first, snapshots = distributed.rank() == 0, Snapshots(self.out / SNAPSHOTS)
+        if first and 0 < self.state.step < until:
+            self._say_rate(until)
         trained = train(
             self.state,
             batches,
@@ -120,6 +122,15 @@ class Run:
     def held_out(self) -> Iterator[Batch]:
         """The batches that the validation looks at."""
         return (self.checks[k] for k in range(math.ceil(CHECKED / self.checks.size)))
+
+    def _say_rate(self, until: int) -> None:
+        """Says where the learning rate goes from here, if it was to end at another step so far."""
+        step, rate = self.state.step, self.state.optimisation.rate
+        if self.log.rate != rate(step - 1, until):
+            print(
+                f"the learning rate was {self.log.rate:.3g} in step {step} of a run of another length; it goes on with "
+                f"{rate(step, until):.3g} and falls along the cosine that ends at step {until}"
+            )
 
     def _check(self, *losses: float) -> None:
         """Stops a run that has come to nothing, before it is saved."""
@@ -177,6 +188,18 @@ def keep_near(source: ArrayDataset, place: torch.device) -> None:
     small = source.x.numel() * source.x.element_size() if isinstance(source.x, Tensor) else math.inf
     if place.type == "cuda" and small < torch.cuda.get_device_properties(place).total_memory / 4:
         source.to(place)
+
+
+def unseen_by(kept: Dataset, names: Sequence[str], before: Iterable[int] = ()) -> list[int]:
+    """The classes that no row has, which are said, but for those that the model has learnt before."""
+    known, every = set(before), unseen_classes(kept)
+    for learnt, consequence in ((False, "they cannot be asked for"), (True, "the model keeps what it knows of them")):
+        if some := [str(names[k] if names else k) for k in every if (k in known) == learnt]:
+            more = f" and {len(some) - 8} more" if len(some) > 8 else ""
+            warnings.warn(
+                f"classes without a sample to train on: {', '.join(some[:8])}{more}: {consequence}", stacklevel=2
+            )
+    return [k for k in every if k not in known]
 
 
 def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.device) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,13 @@ from torch import Tensor
 
 from scorefield import data, plot
 from scorefield._files import write_file
-from scorefield.data import ArrayDataset, Audio, Broken, Images, Rows, Table
+from scorefield.cli.parts.measuring import load_values
+from scorefield.cli.parts.reading import Reading, as_own
+from scorefield.data import ArrayDataset, Rows
 from scorefield.model import ClassifierModel, ScoreModel
 from scorefield.training import distributed
+
+typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())  # the words of the command in hand
 
 NAMED: dict[str, Callable[[], ArrayDataset]] = {
     "digits": data.digits,
@@ -34,33 +38,11 @@ NAMED: dict[str, Callable[[], ArrayDataset]] = {
 }
 
 
-typed: ContextVar[Sequence[str]] = ContextVar("typed", default=())  # the words of the command in hand
-
-
 class Precision(Enum):
     """Number format of the network's arithmetic."""
 
     float32 = None
     bfloat16 = torch.bfloat16
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How data are read.
-
-    Args:
-        images: how pictures become arrays.
-        table: which columns of a CSV or Parquet file are what.
-        audio: how recordings become signals.
-        broken: refuse, or skip and name pictures and recordings that cannot be read.
-        levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
-    """
-
-    images: Images = Images()
-    table: Table = Table()
-    audio: Audio = Audio()
-    broken: Broken = Broken.refuse
-    levels: int | None = None
 
 
 def load_data(
@@ -102,23 +84,42 @@ def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, li
     """The first rows of data for a model, without their labels unless these are wanted."""
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be at least 1; got {limit}")
-    loaded = for_model(model, load_data(source, how, limit), source)
+    how, use_labels = as_own(how, model.about, source), use_labels or model.needs_label
+    if not use_labels and how.table.columns:
+        how = replace(how, table=replace(how.table, label=None))  # which the table need not have
+    loaded = load_data(source, how, limit)
     if use_labels and not loaded.classes:
         raise ValueError(f"--use_labels true: the data {source} have no labels")
-    rows = loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
-    cond = {name: value for name, value in rows.cond.items() if use_labels or name != "label"}
-    return Rows(rows.x, cond)
+    loaded = for_model(model, loaded if use_labels else loaded.unlabelled(), source)
+    return loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
 
 
-def parse_label(model: ScoreModel | ClassifierModel, label: int | str) -> int:
+def load_conditions(path: Path, count: int) -> Tensor:
+    """Real conditions from a .npy file: a row for each of some samples, or one for all."""
+    if path.suffix != ".npy":
+        raise ValueError(f"--cond {path}: wanted a .npy file of numbers")
+    rows = load_values(path)
+    if rows.is_complex() or rows.ndim == 0 or len(rows) not in (1, count):
+        raise ValueError(
+            f"--cond {path}: wanted real numbers in one row for each of {count} samples, or one row for all; got shape "
+            f"{tuple(rows.shape)}"
+        )
+    return rows
+
+
+def parse_label(model: ScoreModel | ClassifierModel, label: str) -> int:
     """A class by its name, or by its number if the classes have no names."""
     if not model.class_names:
-        if isinstance(label, str):
+        if not re.fullmatch(r"-?[0-9]+", label):
             raise ValueError(f"--label {label}: the model's classes have no names; give a number below {model.classes}")
-        return label
-    if str(label) not in model.class_names:
+        number = int(label)
+    elif label not in model.class_names:
         raise ValueError(f"--label {label}: wanted one of {', '.join(model.class_names)}")
-    return model.class_names.index(str(label))
+    else:
+        number = model.class_names.index(label)
+    if number in model.about.get("unseen", ()):
+        raise ValueError(f"--label {label}: the training had no sample of this class, so that the model cannot draw it")
+    return number
 
 
 def parse_device(device: str) -> torch.device:

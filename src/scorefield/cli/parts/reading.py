@@ -1,0 +1,73 @@
+"""How data are read, and how those of a model were."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from scorefield._describe import build, describe
+from scorefield.data import ArrayDataset, Audio, Broken, Images, Table
+
+told: ContextVar[frozenset[str] | None] = ContextVar("told", default=None)  # options that were given; None for all
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are read; for a trained model by default as its own were.
+
+    Args:
+        images: how pictures become arrays.
+        table: which columns of a CSV or Parquet file are what.
+        audio: how recordings become signals.
+        broken: refuse, or skip and name pictures and recordings that cannot be read.
+        levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
+    """
+
+    images: Images = Images()
+    table: Table = Table()
+    audio: Audio = Audio()
+    broken: Broken = Broken.refuse
+    levels: int | None = None
+
+
+def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:
+    """What a model keeps of how its data were read, in plain values: the options that had to do with them."""
+    kinds = [name for name in ("images", "table", "audio") if type(getattr(how, name)) is type(loaded.how)]
+    whole = describe(replace(how, **dict.fromkeys(kinds, loaded.how)))
+    kept = {name: whole[name] for name in (*kinds, "broken" if kinds else "levels") if whole[name] is not None}
+    return {"class": whole["class"], **kept} if kept else {}
+
+
+def as_own(how: Reading, about: Mapping[str, Any], source: str) -> Reading:
+    """As the data of a model were read, by what it keeps of its training, but for what was told otherwise.
+
+    Where that differs it is said. Levels are for arrays alone.
+    """
+    kept = about.get("reading", {"class": "Reading"})
+    built = build(kept, {cls.__name__: cls for cls in (Reading, Images, Table, Audio)})
+    if not isinstance(built, Reading):
+        raise ValueError(f"what the model says of how its data were read is damaged: {str(kept)[:80]}")
+    names = set(kept) - {"class"} - (set() if source.endswith((".npy", ".npz")) else {"levels"})
+    merged: Reading = _merged(replace(how, **{name: getattr(built, name) for name in names}), how, "reading")
+    return merged
+
+
+def _merged(own: Any, new: Any, name: str) -> Any:
+    """`own` with what of `new` was told."""
+    if is_dataclass(own):
+        parts = {f.name: (getattr(own, f.name), getattr(new, f.name)) for f in fields(own)}
+        return replace(own, **{key: _merged(*pair, f"{name}.{key}") for key, pair in parts.items()})  # pyright: ignore
+    given = told.get()
+    if given is not None and name not in given:
+        return own
+    if describe(own) != describe(new):
+        warnings.warn(f"--{name} {_typed(new)}: the model's own data were read with {_typed(own)}", stacklevel=2)
+    return new
+
+
+def _typed(value: Any) -> str:
+    """As one would type it."""
+    return str(describe(value)).replace("'", "").replace(" ", "")
