@@ -68,6 +68,8 @@ class Parser(ArgumentParser):
             close = [names[name] for name in within or difflib.get_close_matches(word, names)]
             meant = f"did you mean {' or '.join(close)}?" if close else "a class of your own needs its import path"
             message += f"\nthere is no class {unknown[1]}: {meant}"
+        if "Expected a <class 'str'>. Got value: " in message:
+            message += "\nin a file of options a name that looks like a number stands in quotes, such as '001'"
         super().error(message, ex)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from scorefield import operators, plot
 from scorefield._files import write_file, write_text
-from scorefield.cli.parts.measuring import Measuring, load_values
+from scorefield.cli.parts.measuring import Measuring, load_as_data, load_values
+from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.cli.parts.sources import (
     directory,
     load_conditions,
@@ -65,7 +66,8 @@ def invert(
         operator: what was measured: Identity, Mask, Colorize, Blur, SuperResolution, FourierMask, Radon or
             CompressedSensing, or your own LinearOperator by its import path.
         y: what came out: a picture, or an array (.npy) of the measurement's shape, in the data's units. For a Mask or
-            FourierMask the whole of it will do, of which what is not known does not matter.
+            FourierMask the whole of it will do, of which what is not known does not matter. A picture of the data's own
+            pixels is brought to size and colour as those of the training were.
         out: folder for samples.npz with the samples `x`, in the data's values, and their `mean` and standard deviation
             `std` before rounding, for pictures of them and a figure, and for report.json.
         sigma: standard deviation of y's noise in the data's units; for pictures and other integers as a part of half
@@ -103,7 +105,7 @@ def invert(
         )
     sde, seeds, steps = denoiser.sde, range(seed, seed + samples), steps or 100
     measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
-    values = _as_measured(measure, load_values(y), model.event_shape, y)
+    values = _as_measured(measure, _read(y, measure, model), model.event_shape, y)
     known = model.measured(measure, values, _noise(sigma, transform.levels))
     with directory(out):
         if issubclass(way, PosteriorSampler):
@@ -143,6 +145,21 @@ def _noise(sigma: float | None, levels: int | None) -> MeasurementNoise:
         )
     std = math.sqrt(1 / 12) if sigma is None else sigma * levels / 2
     return Gaussian(std) if std else Noiseless()
+
+
+def _read(path: Path, operator: Operator, model: ScoreModel) -> Tensor:
+    """What was measured; a picture of the data's own pixels is read as those of the training were."""
+    values, event_shape = load_values(path), model.event_shape
+    of_mask = isinstance(operator, operators.Mask)
+    shape = event_shape if of_mask else operator.A(torch.zeros(1, *event_shape)).shape[1:]
+    pixels = plot.is_image(event_shape) and len(shape) == 3 and tuple(shape[1:]) == event_shape[1:]
+    if path.suffix == ".npy" or not pixels or "images" not in model.about.get("reading", {}):
+        return values
+    images = as_own(Reading(), model.about, str(path)).images
+    seen = load_as_data(path, values, images, "L" if shape[0] == 1 else "RGB")
+    if _long(seen.shape) != _long(values.shape):
+        print(f"{path}: brought to the shape {tuple(seen.shape)}, as the pictures of the training were")
+    return seen
 
 
 def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int], path: Path) -> Tensor:

@@ -197,6 +197,12 @@ def unseen_classes(data: Dataset) -> list[int]:
     return [] if label is None else (label.bincount(minlength=data.classes) == 0).nonzero()[:, 0].tolist()
 
 
+def named(classes: Sequence[int], class_names: Sequence[str]) -> str:
+    """Some classes in words, by their names if they have any, and of many the first."""
+    more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
+    return ", ".join(class_names[k] if class_names else str(k) for k in classes[:8]) + more
+
+
 def choice(count: int, most: int, seed: int = 0) -> Int64[Tensor, "n"]:
     """Indices in rising order: all of `count`, or `most` of them at random, as data may repeat at equal distances."""
     if count <= most:

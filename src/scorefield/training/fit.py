@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from tqdm import tqdm
 
 from scorefield.data import Affine, Dataset, transformed_std
+from scorefield.data.dataset import named, unseen_classes
 from scorefield.model import ScoreModel
 from scorefield.nn import Network
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective
@@ -69,6 +71,9 @@ def fit(
         raise ValueError(f"steps must be at least 1; got {steps}")
     if data.classes and isinstance(objective, LabelDropout):
         raise ValueError(f"give the rate {objective.rate} as label_dropout, and the objective within LabelDropout")
+    names: tuple[str, ...] = getattr(data, "class_names", ())
+    if unseen := unseen_classes(data):
+        warnings.warn(f"no row has the class {named(unseen, names)}, of which nothing is learnt", stacklevel=2)
     transform, cond_transform = Affine.fitted(data), Affine.of_conditions(data)
     std = transformed_std(data, transform)
     objective = objective or DenoisingScoreMatching.edm(std)
@@ -84,13 +89,13 @@ def fit(
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
         raise ValueError("the training has diverged: the weights are not finite; take a smaller learning rate")
     needs_label = data.classes > 0 and label_dropout == 0
-    names: tuple[str, ...] = getattr(data, "class_names", ())
     return ScoreModel(
         model,
         data.event_shape,
         transform,
         data.classes,
-        needs_label=needs_label,
-        class_names=names,
-        cond_transform=cond_transform,
+        {"unseen": unseen} if unseen else None,
+        needs_label,
+        names,
+        cond_transform,
     )

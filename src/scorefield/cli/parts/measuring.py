@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import operators
+from scorefield.data import Colour, Images
+from scorefield.data.images import Unfit, to_array
 from scorefield.operators import Operator
 
 
@@ -220,6 +222,17 @@ def load_values(path: Path) -> Tensor:
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({error})") from error
     return values.movedim(-1, 0) if values.ndim == 3 else values
+
+
+def load_as_data(path: Path, values: Tensor, images: Images, mode: str) -> Tensor:
+    """A picture of 8 bits as one of a data set, (channels, height, width) in mode L or RGB; others are as they are."""
+    try:
+        seen, _ = to_array(path.read_bytes(), replace(images, colour=Colour(mode)), mode)
+    except Unfit as error:
+        raise ValueError(f"{path}: is transparent, as no picture of the training: lay it on white or black") from error
+    except ValueError:  # of more bits, in the data's units as they are
+        return values
+    return torch.from_numpy(seen).double()
 
 
 def load_mask(path: Path) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.signals import Signals
 from scorefield.cli.parts.sources import save_figure
 from scorefield.data import ArrayDataset, Dataset, Subset
-from scorefield.data.dataset import some_rows, unseen_classes
+from scorefield.data.dataset import named, some_rows, unseen_classes
 from scorefield.objectives import Objective
 from scorefield.processes import SDE
 from scorefield.training import (
@@ -190,16 +190,16 @@ def keep_near(source: ArrayDataset, place: torch.device) -> None:
         source.to(place)
 
 
-def unseen_by(kept: Dataset, names: Sequence[str], before: Iterable[int] = ()) -> list[int]:
-    """The classes that no row has, which are said, but for those that the model has learnt before."""
-    known, every = set(before), unseen_classes(kept)
-    for learnt, consequence in ((False, "they cannot be asked for"), (True, "the model keeps what it knows of them")):
-        if some := [str(names[k] if names else k) for k in every if (k in known) == learnt]:
-            more = f" and {len(some) - 8} more" if len(some) > 8 else ""
+def unseen_by(kept: Dataset, class_names: Sequence[str], learnt: Set[int] = frozenset()) -> list[int]:
+    """The classes that no row has, which are said; those that the model has learnt before are not among them."""
+    absent = unseen_classes(kept)
+    unseen, left = [k for k in absent if k not in learnt], [k for k in absent if k in learnt]
+    for some, consequence in ((unseen, "cannot be asked for"), (left, "stays as the model knows it")):
+        if some:
             warnings.warn(
-                f"classes without a sample to train on: {', '.join(some[:8])}{more}: {consequence}", stacklevel=2
+                f"no sample to train on has the class {named(some, class_names)}, which {consequence}", stacklevel=2
             )
-    return [k for k in every if k not in known]
+    return unseen
 
 
 def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.device) -> None:

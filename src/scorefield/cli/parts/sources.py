@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
@@ -77,6 +78,9 @@ def for_model(model: ScoreModel, loaded: ArrayDataset, source: str, option: str 
         raise ValueError(f"{option} {source}: holds integers, the model is of real numbers: convert as in its training")
     if model.transform.levels is not None and loaded.levels is None:
         raise ValueError(f"{option} {source}: holds real numbers, the model is of integers: convert as in its training")
+    if loaded.classes and model.classes and bool(loaded.class_names) != bool(model.class_names):
+        unnamed = "the model" if loaded.class_names else source
+        warnings.warn(f"the classes of {unnamed} have no names: they are taken by their numbers", stacklevel=2)
     return loaded.renumbered(model.class_names)
 
 
@@ -89,7 +93,8 @@ def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, li
         how = replace(how, table=replace(how.table, label=None))  # which the table need not have
     loaded = load_data(source, how, limit)
     if use_labels and not loaded.classes:
-        raise ValueError(f"--use_labels true: the data {source} have no labels")
+        why = "the model was trained with labels alone" if model.needs_label else "--use_labels true"
+        raise ValueError(f"{why}: the data {source} have no labels")
     loaded = for_model(model, loaded if use_labels else loaded.unlabelled(), source)
     return loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
 
