@@ -617,3 +617,86 @@ def test_labels_of_mnist_are_found_under_any_of_their_names(images, labels, tmp_
     write(labels, np.array([2, 0, 1], "u1"), 8)
     for path in (tmp_path, tmp_path / images):
         assert every(read(path)).cond["label"].tolist() == [2, 0, 1]
+
+
+# what is remembered of how data were read
+
+
+def write_parquet(path, columns):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_read_as_another_has_its_columns_by_their_names(kind, tmp_path):
+    """Mutants: columns by their places; conditions by their places."""
+    values = GENERATOR.normal(size=(6, 4))
+    names = ("a", "b", "c", "t")
+    for file, order in (("first", (0, 1, 2, 3)), ("second", (3, 2, 0, 1))):
+        columns = {names[k]: values[:, k] for k in order}
+        if kind == "csv":
+            rows = [list(columns), *np.stack(list(columns.values()), 1).tolist()]
+            (tmp_path / f"{file}.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+        else:
+            write_parquet(tmp_path / f"{file}.parquet", columns)
+    first = read(tmp_path / f"first.{kind}", table=Table(cond=["t"]))
+    assert isinstance(first.how, Table) and tuple(first.how.columns) == ("a", "b", "c")
+    second = read(tmp_path / f"second.{kind}", table=first.how)
+    assert torch.equal(every(second).x, every(first).x)
+    assert torch.equal(every(second).cond["cond"], every(first).cond["cond"])
+
+
+def test_recordings_of_another_rate_are_refused(tmp_path):
+    for name, rate in (("a", 8000), ("b", 16000)):
+        (tmp_path / name).mkdir()
+        wavfile.write(tmp_path / name / "x.wav", rate, np.zeros(40, np.int16))
+    first = read(tmp_path / "a", audio=Audio(length=10))
+    assert first.how == Audio(length=10, rate=8000)
+    with pytest.raises(ValueError, match=r"x.wav has 16000 Hz and 1 channels where 8000 Hz"):
+        read(tmp_path / "b", audio=first.how)
+
+
+def test_folders_without_a_picture_are_named(tmp_path):
+    """Beside the classes, at any depth; hidden ones, and folders of classes, are not meant."""
+    tree(tmp_path / "top" / "data")
+    for name in ("bird", ".git", "cat/more"):
+        (tmp_path / "top" / "data" / name).mkdir(parents=True)
+    (tmp_path / "top" / "data" / "bird" / "notes.txt").write_text("none yet")
+    with pytest.warns(UserWarning) as said:
+        data = read(tmp_path / "top")
+    assert [str(w.message).partition("lies in ")[2] for w in said] == ["data/bird: no class"]
+    assert data.class_names == ("cat", "dog")
+    write_png(tmp_path / "flat" / "a.png", noise(4, 4))
+    (tmp_path / "flat" / "other").mkdir()
+    assert read(tmp_path / "flat").class_names == ()  # and without a word
+    (tmp_path / "one" / "dog").mkdir(parents=True)
+    write_png(tmp_path / "one" / "cat" / "a.png", noise(4, 4))
+    with pytest.warns(UserWarning, match="lies in dog: no class"):
+        read(tmp_path / "one")
+    read(tmp_path / "one", images=Images(labels=False))
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
+def test_conditions_keep_what_tells_them_apart(kind, tmp_path):
+    """Seconds since 1970 in float64, a temperature in float32; whole numbers are numbers."""
+    seconds, kelvin = 1.7e9 + np.arange(20), 280 + GENERATOR.normal(size=20)
+    x = GENERATOR.normal(size=20).astype("f4")
+    for name, values in (("seconds", seconds), ("kelvin", kelvin), ("whole", seconds.astype(np.int64))):
+        path = tmp_path / f"{name}.{kind}"
+        if kind == "npz":
+            np.savez(path, x=x, cond=values[:, None])
+        elif kind == "csv":
+            path.write_text(
+                "\n".join(["x,t", *(f"{a},{b!r}" for a, b in zip(x.tolist(), values.tolist(), strict=True))])
+            )
+        else:
+            write_parquet(path, {"x": x, "t": values})
+        cond = every(read(path, table=Table(cond=["t"]))).cond["cond"][:, 0]
+        assert cond.dtype == (torch.float32 if name == "kelvin" else torch.float64)
+        assert np.array_equal(cond.numpy(), values.astype(cond.numpy().dtype))
+
+
+def test_a_size_is_one_whichever_way_it_is_said():
+    assert Images(size=6) == Images(size=(6, 6)) != Images(size=(6, 8))

@@ -182,25 +182,32 @@ class Subset:
         return self.data.rows(self.index[index.to(self.index.device)])
 
 
-def conditions(data: Dataset) -> dict[str, Tensor]:
-    """Those of all rows, without a look at the samples where a data set keeps them apart."""
-    if isinstance(data, ArrayDataset):
-        return dict(data._cond)  # pyright: ignore[reportPrivateUsage]
+def condition(data: Dataset, name: str, index: Int64[Tensor, "m"] | None = None) -> Tensor | None:
+    """The condition of a name of all rows, or of some, without their samples; None if there is none of that name.
+
+    Of a data set of one's own, whose rows come with their samples, it is that of as many as `some_rows` looks at.
+    """
+    index = torch.arange(len(data)) if index is None else index
     if isinstance(data, Subset):
-        return {name: values[data.index.to(values.device)] for name, values in conditions(data.data).items()}
-    return data.rows(torch.arange(len(data))).cond
+        return condition(data.data, name, data.index[index.to(data.index.device)])
+    if isinstance(data, ArrayDataset):
+        whole = data._cond.get(name)  # pyright: ignore[reportPrivateUsage]
+        return None if whole is None else whole[index.to(whole.device)]
+    return data.rows(index[choice(len(index), _rows_of(data, 20_000_000))]).cond.get(name)
 
 
 def unseen_classes(data: Dataset) -> list[int]:
-    """The classes that no row has."""
-    label = conditions(data).get("label")
-    return [] if label is None else (label.bincount(minlength=data.classes) == 0).nonzero()[:, 0].tolist()
+    """The classes that no row has, as far as the labels of all rows are known."""
+    label = condition(data, "label")
+    if label is None or len(label) < len(data):
+        return []
+    return (label.bincount(minlength=data.classes) == 0).nonzero()[:, 0].tolist()
 
 
-def named(classes: Sequence[int], class_names: Sequence[str]) -> str:
-    """Some classes in words, by their names if they have any, and of many the first."""
-    more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
-    return ", ".join(class_names[k] if class_names else str(k) for k in classes[:8]) + more
+def named(numbers: Sequence[int], names: Sequence[str] = ()) -> str:
+    """Some numbers in words, by their names if they have any, and of many the first."""
+    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    return ", ".join(names[k] if names else str(k) for k in numbers[:8]) + more
 
 
 def choice(count: int, most: int, seed: int = 0) -> Int64[Tensor, "n"]:
@@ -212,7 +219,12 @@ def choice(count: int, most: int, seed: int = 0) -> Int64[Tensor, "n"]:
 
 def some_rows(data: Dataset, numbers: int = 20_000_000) -> Tensor:
     """Samples from the whole data set: all, or so many at random that they hold about as many numbers."""
-    return data.rows(choice(len(data), max(1, numbers // max(1, math.prod(data.event_shape))))).x
+    return data.rows(choice(len(data), _rows_of(data, numbers))).x
+
+
+def _rows_of(data: Dataset, numbers: int) -> int:
+    """How many rows hold about so many numbers."""
+    return max(1, numbers // max(1, math.prod(data.event_shape)))
 
 
 def split(data: Dataset, held_out: float, seed: int = 0) -> tuple[Subset, Subset]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield.data.dataset import Dataset, choice, conditions, some_rows
+from scorefield.data.dataset import Dataset, choice, condition, named, some_rows
 
 NUMBERS = 20_000_000  # of conditions that are looked at, about
 
@@ -102,15 +102,18 @@ class Affine(Transform):
 
         Of one that is constant within its rounding nothing can be learnt, which is said: it is divided by its size.
         """
-        cond = conditions(data).get("cond")
-        if cond is None:
+        one = condition(data, "cond", torch.arange(1))
+        if one is None:
             return None
-        mean, std = moments_of_features(cond[choice(len(cond), max(1, NUMBERS // max(1, cond[0].numel())))])
-        constant = std <= 8 * torch.finfo(cond.dtype).eps * mean.abs()
-        for k in constant.flatten().nonzero()[:, 0].tolist():
+        cond = condition(data, "cond", choice(len(data), max(1, NUMBERS // max(1, one.numel()))))
+        assert cond is not None
+        mean, std = moments_of_features(cond)
+        axes = tuple(k for k in range(cond.ndim) if k != 1)
+        spread = (cond.amax(axes) - cond.amin(axes)).cpu().double().reshape(mean.shape)
+        constant = spread <= 8 * torch.finfo(cond.dtype).eps * mean.abs()  # std has the rounding of the mean in it
+        if same := constant.flatten().nonzero()[:, 0].tolist():
             warnings.warn(
-                f"the conditions' number {k} is {float(mean.flatten()[k]):.6g} in all of the training data: nothing "
-                "is learnt of it",
+                f"the conditions' numbers {named(same)} do not vary in the training data: nothing is learnt of them",
                 stacklevel=2,
             )
         size = torch.where(mean == 0, torch.ones_like(mean), mean.abs())

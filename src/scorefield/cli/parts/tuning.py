@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefield.data import ArrayDataset, Dataset
-from scorefield.data.dataset import conditions, some_rows
+from scorefield.data.dataset import condition, some_rows
 from scorefield.data.transforms import moments_of_features
 from scorefield.model import ScoreModel
 from scorefield.nn.embedding import LabelEmbedding
@@ -77,7 +77,7 @@ def check_fits(base: ScoreModel, kept: Dataset, init: Path) -> None:
     if kept.levels is None and isinstance(base.denoiser.sde, GaussianSDE):
         _check_units(base.transform.forward(some_rows(kept)), "the data", init)
     if base.cond_transform is not None:
-        cond, wanted = conditions(kept).get("cond"), torch.tensor(base.cond_transform.shift).shape
+        cond, wanted = condition(kept, "cond"), torch.tensor(base.cond_transform.shift).shape
         if cond is None or cond.ndim != len(wanted) + 1 or cond.shape[1:2] != wanted[:1]:
             got = "none" if cond is None else f"those of shape {tuple(cond.shape[1:])}"
             raise ValueError(f"--init {init}: its model has {math.prod(wanted)} conditions, the data have {got}")
