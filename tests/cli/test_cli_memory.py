@@ -171,7 +171,9 @@ def test_pictures_are_read_as_in_training(padded, tmp_path, capsys):
         assert nats(run, data, tmp_path, *options) == wanted
     scorefield("encode", run, "--data", data, "--steps", 1, "--limit", 2, "--out", tmp_path / "z.npz")
     assert np.load(tmp_path / "z.npz")["latents"].shape == (2, 1, 6, 6)
-    assert "warning" not in capsys.readouterr().err
+    scorefield("info", run)
+    said = capsys.readouterr()
+    assert "size [6, 6], fit pad, colour grey" in said.out and "warning" not in said.err
 
 
 @pytest.mark.parametrize("from_file", [False, True])
@@ -203,10 +205,22 @@ def test_a_run_goes_on_and_another_begins_with_data_read_alike(padded, tmp_path,
     scorefield(*common, "--init", run, "--steps", 2, "--resume", "true", "--out", tmp_path / "tuned")
     assert read_about(tmp_path / "tuned")["reading"] == read_about(run)["reading"]
     assert ScoreModel.load(tmp_path / "tuned").event_shape == (1, 6, 6)
-    plain = [*common[:-2], *PADDED, "--net", "MLP", "--net.features", 8, "--out", tmp_path / "plain"]
-    scorefield(*plain, "--reading.images.colour", "grey", "--steps", 1)
-    again = ["train", "--data", tmp_path / "x.npy", "--out", run, *TINY, "--resume", "true"]
-    again += ["--optimisation.warmup", 2]
+    plain = [*common[:-2], "--net", "MLP", "--net.features", 8, "--out", tmp_path / "plain"]
+    scorefield(*plain, *PADDED, "--reading.images.colour", "grey", "--steps", 1)
+    scorefield(*plain, "--steps", 2, "--resume", "true")
+    assert read_about(tmp_path / "plain")["step"] == 2
+    words = [
+        "train-classifier",
+        run,
+        "--data",
+        data,
+        "--steps",
+        1,
+        "--batch_size",
+        32,
+        "--out",
+        tmp_path / "classifier",
+    ]
     scorefield(*words, "--net", "MLPClassifier", "--net.features", 8)
     assert "warning" not in capsys.readouterr().err
 

@@ -36,6 +36,7 @@ from scorefield.evaluate import (
     train_label_features,
     write_report,
 )
+from scorefield.evaluate.work import Work
 from scorefield.metrics import (
     Features,
     FeatureStats,
@@ -245,6 +246,16 @@ def test_another_model_or_seed_takes_no_finished_parts(run, tmp_path):
     assert calls == ["a"] * 3 + ["c"] * 8
     ledger.close()
     assert not (tmp_path / "work").exists()
+
+
+def test_a_model_of_other_units_is_another_one():
+    """Its finished parts are not taken for those of a model with the same weights."""
+    model = model_of(digits(), (1, 8, 8), 10)
+    digests = {""}
+    for units in (None, Affine((280.0,), (8.0,)), Affine((7.0,), (8.0,))):
+        same = ScoreModel(model.denoiser, model.event_shape, model.transform, 10, cond_transform=units)
+        digests.add(Work(same, *[None] * 4).model_digest)
+    assert len(digests) == 4
 
 
 def test_processes_make_different_parts(tmp_path, monkeypatch):

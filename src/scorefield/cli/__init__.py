@@ -69,7 +69,7 @@ class Parser(ArgumentParser):
             meant = f"did you mean {' or '.join(close)}?" if close else "a class of your own needs its import path"
             message += f"\nthere is no class {unknown[1]}: {meant}"
         if "Expected a <class 'str'>. Got value: " in message:
-            message += "\nin a file of options a name that looks like a number stands in quotes, such as '001'"
+            message += "\nin lists and in files of options a name that looks like a number stands in quotes: '001'"
         super().error(message, ex)
 
 

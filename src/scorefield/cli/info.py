@@ -35,16 +35,12 @@ def info(run: Path, types: Sequence[type] = ()) -> None:
         if isinstance(value, dict) and name != "sde":
             print(f"{name:12} {', '.join(f'{k}={v}' if k != 'class' else str(v) for k, v in value.items())}")
     for name, value in model.about.items():
-        if isinstance(value, dict):
-            print(f"{name:12} {_plain(value)}")
-            continue
+        shown = _plain(value) if isinstance(value, dict) else value
         many = isinstance(value, list) and len(value) > 4  # pyright: ignore[reportUnknownArgumentType]
-        print(f"{name:12} {f'{value[0]:.4g} ... {value[-1]:.4g}' if many else value}")
+        print(f"{name:12} {f'{value[0]:.4g} ... {value[-1]:.4g}' if many else shown}")
 
 
-def _plain(value: Any) -> str:
+def _plain(options: dict[str, Any]) -> str:
     """Options as their names and values."""
-    if not isinstance(value, dict):
-        return str(value)
-    named = ((name, part) for name, part in value.items() if name != "class")  # pyright: ignore[reportUnknownVariableType]
-    return ", ".join(f"{name}: {_plain(part)}" if isinstance(part, dict) else f"{name} {part}" for name, part in named)
+    named = ((name, value) for name, value in options.items() if name != "class")
+    return ", ".join(f"{name}: {_plain(v)}" if isinstance(v, dict) else f"{name} {v}" for name, v in named)
