@@ -82,6 +82,18 @@ def test_a_run_standardises_its_conditions_by_the_rows_that_it_is_trained_on(kel
     assert b"cond_transform" in checkpoint.read_bytes()[:4096]  # a resumed run must have the same
 
 
+def test_a_run_of_other_units_has_the_same_losses(tmp_path):
+    """Mutants: batches, or held-out batches, of conditions as they are."""
+    x, c = GENERATOR.normal(size=(60, 3)).astype("f4"), GENERATOR.normal(size=(60, 2))
+    found = []
+    for name, cond in (("plain", c), ("kelvin", np.array([280, 101325]) + np.array([8, 0.5]) * c)):
+        np.savez(tmp_path / f"{name}.npz", x=x, cond=cond)
+        options = ["--net.cond_features", 2, "--steps", 6, "--optimisation.warmup", 0, "--optimisation.lr", 0.02]
+        rows = table(trained(tmp_path / name, tmp_path / f"{name}.npz", *options) / "loss.csv")
+        found.append([float(row[key]) for row in rows for key in ("loss", "validation_loss") if row[key]])
+    assert len(found[0]) == 7 and found[1] == pytest.approx(found[0], rel=1e-3)
+
+
 def test_commands_take_conditions_in_their_units(kelvin, tmp_path, capsys):
     """Whole numbers, one row for all, and the data's own."""
     run, data, model = kelvin
@@ -363,7 +375,10 @@ def test_a_longer_run_says_what_its_learning_rate_does(tmp_path, capsys):
     scorefield(*again, "--steps", 20)
     rate = Optimisation(warmup=2).rate
     out = capsys.readouterr().out
-    assert f"the learning rate was {rate(9, 10):.3g} in step 10" in out and f"goes on with {rate(10, 20):.3g}" in out
+    assert (
+        f"the learning rate was {rate(9, 10):.3g} in step 10" in out
+        and f"goes on with {rate(10, 20):.3g} and falls" in out
+    )
     assert float(table(run / "loss.csv")[10]["lr"]) == rate(10, 20)
     constant = trained(tmp_path / "constant", tmp_path / "x.npy", "--optimisation.decay", "false", "--steps", 2)
     trained(constant, tmp_path / "x.npy", "--optimisation.decay", "false", "--steps", 4, "--resume", "true")

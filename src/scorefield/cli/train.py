@@ -118,10 +118,9 @@ def train(
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
         )
-    if init and (sde or net or precond or energy or noise_scales):
-        raise ValueError(
-            "--init brings its network and process: leave --net, --sde, --noise_scales, --precond and --energy out"
-        )
+    own = {"--net": net, "--sde": sde, "--noise_scales": noise_scales, "--precond": precond, "--energy": energy}
+    if init and (given := [name for name, value in own.items() if value]):
+        raise ValueError(f"--init brings its network and process: leave {', '.join(given)} out")
     if sde and noise_scales:
         raise ValueError("--noise_scales true chooses the process: leave --sde out")
     affine = sde is None or isinstance(sde, GaussianSDE)
@@ -136,8 +135,8 @@ def train(
     first = distributed.rank() == 0
     base = ScoreModel.load(init, types=types, device=place) if init else None
     with directory(out), locked(out):
-        own = read_about(out) if newest and (out / CONFIG).exists() else base.about if base else {}
-        how = as_own(reading, own, data)
+        before = read_about(out) if newest and (out / CONFIG).exists() else base.about if base else {}
+        how = as_own(reading, before, data)
         loaded = load_data(data, how, folder=out)
         if base and init and use_labels:
             loaded = renumbered(base, loaded, init)

@@ -83,8 +83,7 @@ def train_classifier(
     if not isinstance(sde, GaussianSDE):
         raise ValueError(f"{run}: guidance by a classifier is for Gaussian processes; got {type(sde).__name__}")
     with directory(out), locked(out):
-        own = read_about(out) if newest and (out / CONFIG).exists() else base.about
-        how = as_own(reading, own, data)
+        how = as_own(reading, read_about(out) if newest and (out / CONFIG).exists() else base.about, data)
         loaded = load_data(data, how, folder=out)
         source = loaded.renumbered(base.class_names)
         _check_fits(base, source, run, data)
