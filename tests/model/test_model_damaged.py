@@ -117,6 +117,7 @@ DAMAGE = {
             ("classes",): (-3, "two", 1.5, None, DELETE),
             ("transform",): (None, 3, DELETE),
             ("about",): (3, "hi", [1]),
+            ("cond_transform",): (3, "Affine", {"class": "VP"}, {"class": "Affine", "scale": [0.0]}),
             ("needs_label",): (3, "no", None, DELETE),
         }.items()
         for value in values

@@ -68,3 +68,13 @@ def test_fit_refuses_what_does_not_fit_together():
         sf.fit(network(data, 2), data, steps=3, seed=0, optimisation=sf.Optimisation(lr=1e38, warmup=0))
     with pytest.raises(ValueError, match=r"events of shape \(2,\), the data have \(1, 8, 8\)"):
         sf.fit(network(data), sf.data.digits(), steps=1, seed=0)
+
+
+def test_fit_names_the_classes_that_no_row_has():
+    points = sf.data.two_moons(40)
+    x, label = points.x, 3 * (points.rows(torch.arange(40)).cond["label"])
+    names = ("ant", "bee", "cat", "dog", "eel")
+    for some, wanted in (((), "1, 2, 4"), (names, "bee, cat, eel")):
+        data = sf.data.ArrayDataset(x, label, classes=5, class_names=some)
+        with pytest.warns(UserWarning, match=f"no row has the class {wanted}, of which nothing is learnt"):
+            assert sf.fit(network(data, 5), data, steps=1, seed=0).about == {"unseen": [1, 2, 4]}

@@ -33,7 +33,6 @@ from scorefield.operators import MeasurementNoise, Operator
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import sample
 from scorefield.score import ScoreModule, evaluating, placement
-from scorefield.score.denoiser import rows
 from scorefield.solvers import Solver
 
 
@@ -333,7 +332,7 @@ class ScoreModel:
         elif self.needs_label:
             raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
         for name, value in bound.items():
-            if n is not None and rows(value) not in (None, n):
+            if n is not None and value.ndim and len(value) not in ((1, n) if value.ndim > 1 else (n,)):
                 raise ValueError(f"wanted a row of {name!r} for each of {n} samples, or one for all; got {len(value)}")
         return self.denoiser.given(**bound) if bound else self.denoiser
 

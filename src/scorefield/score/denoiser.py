@@ -23,8 +23,8 @@ from scorefield.score.protocols import LogDensity, Score
 class ScoreModule(nn.Module, ABC):
     """A score that is a torch module, so that it can be trained, conditioned, saved and moved.
 
-    `t` is a float64 tensor, () or (b,). Conditioning tensors have one row a sample, or one or
-    none for the whole batch.
+    `t` is a float64 tensor, () or (b,). Conditioning tensors have one row a sample, or
+    one row or none for the whole batch.
     """
 
     sde: SDE
@@ -91,38 +91,31 @@ class Denoiser(ScoreModule):
         return expand(self.sde.alpha(t), x).to(x.dtype), expand(self.sde.sigma(t), x).to(x.dtype)
 
 
-def rows(value: Tensor) -> int | None:
-    """How many samples a condition has a row for; None for () or a single row with axes, (1, ...), which is for all."""
-    return None if value.ndim == 0 or (value.ndim > 1 and len(value) == 1) else len(value)
-
-
 class _Conditions:
     """Conditions by name: tensors with one row a sample, or one row or () for all samples."""
 
     cond: dict[str, Tensor]
 
     def _bound(self, x: Tensor, cond: dict[str, Tensor]) -> dict[str, Tensor]:
-        self._check(len(x))
-        bound = {name: value.to(x.device) for name, value in self.cond.items()}
-        for name, value in bound.items():
-            if value.ndim and len(value) != len(x):
-                bound[name] = value.expand(len(x), *value.shape[1:])
+        bound = {name: _for_all(name, value, len(x)).to(x.device) for name, value in self.cond.items()}
         if twice := bound.keys() & cond.keys():
             raise ValueError(f"the model is under a condition already; got {', '.join(sorted(twice))} twice")
         return bound | cond
 
-    def _selected(self, places: Tensor, n: int) -> dict[str, Tensor]:
-        self._check(n)
-        return {
-            name: value if rows(value) is None else value[places.to(value.device)] for name, value in self.cond.items()
-        }
+    def _selected(self, rows: Tensor, n: int) -> dict[str, Tensor]:
+        whole = {name: _for_all(name, value, n) for name, value in self.cond.items()}
+        return {name: value[rows.to(value.device)] if value.ndim else value for name, value in whole.items()}
 
-    def _check(self, n: int) -> None:
-        for name, value in self.cond.items():
-            if rows(value) not in (None, n):
-                raise ValueError(
-                    f"the condition {name!r} has {len(value)} rows for {n} samples: give one row a sample, or a scalar"
-                )
+
+def _for_all(name: str, value: Tensor, n: int) -> Tensor:
+    """A condition with a row for each of n samples, or () for all of them; a single row with axes is that of all."""
+    if value.ndim == 0 or len(value) == n:
+        return value
+    if value.ndim > 1 and len(value) == 1:
+        return value.expand(n, *value.shape[1:])
+    raise ValueError(
+        f"the condition {name!r} has {len(value)} rows for {n} samples: give one row a sample, or a scalar"
+    )
 
 
 class ConditionedScore(_Conditions, ScoreModule):
