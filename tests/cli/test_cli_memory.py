@@ -25,9 +25,8 @@ GENERATOR = np.random.default_rng(0)
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Without pictures of losses and long validations, which take longer than these runs."""
+    """Without pictures of losses, which take longer than these runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scorefield.cli.parts.running.CHECKED", 32)
         patch.setattr("scorefield.cli.parts.running.save_figure", lambda figure, out: None)
         patch.setattr("scorefield.plot.loss_curve", lambda *values: None)
         yield

@@ -24,7 +24,7 @@ from scorefield.objectives import (
     LogNormalSigma,
     Objective,
 )
-from scorefield.training import EMA, Batches, Optimisation, TrainState, train, validation_loss
+from scorefield.training import EMA, Batches, Optimisation, TrainState, distributed, train, validation_loss
 
 OBJECTIVE = DenoisingScoreMatching(LogNormalSigma(-0.5), EDMWeight(1.0))
 
@@ -363,6 +363,20 @@ def test_the_validation_loss_is_that_of_the_averaged_weights_and_leaves_no_trace
     assert first == pytest.approx(float(losses.mean()), rel=1e-6)
     mixed = validation_loss(state, source, objective, count=3, precision=torch.bfloat16)
     assert mixed != first and mixed == pytest.approx(first, rel=0.03)
+
+
+@pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (3, 1), (1, 3), (3, 2), (9, 1)])
+def test_the_validation_loss_is_the_same_for_any_number_of_processes(processes, accumulate, monkeypatch):
+    """Killed by noise or times that count from the beginning of a part, and by means of unequal parts."""
+    state, source, objective = run_of("MLP")
+    whole = validation_loss(state, source, objective, count=2)
+    monkeypatch.setattr(distributed, "world", lambda: processes)
+    parts = []
+    for rank in range(processes):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "total", lambda value: value)
+        parts.append(validation_loss(state, source, objective, count=2, accumulate=accumulate))
+    assert sum(parts) == pytest.approx(whole, rel=1e-6) and len(set(parts)) == processes
 
 
 def test_mixed_precision_changes_the_loss_by_its_rounding_alone_and_keeps_float32_weights():

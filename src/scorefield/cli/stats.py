@@ -11,7 +11,7 @@ from torch import nn
 from scorefield._files import write_file
 from scorefield.cli.parts.featuring import named_extractor
 from scorefield.cli.parts.reading import Reading
-from scorefield.cli.parts.running import check_at_least_one
+from scorefield.cli.parts.running import check_at_least
 from scorefield.cli.parts.sources import NAMED, check_target, directory, load_data, parse_device
 from scorefield.evaluate import compare
 from scorefield.metrics import FeatureStats, Pixels, expected_frechet, extract, frechet_distance
@@ -46,7 +46,7 @@ def stats(
         device: auto, cpu, cuda, cuda:1, ...
         reading: how the data are read.
     """
-    check_at_least_one(limit=limit, batch_size=batch_size)
+    check_at_least(1, limit=limit, batch_size=batch_size)
     place = parse_device(device)
     if out is not None:
         check_target(out, ".npz")

@@ -9,13 +9,24 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from scorefield import plot
 from scorefield._describe import describe
 from scorefield.cli.parts.building import model_of, process_of_cells, process_of_scales, usual_network
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.reading import Reading, as_own, remembered
-from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take, unseen_by
+from scorefield.cli.parts.running import (
+    LOSSES,
+    Run,
+    check_at_least,
+    in_proportion,
+    keep_near,
+    say_what,
+    take,
+    unseen_by,
+)
+from scorefield.cli.parts.signals import Signals
 from scorefield.cli.parts.sources import (
     Precision,
     directory,
@@ -61,6 +72,8 @@ def train(
     compile: bool = False,
     save_every: int = 1000,
     sample_every: int | None = None,
+    validation: int | None = None,
+    samples: int | None = None,
     keep: int = 2,
     tensorboard: bool = False,
     resume: bool = False,
@@ -105,6 +118,10 @@ def train(
         save_every: steps between two checkpoints.
         sample_every: steps between two sets of samples (.png, or .npz of what cannot be drawn); by default only at
             the end.
+        validation: held-out samples in each validation loss, made full batches, 0 for none; by default 1024, but at
+            most an eighth of those trained on between two checkpoints.
+        samples: number drawn, 0 for none; by default 64, of points in a plane 2000, but at most one for 20 that the run
+            has trained on.
         keep: number of checkpoints kept.
         tensorboard: write the losses for TensorBoard as well.
         resume: go on from the newest sound checkpoint in `out`, or begin if there is none.
@@ -113,7 +130,8 @@ def train(
         types: your own classes that the model of `init` is made of, by their import paths.
         reading: how the data are read.
     """
-    check_at_least_one(steps=steps, save_every=save_every, sample_every=sample_every)
+    check_at_least(1, steps=steps, save_every=save_every, sample_every=sample_every)
+    check_at_least(0, validation=validation, samples=samples)
     if not (0 <= label_dropout <= 1 and 0 <= seed < 2**63):
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
@@ -179,7 +197,7 @@ def train(
         if kept.classes and label_dropout and not isinstance(objective, LabelDropout):
             objective = LabelDropout(objective, label_dropout)
         state = TrainState(denoiser, optimisation, seed=seed)
-        micro = math.ceil(batch_size / max(1, accumulate * distributed.world()))
+        count, size_of_checks = in_proportion(validation, batch_size, min(steps, save_every))
         about = {
             "data": data,
             "steps": steps,
@@ -212,7 +230,8 @@ def train(
             out=out,
             state=state,
             objective=objective,
-            checks=batches_of(held, size=micro, seed=seed + 1),
+            checks=batches_of(held, size=size_of_checks, seed=seed + 1),
+            count=count,
             log=LossLog(out / LOSSES, out / "tensorboard" if tensorboard and first else None),
             checkpoints=checkpoints,
             fingerprint={
@@ -231,6 +250,7 @@ def train(
             },
             model=model,
             precision=precision.value,
+            accumulate=accumulate,
         )
         if newest:
             run.resume(newest)
@@ -241,21 +261,34 @@ def train(
                 print(f"the data's law at T is within {mismatch:.3g} nats of the prior")
         keep_near(source, place)
         batches = batches_of(kept, size=batch_size, seed=seed)
-        for info in run.steps(batches, until=steps, save_every=save_every, accumulate=accumulate, compiled=compile):
+
+        def draw(out: Path) -> bool:
+            most = 2000 if kept.event_shape == (2,) else 64
+            wanted = min(most, state.step * batch_size // 20) if samples is None else samples
+            micro = math.ceil(batch_size / (accumulate * distributed.world()))
+            return wanted > 0 and _draw(model(), kept, out, wanted, micro, run.signals)
+
+        for info in run.steps(batches, until=steps, save_every=save_every, compiled=compile):
             if first and sample_every and info.step % sample_every == 0:
-                _draw(model(), kept, out / PICTURES / f"{info.step:09d}.png")
+                draw(out / PICTURES / f"{info.step:09d}.png")
         if first:
-            _draw(model(), kept, out / "samples.png")
-            print(f"trained {state.step} steps; the model and its samples are in {out}")
+            with run.signals:
+                drawn = draw(out / "samples.png")
+            print(f"trained {state.step} steps; the model {'and its samples are' if drawn else 'is'} in {out}")
+            if run.signals.noted:
+                raise SystemExit(run.signals.status("the model is saved, its samples are not drawn"))
 
 
-def _draw(model: ScoreModel, kept: Subset, out: Path) -> None:
-    """Writes samples: as a picture, or as an array if they cannot be drawn."""
-    shape = model.event_shape
-    count = 2000 if shape == (2,) else 64
-    cond = kept.rows(torch.arange(count) % len(kept)).cond
-    label = cond["label"] if model.needs_label else None
-    x = model.sample(seeds=range(count), label=label, cond=cond.get("cond"))
+def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: int, signals: Signals) -> bool:
+    """Writes samples, as a picture, or as an array if they cannot be drawn, unless a signal comes in between."""
+    parts: list[Tensor] = []
+    for keys in torch.arange(count).split(batch_size):
+        cond = kept.rows(keys % len(kept)).cond
+        label = cond["label"] if model.needs_label else None
+        parts.append(model.sample(seeds=keys, label=label, cond=cond.get("cond")))
+        if signals.noted:
+            return False
     out.parent.mkdir(exist_ok=True)
-    drawn = plot.is_image(shape) or shape == (2,)
-    save_samples(x, model.transform.levels, out if drawn else out.with_suffix(".npz"))
+    drawn = plot.is_image(model.event_shape) or model.event_shape == (2,)
+    save_samples(torch.cat(parts), model.transform.levels, out if drawn else out.with_suffix(".npz"))
+    return True

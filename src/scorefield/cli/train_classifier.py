@@ -17,7 +17,16 @@ from scorefield._files import write_text
 from scorefield.cli.parts.building import usual_classifier
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.reading import Reading, as_own, remembered
-from scorefield.cli.parts.running import LOSSES, Run, check_at_least_one, keep_near, say_what, take, unseen_by
+from scorefield.cli.parts.running import (
+    LOSSES,
+    Run,
+    check_at_least,
+    in_proportion,
+    keep_near,
+    say_what,
+    take,
+    unseen_by,
+)
 from scorefield.cli.parts.sources import directory, load_data, locked, parse_device
 from scorefield.data import ArrayDataset, split, transformed_std
 from scorefield.model import ClassifierModel, ScoreModel
@@ -44,6 +53,7 @@ def train_classifier(
     seed: int = 0,
     device: str = "auto",
     save_every: int = 1000,
+    validation: int | None = None,
     resume: bool = False,
     types: Sequence[type] = (),
     reading: Reading = Reading(),
@@ -69,11 +79,13 @@ def train_classifier(
         seed: of the split, the initial weights and the training noise.
         device: auto, cpu, cuda, cuda:1, ...
         save_every: steps between two checkpoints.
+        validation: held-out samples in each validation loss and in the report, made full batches; by default 1024, but
+            at most an eighth of those trained on between two checkpoints.
         resume: go on from the newest sound checkpoint in `out`, or begin if there is none.
         types: your own classes that the score model is made of, by their import paths.
         reading: how the data are read, by default as those of the score model.
     """
-    check_at_least_one(steps=steps, save_every=save_every)
+    check_at_least(1, steps=steps, save_every=save_every, validation=validation)
     if not 0 <= seed < 2**63:
         raise ValueError(f"wanted --seed from 0 to 2^63 - 1; got {seed}")
     place = parse_device(device)
@@ -107,12 +119,13 @@ def train_classifier(
                 source.class_names,
             )
 
-        micro = math.ceil(batch_size / distributed.world())
+        count, size_of_checks = in_proportion(validation, batch_size, min(steps, save_every))
         trained = Run(
             out=out,
             state=state,
             objective=objective,
-            checks=Batches(held, transform, micro, seed=seed + 1, device=place, centred=centred),
+            checks=Batches(held, transform, size_of_checks, seed=seed + 1, device=place, centred=centred),
+            count=count,
             log=LossLog(out / LOSSES),
             checkpoints=checkpoints,
             fingerprint={

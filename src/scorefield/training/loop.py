@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -161,21 +161,37 @@ def validation_loss(
     objective: Objective[Model],
     *,
     count: int,
+    accumulate: int = 1,
     precision: torch.dtype | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> float:
     """Mean loss of the averaged weights over the first `count` batches.
 
-    The same samples, times and noise at each call, so that calls differ by the weights alone; with an `AdaptiveLogSNR`
-    by its times as well.
+    The same samples, times and noise at each call and for any number of processes, which share each batch: calls differ
+    by the weights alone, with an `AdaptiveLogSNR` by its times as well.
+
+    Args:
+        state: of the training.
+        batches: held-out ones.
+        objective: what is minimised.
+        count: of batches, at least 1.
+        accumulate: number of micro-batches of a batch in each process, for want of memory.
+        precision: of mixed arithmetic, if any.
+        between: called after each micro-batch; what it raises ends the validation and leaves the state as it was.
     """
     device = next(state.model.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)
+    rank, world = distributed.rank(), distributed.world()
     with (
         evaluating(state.model),
         state.averages[0].applied(state.model),
         torch.autocast(device.type, precision, enabled=precision is not None),
     ):
+        parts = [distributed.share(batches.size, accumulate * rank + j, accumulate * world) for j in range(accumulate)]
         for k in range(count):
-            batch = batches.part(k, 0, batches.size)
-            total += objective(state.model, batch.x0, noise=batch.noise, **batch.cond).double().mean()
-    return float(total) / count
+            for part in parts:
+                if part:
+                    batch = batches.part(k, part.start, part.stop)
+                    total += objective(state.model, batch.x0, noise=batch.noise, **batch.cond).double().sum()
+                between()
+    return float(distributed.total(total)) / (count * batches.size)

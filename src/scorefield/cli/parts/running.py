@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +35,10 @@ from scorefield.training import (
 
 CHECKPOINTS, STATE, LOSSES = "checkpoints", "state.safetensors", "loss.csv"
 SNAPSHOTS = "averages"
-CHECKED = 1024  # samples in a validation loss
+
+
+class Stopped(Exception):
+    """A signal has arrived in the middle of a validation."""
 
 
 class Stored(Protocol):
@@ -55,24 +58,30 @@ class Run:
         state: of the training.
         objective: what is minimised.
         checks: held-out batches.
+        count: of held-out batches in a validation, 0 for none.
         log: of the losses.
         checkpoints: where the states go.
         fingerprint: what a resumed run must have in common with this one.
         model: what is stored, of the weights' k-th average.
         precision: of mixed arithmetic, if any.
+        accumulate: number of micro-batches of a batch.
         saved: step of the last checkpoint.
+        signals: what asks to stop.
     """
 
     out: Path
     state: TrainState[Any]
     objective: Objective[Any]
     checks: Batches
+    count: int
     log: LossLog
     checkpoints: Checkpoints
     fingerprint: dict[str, Any]
     model: Callable[[int], Stored]
     precision: torch.dtype | None = None
+    accumulate: int = 1
     saved: int = 0
+    signals: Signals = field(default_factory=Signals)
 
     def resume(self, newest: Path) -> None:
         """Goes on from a checkpoint."""
@@ -82,9 +91,7 @@ class Run:
         if distributed.rank() == 0:
             self._publish()  # which the end of the earlier part may have prevented
 
-    def steps(
-        self, batches: Batches, *, until: int, save_every: int, accumulate: int = 1, compiled: bool = False
-    ) -> Iterator[StepInfo]:
+    def steps(self, batches: Batches, *, until: int, save_every: int, compiled: bool = False) -> Iterator[StepInfo]:
         """Trains up to a step, saving on the way and when a signal asks to stop; each step is yielded when saved."""
         first, snapshots = distributed.rank() == 0, Snapshots(self.out / SNAPSHOTS)
         if first and 0 < self.state.step < until:
@@ -95,21 +102,24 @@ class Run:
             self.objective,
             steps=until,
             precision=self.precision,
-            accumulate=accumulate,
+            accumulate=self.accumulate,
             compiled=compiled,
         )
         bar = tqdm(initial=self.state.step, total=until, unit="step", mininterval=0.5, disable=None if first else True)
-        with bar, Signals() as signals:
+        with bar, self.signals:
             for info in trained:
                 self.log.add(info)
                 bar.update()
                 if info.step % 50 == 0:
                     bar.set_postfix(loss=f"{self.log.recent():.4g}")
                     self._check()
-                stop = signals.arrived()
-                saves = info.step % save_every == 0 or info.step == until or stop
+                stop = self.signals.arrived()
+                due = info.step % save_every == 0 or info.step == until
+                saves = due or stop
                 if first:
                     snapshots.update(self.state, newest=saves)  # before the checkpoint: those beyond it are replaced
+                if due and not stop:
+                    stop = not self._validate()
                 if saves:
                     if first:
                         self._save()
@@ -117,11 +127,11 @@ class Run:
                     self.saved = info.step
                 yield info
                 if stop:
-                    raise SystemExit(signals.status(f"saved at step {info.step}: go on by --resume true"))
+                    raise SystemExit(self.signals.status(f"saved at step {info.step}: go on by --resume true"))
 
     def held_out(self) -> Iterator[Batch]:
         """The batches that the validation looks at."""
-        return (self.checks[k] for k in range(math.ceil(CHECKED / self.checks.size)))
+        return (self.checks[k] for k in range(self.count))
 
     def _say_rate(self, until: int) -> None:
         """Says where the learning rate goes from here, if it was to end at another step so far."""
@@ -142,13 +152,38 @@ class Run:
                 "--optimisation.warmup, or look for outliers in the data"
             )
 
+    def _validate(self) -> bool:
+        """Whether no signal has come in between; all processes take their share."""
+        if not self.count:
+            return True
+
+        def between() -> None:
+            if self.signals.arrived():
+                raise Stopped
+
+        try:
+            loss = validation_loss(
+                self.state,
+                self.checks,
+                self.objective,
+                count=self.count,
+                accumulate=self.accumulate,
+                precision=self.precision,
+                between=between,
+            )
+        except Stopped:
+            return False
+        self._check(loss)
+        self.log.validation.append((self.state.step, loss))
+        return True
+
     def _save(self) -> None:
         """Writes everything, the checkpoint after the losses that lead to it."""
-        step, count = self.state.step, math.ceil(CHECKED / self.checks.size)
-        loss = validation_loss(self.state, self.checks, self.objective, count=count, precision=self.precision)
-        self._check(loss)
-        self.log.validation.append((step, loss))
-        tqdm.write(f"step {step}: loss {self.log.recent():.4g}, held out {loss:.4g}")
+        step = self.state.step
+        self._check()
+        checked = self.log.validation[-1:]
+        held_out = f", held out {checked[0][1]:.4g}" if checked and checked[0][0] == step else ""
+        tqdm.write(f"step {step}: loss {self.log.recent():.4g}{held_out}")
         self.log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
         self.checkpoints.save(step, lambda folder: self.state.save(folder / STATE, self.fingerprint))
         self._publish()
@@ -176,11 +211,24 @@ def take(out: Path, data: str, resume: bool, keep: int = 2) -> tuple[Checkpoints
     return checkpoints, newest
 
 
-def check_at_least_one(**options: int | None) -> None:
-    """Refuses counts below 1, which training would find out late."""
+def check_at_least(least: int, **options: int | None) -> None:
+    """Refuses counts below the least, which training would find out late."""
     for name, value in options.items():
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1; got {value}")
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}; got {value}")
+
+
+def in_proportion(validation: int | None, batch_size: int, steps: int) -> tuple[int, int]:
+    """Number and size of the held-out batches that are looked at after each `steps` of training.
+
+    Args:
+        validation: samples wanted; by default 1024, but at most an eighth of those trained on, whose work is threefold.
+        batch_size: of the training.
+        steps: between two validations.
+    """
+    most = min(1024, max(1, steps * batch_size // 8)) if validation is None else validation
+    size = max(1, min(batch_size, most))
+    return math.ceil(most / size), size
 
 
 def keep_near(source: ArrayDataset, place: torch.device) -> None:

@@ -14,8 +14,9 @@ from scorefield.training import distributed
 class Signals:
     """Inside the block the first signal is noted, a second one ends the process as usual."""
 
+    _number = 0
+
     def __enter__(self) -> Signals:
-        self._number = 0
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in self._before:
             signal.signal(number, self._note)
@@ -24,6 +25,11 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @property
+    def noted(self) -> bool:
+        """Whether this process has had a signal."""
+        return bool(self._number)
 
     def arrived(self) -> bool:
         """Whether any process has had a signal; all processes must ask."""
