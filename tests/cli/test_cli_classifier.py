@@ -58,7 +58,7 @@ def test_training_writes_a_classifier_of_the_runs_process_and_transform_and_its_
     assert len(rows) == 8 and ratios == sorted(ratios)
     for row in (rows[0], rows[5]):
         time = sde.knot_at(-2 * np.log(float(row["sigma/alpha"]))).time
-        batches = [checks[k] for k in range(32)]
+        batches = [checks[k] for k in range(3)]
         found = [judged(model.classifier, b.x0, b.cond["label"], time, noise=b.noise) for b in batches]
         for column, name in {
             "accuracy": "correct",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import functools
 import inspect
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 import scorefield
-from scorefield import __version__, nn, objectives, operators, posterior, solvers
+from scorefield import __version__, metrics, nn, objectives, operators, posterior, solvers
 from scorefield.cli.average import average
 from scorefield.cli.certify import certify
 from scorefield.cli.convert import export, import_
@@ -26,6 +24,8 @@ from scorefield.cli.evaluate import evaluate
 from scorefield.cli.info import info
 from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
+from scorefield.cli.parts import measuring
+from scorefield.cli.parts.complaints import POSITIONAL, explained
 from scorefield.cli.parts.reading import told
 from scorefield.cli.parts.sources import typed
 from scorefield.cli.sample import sample
@@ -51,26 +51,27 @@ COMMANDS = {
     "certify": certify,
 }
 
-# arguments that have no name on the command line
-POSITIONAL = {"run": "directory of a trained model", "path": "what another project has written"}
-
 
 class Parser(ArgumentParser):
-    """Says which class may have been meant by a name that is none's."""
+    """Says in one line what is wrong."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints the message, and ends the program."""
-        if unknown := re.search(r"Expected a dot import path string: (\w+)", message):
-            modules = (scorefield, nn, objectives, operators, posterior, solvers)
-            names = {name.casefold(): name for module in modules for name in vars(module) if name[0].isupper()}
-            word = unknown[1].casefold()
-            within = [name for name in names if word in name]
-            close = [names[name] for name in within or difflib.get_close_matches(word, names)]
-            meant = f"did you mean {' or '.join(close)}?" if close else "a class of your own needs its import path"
-            message += f"\nthere is no class {unknown[1]}: {meant}"
-        if "Expected a <class 'str'>. Got value: " in message:
-            message += "\nin lists and in files of options a name that looks like a number stands in quotes: '001'"
-        super().error(message, ex)
+        """Prints what is wrong, and ends the program, or leaves it to the outer parser."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser: Any = getattr(ex, "subcommand_parser", None) or self
+        print(f"{parser.prog.replace(' [options]', '')}: error: {self._explained(message, parser)}", file=sys.stderr)
+        self.exit(2)
+
+    def _explained(self, message: str, parser: ArgumentParser) -> str:
+        options = [word for action in parser._actions for word in action.option_strings]  # pyright: ignore[reportPrivateUsage]
+        return explained(message, options, named_classes())
+
+
+def named_classes() -> dict[str, type]:
+    """The classes that options may name without their import path, and their kin in Python."""
+    modules = (scorefield, metrics, nn, objectives, operators, posterior, solvers, measuring)
+    return {name: kind for module in modules for name, kind in vars(module).items() if isinstance(kind, type)}
 
 
 @functools.cache  # to build it takes longer than many commands do
@@ -88,6 +89,9 @@ def parser() -> Parser:
         for argument, meaning in positional.items():
             sub.add_argument(argument, type=Path, help=meaning)
         sub.add_function_arguments(command, as_group=False, as_positional=False, skip=set(positional))
+        for action in sub._actions:  # pyright: ignore[reportPrivateUsage]
+            if action.dest == "extractor":  # any module may be one, but of torch's hundred none is
+                action.extra_help = lambda: ""  # pyright: ignore[reportAttributeAccessIssue]
         commands.add_subcommand(name, sub, help=summary)
     return top
 
@@ -105,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), distributed.joined():
             warnings.showwarning = _say
-            chosen = top.instantiate(options)[options.subcommand].as_dict()
+            chosen = _instantiated(top, options)[options.subcommand].as_dict()
             if "config" not in inspect.signature(COMMANDS[options.subcommand]).parameters:
                 chosen.pop("config", None)
             COMMANDS[options.subcommand](**chosen)
@@ -118,6 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _instantiated(top: Parser, options: Namespace) -> Namespace:
+    try:
+        return top.instantiate(options)
+    except (ValueError, TypeError) as error:  # of a class that refuses its options
+        raise ValueError(explained(str(error), (), named_classes())) from error
 
 
 def _say(message: Warning | str, *_: object, **__: object) -> None:
