@@ -33,7 +33,8 @@ ARROWS: dict[str, set[str]] = {
     "guidance": {"solvers", "operators"},
     "sampling": {"guidance", "grids"},
     "likelihood": {"guidance"},
-    "certify": {"sampling", "likelihood", "analytic"},
+    "_response": {"solvers"},
+    "certify": {"sampling", "likelihood", "analytic", "_response"},
     "posterior": {"sampling", "likelihood"},
     # what has files
     "model": {"sampling", "likelihood", "nn", "data", "_files", "_describe"},

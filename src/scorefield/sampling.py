@@ -256,10 +256,17 @@ def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:
     return solver, [sde.T, min(max(end, sde.t_min), sde.t_end), 0.0]
 
 
-def network_calls(sde: SDE, times: Sequence[float], solver: Solver) -> int:
-    """Network calls for a sample, counted in a run with a score of 0; adaptive solvers make others with yours."""
+def network_calls(sde: SDE, times: Sequence[float], solver: Solver, event_shape: Sequence[int] = (1,)) -> int:
+    """Network calls for a sample, counted in a run with a score of 0; adaptive solvers make others with yours.
+
+    Args:
+        sde: the process.
+        times: as for `integrate`.
+        solver: the method.
+        event_shape: of the sample, for a solver that looks at it.
+    """
     model = _Counting(sde)
-    integrate(model, torch.zeros(1), times, solver, noise=Noise.per_sample([0]))
+    integrate(model, torch.zeros(1, *event_shape), times, solver, noise=Noise.per_sample([0]))
     return model.calls
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from scorefield import EDM, VE, VP, GaussianSDE, Knot, SubVP, gaussian, grids, solvers
-from scorefield.certify import _silence, _Source, _unit_vector, measured_order, output_law, uneven_grid
+from scorefield._response import Source, silence, unit_vector
+from scorefield.certify import measured_order, output_law, uneven_grid
 
 PROCESSES: dict[str, GaussianSDE] = {"VP": VP(), "VE": VE(), "SubVP": SubVP(), "EDM": EDM()}
 VARIANCES = torch.tensor([0.05, 0.3, 1.0, 3.0], dtype=torch.float64)
@@ -118,7 +119,7 @@ def failures(method: Method, processes: dict[str, GaussianSDE] = PROCESSES) -> l
     return wrong
 
 
-SILENT = _Source({}, _silence)
+SILENT = Source({}, silence)
 
 
 def ends(sde: GaussianSDE, h: float) -> tuple[Knot, Knot]:
@@ -137,10 +138,10 @@ def kernel_order(solver: solvers.Solver, sde: GaussianSDE, eta: float) -> float:
     def errors(h: float) -> Tensor:
         now, next = ends(sde, h)
         names: dict = {}
-        solver.step(model, torch.zeros(1, 4, dtype=torch.float64), now, next, None, noise=_Source(names, _silence))
+        solver.step(model, torch.zeros(1, 4, dtype=torch.float64), now, next, None, noise=Source(names, silence))
         x = torch.zeros(1 + len(names), 4, dtype=torch.float64)
         x[0] = now.alpha
-        y = solver.step(model, x, now, next, None, noise=_Source(names, _unit_vector)).x / next.alpha
+        y = solver.step(model, x, now, next, None, noise=Source(names, unit_vector)).x / next.alpha
         q_a, q_b = ((knot.sigma / knot.alpha) ** 2 + v for knot in (now, next))
         ratio = q_b / q_a
         mean = (y[0] - ratio ** ((1 + eta) / 2)).norm()
@@ -167,7 +168,7 @@ def path_order(solver: solvers.Solver, sde: GaussianSDE, eta: float) -> float:
         now, next = ends(sde, h)
         names: dict = {((0, (), draw)): draw for draw in (0, 1)}
         x = torch.zeros(3, 4, dtype=torch.float64)
-        _, w, area = solver.step(model, x, now, next, None, noise=_Source(names, _unit_vector)).x / next.alpha
+        _, w, area = solver.step(model, x, now, next, None, noise=Source(names, unit_vector)).x / next.alpha
         s = now.sigma / now.alpha * (-h * place).exp()
         exact = (((next.sigma / next.alpha) ** 2 + v) / (s**2 + v)) ** ((1 + eta) / 2) * math.sqrt(2 * eta) * s
         made = w / math.sqrt(h) + area / math.sqrt(h / 12) * (0.5 - place)

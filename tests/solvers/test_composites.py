@@ -14,7 +14,7 @@ from test_solvers import _Constant
 from torch import Tensor
 
 from scorefield import VP, GaussianSDE, ItoSDE, Knot, Noise, NormalPrior
-from scorefield.certify import _silence, _Source, _unit_vector
+from scorefield._response import Source, silence, unit_vector
 from scorefield.sampling import integrate
 from scorefield.solvers import (
     DDIM,
@@ -51,13 +51,13 @@ def kernel(solver: Solver, now: Knot, next: Knot, sde: GaussianSDE) -> tuple[flo
     names: dict[Any, int] = {}
 
     def run(x: Tensor, denoised: float, value: Any) -> Tensor:
-        return solver.step(_Constant(sde, denoised), x, now, next, None, noise=_Source(names, value)).x
+        return solver.step(_Constant(sde, denoised), x, now, next, None, noise=Source(names, value)).x
 
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    at_rest = run(zero, 0.0, _silence)
+    at_rest = run(zero, 0.0, silence)
     assert float(at_rest) == 0
-    noise = run(torch.zeros(1 + len(names), 1, dtype=torch.float64), 0.0, _unit_vector)[1:]
-    return float(run(zero + 1, 0.0, _silence)), float(run(zero, 1.0, _silence)), float(noise.norm())
+    noise = run(torch.zeros(1 + len(names), 1, dtype=torch.float64), 0.0, unit_vector)[1:]
+    return float(run(zero + 1, 0.0, silence)), float(run(zero, 1.0, silence)), float(noise.norm())
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
@@ -152,7 +152,7 @@ def test_restart_needs_a_time_at_or_below_its_low() -> None:
     at = sde.knots(times)[2]
     idle = _Idle()
     restart = Restart(idle, low=at.sigma / at.alpha)
-    integrate(_Constant(sde, 0.0), starts(sde, 2, 2), times, restart, noise=_Source({}, _silence))
+    integrate(_Constant(sde, 0.0), starts(sde, 2, 2), times, restart, noise=Source({}, silence))
     assert [b.t for _, b in idle.moves] == [*times[1:3], *2 * [*(b.t for _, b in idle.moves[2:4]), times[2]], times[3]]
     for options in ({"low": 0.0}, {"low": 0.4}, {"high": math.inf}, {"repeats": 0}, {"steps": 0}, {"repeats": 64}):
         with pytest.raises(ValueError, match="wanted"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefield import EDM, VE, VP, GaussianMixture, GaussianSDE, ItoSDE, Knot, Noise, NormalPrior, chain, gaussian
-from scorefield.certify import _silence, _Source, _unit_vector
+from scorefield._response import Source, silence, unit_vector
 from scorefield.sampling import integrate
 from scorefield.score import Denoiser
 from scorefield.solvers import (
@@ -82,10 +82,10 @@ def law_at(sde: GaussianSDE, t: float) -> tuple[GaussianMixture, Tensor, Knot]:
 def coefficients(corrector: Solver, model: GaussianMixture, t: float, steps: int, start: Tensor | float) -> Tensor:
     """Of the start (row 0) and of each draw (the other rows) in the end of a chain, which is linear in them."""
     names: dict[Any, int] = {}
-    chain(model, torch.zeros(1, 3, dtype=torch.float64), t, corrector, steps, noise=_Source(names, _silence))
+    chain(model, torch.zeros(1, 3, dtype=torch.float64), t, corrector, steps, noise=Source(names, silence))
     x = torch.zeros(1 + len(names), 3, dtype=torch.float64)
     x[0] = start
-    return chain(model, x, t, corrector, steps, noise=_Source(names, _unit_vector))
+    return chain(model, x, t, corrector, steps, noise=Source(names, unit_vector))
 
 
 def two_modes(sde: GaussianSDE, d: int = 1) -> GaussianMixture:
@@ -165,7 +165,7 @@ def test_baoab_steps_are_the_products_of_their_five_maps_and_keep_a_gaussian_exa
 ) -> None:
     model, v, knot = law_at(sde, t)
     h, c = 2 * snr * (length or 1) * knot.sigma, math.exp(-2 * snr * friction)
-    source = _Source({}, _unit_vector)
+    source = Source({}, unit_vector)
     x = torch.zeros(4, 3, dtype=torch.float64)  # rows: the start, its momentum, the noise of two steps
     x[0] = 1
     corrector = BAOAB(snr, length and length * knot.sigma, friction)
