@@ -78,6 +78,11 @@ def calls(y: Tensor, memory: dict) -> Tensor:
     return y * (1 + 1e-6 * memory["calls"])
 
 
+def warm(y: Tensor, memory: dict) -> Tensor:
+    """Other steps in the first call, which has 14."""
+    return calls(y, memory) if memory.get("calls", 0) < 14 else y
+
+
 def in_pairs(source: Any, like: Tensor) -> Tensor:
     """Antithetic noise, in batches that have pairs."""
     z = source.normal(like)
@@ -112,12 +117,18 @@ WRONG = {
     "positive part": (output(lambda y: y.relu()), LINEAR),
     "rounding": (output(lambda y: y.float().double()), LINEAR),
     "constant": (output(lambda y: y + 1e-3), "moves a state of 0 without noise by 0.0"),
-    "past of another call": (remembering(last_difference), BATCH + "|" + MEMORY),
+    "past of another call": (remembering(last_difference), MEMORY),
     "mean of its first call": (
         remembering(lambda y, m: y - 0.1 * m.setdefault("mean", y.mean())),
         "moves a state of 0",
     ),
     "number of calls": (remembering(calls), MEMORY),
+    "first call": (remembering(warm), MEMORY),
+    "last row of even batches": (
+        noise(lambda n, like: torch.cat((n.normal(like)[:-1], n.normal(like)[-1:] * (len(like) % 2)))),
+        BATCH,
+    ),
+    "draws of larger batches": (noise(lambda n, like: n.child(len(like) // 6).normal(like)), "what it draws depends"),
     "global generator": (noise(lambda n, like: torch.rand_like(like)), MEMORY),
     "noise of a seed": (noise(lambda n, like: like.new_ones(like.shape)), "moves a state of 0"),
     "draws that depend on the states": (noise(lambda n, like: n.child(int(like.sum() > 0)).normal(like)), BATCH),
@@ -218,6 +229,15 @@ def test_numbers_that_are_drawn_twice_are_counted_as_one(k: int) -> None:
     z = Noise.per_sample(range(3)).at(k).normal(x)
     x0 = SDE.prior.std * Noise.per_sample(range(3)).at(0).normal(x)
     torch.testing.assert_close(x, x0 + n * z)
+
+
+def test_a_solver_of_a_value_for_each_sample_is_run_as_by_sample() -> None:
+    class Each(Tampered):
+        def select(self, rows: Tensor, n: int) -> Solver:
+            return output(lambda y: y * along(y, 1 + 0.1 * (rows >= 3)))
+
+    with pytest.raises(Uncertified, match=BATCH):
+        output_law(Each(DDIM()), grids.uniform_log_snr(SDE, 15), SDE, FOUR)
 
 
 def test_a_budget_at_which_a_solver_breaks_the_rules_is_not_left_out() -> None:

@@ -19,7 +19,6 @@ from scorefield.solvers import Solver
 
 ROWS = 5  # random rows whose outputs are compared
 SIZES = (1.0, 1.0, 1e-3, 1e3, 1.0, 1.0)  # of the random rows: limits and thresholds show at one of them
-START = (0, (), 0)  # by which `sample` draws the start: a solver that draws it once more repeats these numbers
 TOLD_APART = 64  # components, at most, when the reason is looked for
 
 Name = tuple[int, tuple[int, ...], int]
@@ -44,7 +43,7 @@ class Response:
     solver: Solver
     move: Callable[[Tensor, Tensor, NoiseSource], Tensor]
     std: Float[Tensor, "*event"]
-    numbers: dict[Name, int] = field(default_factory=lambda: {START: 0})
+    numbers: dict[Name, int] = field(default_factory=dict[Name, int])
 
     def to(self, rows: Tensor, value: Value) -> Float[Tensor, "b *event"]:
         """The output of rows with these numbers, whose z_k is value(k, like).
@@ -60,8 +59,11 @@ class Response:
             return value(number, like)
 
         source = Source(self.numbers, checked)
+        start = self.std * source.normal(
+            self.std.new_empty(shape)
+        )  # named as in `sample`: who draws it again repeats it
         try:
-            output = self.move(self.std * source.normal(self.std.new_empty(shape)), rows, source)
+            output = self.move(start, rows, source)
         except (ValueError, MemoryError):
             raise
         except Exception as error:  # a solver is anybody's code
@@ -95,35 +97,36 @@ class Response:
             return torch.cat((unit_vector(number - 1, like[:units]), points.z(number)[: len(like) - units]))
 
         both = self.to(torch.arange(count), joined)
-        coefficients, within = both[:units], both[units:][:ROWS]
+        coefficients, within = both[:units], both[units:]
         if not bool(coefficients.isfinite().all()):
             raise self.refusal("its states become infinite or NaN")
-        predicted = torch.zeros_like(apart)
+        predicted = torch.zeros_like(points.z(0))
         for k, coefficient in enumerate(coefficients):
-            predicted.addcmul_(points.z(k)[:ROWS], coefficient)
+            predicted.addcmul_(points.z(k), coefficient)
         rounding = 1e-10 * float(coefficients.abs().max()) + 1e-12 * float(self.std.max())
 
         def same(a: Tensor, b: Tensor) -> bool:
-            sizes = points.sizes[:ROWS]
-            return torch.allclose(a / sizes, b / sizes, rtol=1e-8, atol=rounding, equal_nan=True)
+            n = min(len(a), len(b))
+            a, b = (v[:n] / points.sizes[:n] for v in (a, b))
+            return torch.allclose(a, b, rtol=1e-8, atol=rounding, equal_nan=True)
 
         if not all(same(actual, predicted) for actual in (apart, turned, within)):
-            raise self.refusal(self._reason(points, within, same))
+            raise self.refusal(self._reason(points, apart, within, same))
         return coefficients
 
-    def _reason(self, points: _Points, within: Tensor, same: Callable[[Tensor, Tensor], bool]) -> str:
-        """Why the output of random rows, here that within the larger batch, is not what the coefficients say."""
+    def _reason(self, points: _Points, apart: Tensor, within: Tensor, same: Callable[[Tensor, Tensor], bool]) -> str:
+        """Why outputs of random rows, by themselves and in the larger batch, are not what the coefficients say."""
         rows = torch.arange(ROWS)
         first, again = (self.to(rows, points.of(rows)) for _ in range(2))
-        if not torch.equal(first, again):
+        if not same(apart, first) or not torch.equal(first, again):
             return "it makes other states of the same ones and the same noise: it remembers, or draws by other means"
         alone = torch.cat([self.to(row[None], points.of(row[None])) for row in rows])
         turned = self.to(rows.flip(0), points.of(rows.flip(0))).flip(0)
         if not all(same(output, first) for output in (alone, turned, within)):
             return "what becomes of a sample depends on its batch: the others, their number or their order"
         told = min(self.std.numel(), TOLD_APART)
-        mask = torch.eye(told + 1, self.std.numel()).to(self.std).reshape(-1, *self.std.shape)
-        mask[told] = 0  # a row of zeros
+        mask = torch.eye(told, self.std.numel()).to(self.std).reshape(-1, *self.std.shape)
+        mask = torch.cat((mask, torch.zeros_like(mask[:1])))
         each = self.to(torch.arange(told + 1), lambda k, like: mask * points.of(rows[:1])(k, like))
         least = 1e-9 * float(each.abs().max())
         if (moved := float(each[told].abs().max())) > least:

@@ -202,8 +202,8 @@ def chain_law(
     model, (knot,) = _centred(sde, v), sde.knots([t])
     std = (knot.alpha**2 * v + knot.sigma**2).sqrt()
 
-    def move(x: Tensor, rows: Tensor, noise: NoiseSource) -> Tensor:
-        return chain(model, x, t, corrector.select(rows, len(rows)), steps, noise=noise)
+    def move(x: Tensor, _: Tensor, noise: NoiseSource) -> Tensor:
+        return chain(model, x, t, corrector, steps, noise=noise)
 
     found = Response(corrector, move, std).checked_coefficients().norm(dim=0)
     return OutputLaw(found[..., : variances.shape[-1]], std[..., : variances.shape[-1]])
