@@ -56,6 +56,7 @@ def write_text(path: Path, text: str) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Writes named tensors and plain values to a safetensors file, which replaces an older one when it is complete."""
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    bytearray(2 * sum(value.nbytes for value in copies.values()))  # a MemoryError, where `save` would end the process
     data = save(copies, {"scorefield": json.dumps({**(about or {}), "sha256": digest(copies)})})
     write_file(path, lambda file: file.write(data))
 

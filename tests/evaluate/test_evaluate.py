@@ -46,6 +46,7 @@ from scorefield.metrics import (
     extract,
     frechet_distance,
     memorisation,
+    memory,
     precision_recall,
     sliced_wasserstein,
 )
@@ -287,6 +288,15 @@ def test_points_of_the_plane_are_compared_by_their_numbers(tmp_path):
     assert found.numbers["likelihood"]["unit"] == "nats" and "classes" not in found.numbers
     assert {"samples", "training data", "trajectories", "curve", "likelihood"} == set(found.pictures)
     assert found.numbers["metrics"]["FD-pixels"]["held out"]["value"] < 0.2
+
+
+def test_a_comparison_that_is_too_large_is_refused_before_the_work(tmp_path, monkeypatch):
+    """In 100 bytes, of which one row's features need 32. Neither features nor samples have been made."""
+    monkeypatch.setattr(memory, "total", lambda: 100)
+    kept, held = split(two_moons(300), 1 / 3)
+    with pytest.raises(ValueError, match=r"a Frechet distance of 200 and 60 samples with 2 features needs"):
+        evaluate(model_of(kept, (2,)), Sets(kept, held, kept, {}), Pixels(), FAST, Ledger(tmp_path / "work"))
+    assert not [*(tmp_path / "work").rglob("*.safetensors")]
 
 
 def test_every_comparison_tells_equal_laws_from_others():

@@ -7,9 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.limits import memory_left
 from scipy import linalg
 
-from scorefield.metrics import Features, FeatureStats, Pixels, expected_frechet, extract, frechet_distance
+from scorefield.metrics import (
+    Features,
+    FeatureStats,
+    Pixels,
+    expected_frechet,
+    extract,
+    frechet,
+    frechet_distance,
+    memory,
+)
 
 
 def normal(*shape, seed=0):
@@ -182,3 +192,74 @@ def test_pixels_are_the_samples_in_any_batches():
     for batch_size in (1, 3, 10, 99):
         assert torch.equal(extract(Pixels(), x, batch_size).values, x.reshape(10, 6).float())
     assert (Pixels().label, Pixels().named("FD")) == ("pixels", "FD-pixels")
+
+
+@pytest.mark.parametrize("n", [2, 5, 20, 199, 200, 201, 600])
+def test_the_spectrum_is_that_of_the_covariance_whichever_side_is_short(n):
+    stats = FeatureStats.of(normal(n, 200) * torch.linspace(0.1, 3, 200))
+    values = torch.linalg.eigvalsh(stats.covariance)
+    rank = len(stats.spectrum)
+    assert rank == min(n, 200)
+    torch.testing.assert_close(stats.spectrum, values[-rank:].clamp_min(0), rtol=0, atol=1e-13 * float(values[-1]))
+    assert expected_frechet(stats, n, 300) == pytest.approx(expected_frechet(stats.covariance, n, 300), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 40, 90])
+def test_the_null_law_is_the_double_sum_in_any_blocks(n, monkeypatch):
+    v = torch.linspace(0, 2, n, dtype=torch.float64)
+    pairs = sum(float(a * b / (a + b)) for a in v for b in v if a + b > 0)
+    wanted = (1 / 70 + 1 / 50) * (float(v.sum()) + 0.5 * pairs + 0.25 * float(v.sum()))
+    for block in (1, 100, 4_000_000):
+        monkeypatch.setattr(frechet, "PAIRS", block)
+        assert expected_frechet(torch.diag(v), 70, 50) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_few_samples_of_many_features_need_no_matrix_of_features(tmp_path):
+    """20 and 20 samples of 40,000 features, where a covariance has 12.8 GB, with 200 MB: all that the command does."""
+    d, basis = 40_000, torch.linalg.qr(normal(80, 80, seed=7)).Q
+    low = [normal(20, 80, seed=k) @ basis + k for k in range(3)]
+    high = [torch.cat((x, torch.zeros(20, d - 80, dtype=torch.float64)), 1) for x in low]
+    with memory_left(200 << 20):
+        a, b, c = map(FeatureStats.of, high)
+        with (tmp_path / "a.npz").open("wb") as file:
+            (a + b).write(file)
+        both = FeatureStats.read(tmp_path / "a.npz")
+        found = frechet_distance(both, c), expected_frechet(both, 40, 20)
+        with pytest.raises(ValueError, match=r"a covariance of 40000 x 40000 numbers needs 11\.92 GiB, more"):
+            _ = both.covariance
+    small = FeatureStats.of(low[0]) + FeatureStats.of(low[1])
+    assert found[0] == pytest.approx(textbook(small, FeatureStats.of(low[2])), rel=1e-6)
+    assert found[1] == pytest.approx(expected_frechet(small.covariance, 40, 20), rel=1e-12)
+
+
+def test_what_is_too_large_is_refused_before_it_is_begun(monkeypatch, tmp_path):
+    """Sizes by hand: of 1000 x 300 numbers 8 bytes each, and so on."""
+    x = normal(1000, 300)
+    stats = FeatureStats.of(x)
+    np.savez(tmp_path / "sigma.npz", mu=np.zeros(300), sigma=np.eye(300))
+    monkeypatch.setattr(memory, "total", lambda: 1e5)
+    for call, message in (
+        (lambda: FeatureStats.of(x), "the covariance of 1000 samples with 300 features needs 2.289 MiB"),
+        (lambda: stats.covariance, "a covariance of 300 x 300 numbers needs 703.1 KiB"),
+        (lambda: stats.spectrum, "300 samples with 300 features needs 1.373 MiB"),
+        (lambda: frechet_distance(stats, stats), "distance of 300 and 300 samples with 300 features needs 2.747 MiB"),
+        (lambda: extract(Pixels(), x), "1000 samples with 300 features needs 4.578 MiB"),
+        (
+            lambda: FeatureStats.read(tmp_path / "sigma.npz"),
+            r"sigma.npz: the root of a covariance of 300 x 300.* 2.06 MiB",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"{message}, more memory than there is: "):
+            call()
+    monkeypatch.setattr(memory, "total", lambda: math.inf)
+    large = pytest.raises(ValueError, match=r"of 90000 and 50 samples with 40000 features needs 11\.97 GiB, mo")
+    with memory_left(1 << 30), large:  # the address space has it not
+        frechet.check_frechet(90_000, 50, 40_000)
+
+
+def test_a_distance_of_hours_is_announced(monkeypatch):
+    """27,648 features of 50,000 samples: in proportion to the cube of 2048, which take 4 s."""
+    monkeypatch.setattr(frechet, "check_fits", lambda *_: None)
+    with pytest.warns(UserWarning, match="50000 and 60000 samples with 27648 features takes about 3 hours on a core"):
+        frechet.check_frechet(50_000, 60_000, 27_648)
+    frechet.check_frechet(50_000, 100, 27_648)  # no warning, which would be an error here

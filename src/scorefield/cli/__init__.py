@@ -26,6 +26,7 @@ from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.parts import measuring
 from scorefield.cli.parts.complaints import POSITIONAL, explained
+from scorefield.cli.parts.out_of_memory import out_of_memory
 from scorefield.cli.parts.reading import told
 from scorefield.cli.parts.sources import typed
 from scorefield.cli.sample import sample
@@ -113,10 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "config" not in inspect.signature(COMMANDS[options.subcommand]).parameters:
                 chosen.pop("config", None)
             COMMANDS[options.subcommand](**chosen)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
+        exhausted = out_of_memory(error, COMMANDS[options.subcommand])
+        if isinstance(error, RuntimeError) and not exhausted:
+            raise
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         remedy = ": make space, then run the command again, training with --resume true" if full else ""
-        print(f"scorefield {options.subcommand}: error: {'; '.join(str(error).splitlines())}{remedy}", file=sys.stderr)
+        said = exhausted or "; ".join(str(error).splitlines())
+        print(f"scorefield {options.subcommand}: error: {said}{remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

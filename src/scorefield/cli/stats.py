@@ -77,7 +77,7 @@ def stats(
     if reference is not None:
         print(f"Frechet distance {frechet_distance(reference, found):.6g}")
         if reference.n and found.n:
-            chance = expected_frechet(reference.covariance, reference.n, found.n)
+            chance = expected_frechet(reference, reference.n, found.n)
             print(f"of as many samples of one normal law {chance:.6g}")
         if reference.features is not None and found.features is not None:
             for name, number in compare(reference.features, found.features).items():

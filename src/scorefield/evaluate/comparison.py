@@ -93,7 +93,7 @@ def compare(reference: Features, made: Features, seed: int = 0) -> dict[str, Num
     near = density_coverage(x, y)
     kernel = kid(reference.values, made.values, seed=seed)
     found = {
-        "FD": Number(frechet_distance(a, b), chance=expected_frechet(a.covariance, n, m)),
+        "FD": Number(frechet_distance(a, b), chance=expected_frechet(a, n, m)),
         "KID": Number(kernel.value, kernel.spread),
         "precision": Number(fidelity),
         "recall": Number(diversity),

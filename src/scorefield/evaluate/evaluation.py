@@ -18,7 +18,8 @@ from scorefield.evaluate.comparison import METRICS, agreement, check_enough, com
 from scorefield.evaluate.findings import Finding
 from scorefield.evaluate.ledger import Ledger
 from scorefield.evaluate.work import Effort, Sets, Work
-from scorefield.metrics import FeatureExtractor
+from scorefield.metrics import FeatureExtractor, extract
+from scorefield.metrics.frechet import check_frechet
 from scorefield.metrics.pairwise import check_finite
 from scorefield.model import ScoreModel
 from scorefield.model.solving import solving
@@ -80,6 +81,8 @@ def evaluate(
 
     check_enough(len(sets.reference), len(sets.held_out))
     count = effort.samples or min(max(50, len(sets.held_out)), MOST)
+    one = extract(extractor, sets.reference.rows(torch.arange(1)).x)
+    check_frechet(len(sets.reference), count, one.values.shape[1])
     known = work.features("reference features", sets.reference)
     some = Subset(sets.held_out, choice(len(sets.held_out), count))
     held_out, unseen = work.features("held-out features", some), some.rows(torch.arange(len(some)))
@@ -122,7 +125,7 @@ def evaluate(
         "seeds": f"{effort.seed}-{effort.seed + count - 1}",
         "solver": repr(solver),
         "steps": len(times) - 1 if foretold else NEEDED,
-        "network calls": network_calls(model.denoiser.sde, times, solver) if foretold else NEEDED,
+        "network calls": network_calls(model.denoiser.sde, times, solver, model.event_shape) if foretold else NEEDED,
         "conditions": "as frequent as in the training data" if work.conditions(1) else "none",
         "batch size": effort.batch_size,
     }

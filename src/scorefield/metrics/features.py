@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from scorefield._files import digest
+from scorefield.metrics.memory import check_fits
 
 
 class Features(NamedTuple):
@@ -119,5 +120,10 @@ def extract(extractor: FeatureExtractor, x: Shaped[Tensor, "n *event"], batch_si
         raise ValueError("wanted at least one sample")
     extractor.eval()
     state = next(iter(extractor.state_dict().values()), x)
-    parts = [extractor(part.to(state.device)) for part in x.split(batch_size)]
-    return Features.joined([part.kept() for part in parts])
+    parts: list[Features] = []
+    for some in x.split(batch_size):
+        parts.append(extractor(some.to(state.device)).kept())
+        if len(parts) == 1:
+            values = parts[0].values
+            check_fits(2 * len(x) * values[0].nbytes // 8, f"{len(x)} samples with {values.shape[1]} features")
+    return Features.joined(parts)

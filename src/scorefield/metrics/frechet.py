@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from scorefield.metrics.memory import check_fits
 from scorefield.metrics.statistics import FeatureStats, shortened
+
+PAIRS = 4_000_000  # of eigenvalues at a time
+CUBE = 1.3e-13  # hours that the singular values of n x n numbers take on one core, over n^3
 
 
 def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
@@ -21,11 +26,13 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
     Two sets of one law have a distance as well: see `expected_frechet`.
 
     Raises:
-        ValueError: the sets have different features, or fewer than two samples.
+        ValueError: the sets have different features, or fewer than two samples, or what is needed does not fit into
+            memory.
     """
     a.check_same_features(b)
     if (a.n is not None and a.n < 2) or (b.n is not None and b.n < 2):
         raise ValueError(f"a Frechet distance needs two samples of each set; got {a.n} and {b.n}")
+    check_frechet(len(a.factor), len(b.factor), len(a.mean))
     root = torch.linalg.svdvals(shortened(a.factor, 1) @ shortened(b.factor, 1).mT).sum()
     spread = a.factor.square().sum() + b.factor.square().sum() - 2 * root
     distance = float((a.mean - b.mean).square().sum() + spread)
@@ -34,7 +41,20 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
     return max(0.0, distance)
 
 
-def expected_frechet(covariance: Float64[Tensor, "d d"], n: int, m: int) -> float:
+def check_frechet(n: int, m: int, d: int) -> None:
+    """Refuses a distance between n and m samples of d features that does not fit into memory; warns of one of hours.
+
+    It needs the singular values of min(n, d) x min(m, d) numbers.
+    """
+    what, short, long = f"a Frechet distance of {n} and {m} samples with {d} features", *sorted((min(n, d), min(m, d)))
+    check_fits((short + long) * d + 2 * short * long, what)
+    if (hours := CUBE * short**2 * long) > 1:
+        warnings.warn(
+            f"{what} takes about {hours:.0f} hours on a core: fewer samples or features take less", stacklevel=2
+        )
+
+
+def expected_frechet(covariance: Float64[Tensor, "d d"] | FeatureStats, n: int, m: int) -> float:
     """The Frechet distance to expect between n and m samples of one normal law, with the eigenvalues l of covariance.
 
         E = (1/n + 1/m) (tr S + 1/2 (sum_ij l_i l_j / (l_i + l_j) + 1/2 sum_i l_i))
@@ -44,13 +64,16 @@ def expected_frechet(covariance: Float64[Tensor, "d d"], n: int, m: int) -> floa
     not normal have another one of the same order, which held-out data show.
 
     Args:
-        covariance: of the features.
+        covariance: of the features, or the moments that it belongs to, which need less memory.
         n: samples of the one set.
         m: samples of the other.
     """
     if min(n, m) < 2:
         raise ValueError(f"wanted at least two samples of each; got {n} and {m}")
-    values = torch.linalg.eigvalsh(covariance).clamp_min(0)
-    sums = (values[:, None] + values).clamp_min(torch.finfo(values.dtype).tiny)
-    pairs = (values[:, None] * values / sums).sum()
-    return float((1 / n + 1 / m) * (values.sum() + 0.5 * (pairs + 0.5 * values.sum())))
+    known = isinstance(covariance, FeatureStats)
+    values = covariance.spectrum if known else torch.linalg.eigvalsh(covariance).clamp_min(0)
+    least, pairs = torch.finfo(values.dtype).tiny, 0.0
+    for some in values.split(max(1, PAIRS // len(values))):
+        pairs += float((some[:, None] * values / (some[:, None] + values).clamp_min(least)).sum())
+    total = float(values.sum())
+    return (1 / n + 1 / m) * (total + 0.5 * (pairs + 0.5 * total))

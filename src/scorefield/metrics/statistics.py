@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.metrics.features import Features
+from scorefield.metrics.memory import check_fits
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class FeatureStats:
     """Number, mean and covariance of features, in float64. Those of parts add up to those of the whole.
 
     The covariance is held as a factor, cov = R^T R: rows of R are at first the centred features themselves, and a QR
-    decomposition shortens them to d. What is computed of factors keeps the digits that a product would lose, and fewer
-    samples than features are no special case.
+    decomposition shortens them to d. What is computed of factors keeps the digits that a product would lose, and n < d
+    samples need no matrix of d x d numbers.
 
     Attributes:
         n: number of samples; None if a file of another project does not say.
@@ -55,8 +56,9 @@ class FeatureStats:
             raise ValueError(f"features are (n, d) with n, d >= 1; got shape {tuple(x.shape)}")
         if not bool(torch.isfinite(x).all()):
             raise ValueError("the features hold NaN or infinite numbers: the samples or the extractor are broken")
+        check_fits(x.numel(), f"the covariance of {len(x)} samples with {x.shape[1]} features")
         mean = x.mean(0)
-        factor = shortened((x - mean) / max(1, len(x) - 1) ** 0.5)
+        factor = shortened((x - mean).div_(max(1, len(x) - 1) ** 0.5))
         return FeatureStats(len(x), mean, factor, extractor, features if keep else None)
 
     def __add__(self, other: FeatureStats) -> FeatureStats:
@@ -81,7 +83,17 @@ class FeatureStats:
     @property
     def covariance(self) -> Float64[Tensor, "d d"]:
         """Sum of (f - mean)(f - mean)^T over n - 1."""
+        d = len(self.mean)
+        check_fits(d * d, f"a covariance of {d} x {d} numbers", "work with its factor, or with fewer features")
         return self.factor.mT @ self.factor
+
+    @property
+    def spectrum(self) -> Float64[Tensor, "r"]:
+        """Eigenvalues of the covariance, in ascending order: all d, or the first r = k if the factor has k < d rows."""
+        k, d = self.factor.shape
+        check_fits(2 * min(k, d) ** 2, f"the spectrum of {k} samples with {d} features")
+        gram = self.factor @ self.factor.mT if k < d else self.covariance
+        return torch.linalg.eigvalsh(gram).clamp_min(0)
 
     def check_same_features(self, other: FeatureStats) -> None:
         """Raises ValueError unless both are moments of the same features."""
@@ -150,6 +162,8 @@ def _checked(arrays: Mapping[str, Tensor], extractor: str, path: str | Path) -> 
             matrix.abs().max()
         ):
             raise ValueError(f"{path}: sigma is not symmetric, as a covariance is")
+        what = f"{path}: the root of a covariance of {len(mean)} x {len(mean)} numbers"
+        check_fits(3 * matrix.numel(), what, "take statistics of fewer features")
         values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
         if float(values[0]) < -1e-6 * float(values[-1].abs()):
             raise ValueError(f"{path}: sigma has a negative variance, {float(values[0]):.3g}")
@@ -173,6 +187,8 @@ def _checked(arrays: Mapping[str, Tensor], extractor: str, path: str | Path) -> 
 
 def shortened(factor: Float64[Tensor, "k d"], times: int = 2) -> Float64[Tensor, "r d"]:
     """R of d rows with the same R^T R, if it has more than some times as many."""
-    if len(factor) <= times * factor.shape[1]:
+    k, d = factor.shape
+    if k <= times * d:
         return factor
+    check_fits((k + d) * d, f"the covariance of {k} samples with {d} features")
     return torch.linalg.qr(factor, mode="r").R
