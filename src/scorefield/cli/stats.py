@@ -78,7 +78,8 @@ def stats(
         print(f"Frechet distance {frechet_distance(reference, found):.6g}")
         if reference.n and found.n:
             chance = expected_frechet(reference, reference.n, found.n)
-            print(f"of as many samples of one normal law {chance:.6g}")
+            few = " (up to 4 times as much with fewer samples than features)" if reference.n <= len(found.mean) else ""
+            print(f"of as many samples of one normal law {chance:.6g}{few}")
         if reference.features is not None and found.features is not None:
             for name, number in compare(reference.features, found.features).items():
                 if name != "FD":

@@ -60,8 +60,9 @@ def expected_frechet(covariance: Float64[Tensor, "d d"] | FeatureStats, n: int, 
         E = (1/n + 1/m) (tr S + 1/2 (sum_ij l_i l_j / (l_i + l_j) + 1/2 sum_i l_i))
 
     which is (1/n + 1/m) d (d + 5) / 4 for S = 1; by expansion to the first order in 1/n, for n and m well above the
-    number of features that vary: with fewer it is too large. A distance of this size says nothing. Features that are
-    not normal have another one of the same order, which held-out data show.
+    number of features that vary: with fewer it is too large, and too small, down to a quarter, by the covariance of so
+    few samples themselves. A distance of this size says nothing. Features that are not normal have another one of the
+    same order, which held-out data show.
 
     Args:
         covariance: of the features, or the moments that it belongs to, which need less memory.
