@@ -8,11 +8,9 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import torch
-
 from scorefield.metrics.memory import size
 
-# torch has a class of its own for GPUs alone; its CPU allocator and drivers raise RuntimeError, mmap and fork OSError
+# of RuntimeError, which torch's allocators and drivers raise, and OSError, which mmap and fork do
 SAID = re.compile("out of memory|can(no|')t allocate memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 WANTED = re.compile(r"allocate ([\d.]+) ?(\w+)")
 REMEDIES = {
@@ -26,8 +24,8 @@ REMEDIES = {
 
 def out_of_memory(error: Exception, command: Callable[..., None]) -> str | None:
     """A sentence that names the options of a command that need less, if an error says that memory ran out."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if not known and not (isinstance(error, RuntimeError | OSError) and SAID.search(str(error))):
+    told = isinstance(error, RuntimeError | OSError) and SAID.search(str(error))
+    if not told and not isinstance(error, MemoryError):
         return None
     wanted = ""
     if said := WANTED.search(str(error)):
