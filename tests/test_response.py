@@ -73,6 +73,11 @@ def last_difference(y: Tensor, memory: dict) -> Tensor:
     return y + 0.1 * (y - last) if last.shape == y.shape else y
 
 
+def last_of_shape(y: Tensor, memory: dict) -> Tensor:
+    last, memory[y.shape] = memory.get(y.shape, y), y
+    return y + 0.1 * (y - last)
+
+
 def calls(y: Tensor, memory: dict) -> Tensor:
     memory["calls"] = memory.get("calls", 0) + 1
     return y * (1 + 1e-6 * memory["calls"])
@@ -89,6 +94,18 @@ def in_pairs(source: Any, like: Tensor) -> Tensor:
     return torch.cat((z[::2], -z[::2])) if len(z) % 2 == 0 else z
 
 
+def in_groups(size: int) -> Tampered:
+    """One noise for so many rows, in batches of a multiple of them."""
+    return noise(
+        lambda n, like: n.normal(like)[torch.arange(len(like)) // size * size if len(like) % size == 0 else ...]
+    )
+
+
+def shared(apart: Callable[[int], bool], change: Change) -> Tampered:
+    """Noise that is changed in some of the steps."""
+    return noise(lambda n, like: n.normal(like) if apart(n.step) else change(n.normal(like)).expand_as(like))
+
+
 BATCH, COMPONENTS, LINEAR = "depends on its batch", "depends on other components", "not a linear function of each"
 MEMORY = "it remembers, or draws by other means"
 WRONG = {
@@ -100,6 +117,17 @@ WRONG = {
     "first row": (output(lambda y: torch.cat((0.9 * y[:1], y[1:]))), BATCH),
     "last row": (output(lambda y: torch.cat((y[:-1], 0.9 * y[-1:]))), BATCH),
     "rows in order": (output(lambda y: y.sort(0).values), BATCH),
+    "rows permuted": (output(lambda y: y.roll(1, 0)), BATCH),
+    "rows permuted in their noise": (noise(lambda n, like: n.normal(like).roll(1, 0)), BATCH),
+    "row 20 and later ones": (output(lambda y: y * along(y, 1 + 0.1 * (torch.arange(len(y)) >= 20))), BATCH),
+    "a single row": (output(lambda y: 0.9 * y if len(y) == 1 else y), BATCH),
+    "mean of large batches": (output(lambda y: y.mean(0).expand_as(y) if len(y) > 32 else y), BATCH),
+    "switch for the whole batch": (output(lambda y: y if y.abs().max() > 50 else 0.5 * y), BATCH),
+    "noise in threes": (in_groups(3), BATCH),
+    "noise in fours": (in_groups(4), BATCH),
+    "one noise for all rows in the last step": (shared(lambda k: k < 13, lambda z: z[:1]), BATCH),
+    "one noise for all components in even steps": (shared(lambda k: k % 2 == 1, lambda z: z[:, :1]), COMPONENTS),
+    "past of another call of this shape": (remembering(last_of_shape), MEMORY),
     "one noise for all rows": (noise(lambda n, like: n.normal(like)[:1].expand_as(like)), BATCH),
     "noise of one row": (noise(lambda n, like: n.normal(like[:1])), r"noise of shape \(1, 4\) for states of shape \(5"),
     "noise in pairs of rows": (noise(in_pairs), BATCH),
@@ -164,6 +192,8 @@ RIGHT = {
     "flat": (output(lambda y: y.flatten(1).reshape(y.shape)), DDIM(), FOUR),
     "in place": (noise(lambda n, like: n.normal(like).mul_(2).div_(2)), Ancestral(), FOUR),
     "split": (output(lambda y: torch.cat([row[None] for row in y])), DDIM(), FOUR),
+    "so many channels": (output(lambda y: torch.stack([y[:, k] for k in range(3)], 1)), DDIM(), torch.ones(3, 2, 2)),
+    "components of this number": (output(lambda y: y.reshape(len(y), 2, 3).reshape(y.shape)), DDIM(), torch.ones(6)),
     "image": (output(image), DDIM(), torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.1),
 }
 

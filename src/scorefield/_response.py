@@ -7,6 +7,7 @@ at a random point agree everywhere, with probability 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -17,8 +18,10 @@ from torch import Tensor
 from scorefield._noise import NoiseSource
 from scorefield.solvers import Solver
 
-ROWS = 5  # random rows whose outputs are compared
-SIZES = (1.0, 1.0, 1e-3, 1e3, 1.0, 1.0)  # of the random rows: limits and thresholds show at one of them
+SIZES = (1.0, 1.0, 1.0, 1.0, 1.0, 1e-3, 1e3)  # of the random rows: limits and thresholds show at one of them
+ROWS = 5  # of ordinary size, the first, which are run without the others: a switch for the whole batch shows as well
+LARGE = 48  # rows, at least, of a batch that shows what is done from some number on
+MULTIPLE = 12  # of rows in it: what is shared in pairs, threes or fours shows
 TOLD_APART = 64  # components, at most, when the reason is looked for
 
 Name = tuple[int, tuple[int, ...], int]
@@ -59,11 +62,9 @@ class Response:
             return value(number, like)
 
         source = Source(self.numbers, checked)
-        start = self.std * source.normal(
-            self.std.new_empty(shape)
-        )  # named as in `sample`: who draws it again repeats it
+        unscaled = source.normal(self.std.new_empty(shape))  # named as in `sample`: who draws it again repeats it
         try:
-            output = self.move(start, rows, source)
+            output = self.move(self.std * unscaled, rows, source)
         except (ValueError, MemoryError):
             raise
         except Exception as error:  # a solver is anybody's code
@@ -80,7 +81,7 @@ class Response:
         return self.to(torch.arange(len(self.numbers)), lambda k, like: unit_vector(k - 1, like))
 
     def checked_coefficients(self) -> Float[Tensor, "k *event"]:
-        """The same, after a check on random rows: by themselves, negative in reverse order, and after the unit vectors.
+        """The same, after a check on random rows: few, negative in reverse order, one, and many after the unit vectors.
 
         Raises:
             Uncertified: an output is not the sum of its coefficients, or see `to`.
@@ -88,16 +89,18 @@ class Response:
         rows, points = torch.arange(ROWS), _Points(self.std)
         apart = self.to(rows, points.of(rows))
         turned = -self.to(rows.flip(0), points.of(rows.flip(0), -1.0)).flip(0)
+        alone = self.to(rows[:1], points.of(rows[:1]))
         units = len(self.numbers)
-        count = units + ROWS + (units + ROWS) % 2  # an even batch after odd ones
+        count = max(LARGE, math.ceil((units + ROWS) / MULTIPLE) * MULTIPLE)
+        among = torch.arange(count - units) % len(SIZES)
 
         def joined(number: int, like: Tensor) -> Tensor:
             if number >= units:
                 raise self.refusal("what it draws depends on its states")
-            return torch.cat((unit_vector(number - 1, like[:units]), points.z(number)[: len(like) - units]))
+            return torch.cat((unit_vector(number - 1, like[:units]), points.of(among)(number, like)))
 
         both = self.to(torch.arange(count), joined)
-        coefficients, within = both[:units], both[units:]
+        coefficients, within = both[:units], both[units:] / points.sizes[among]
         if not bool(coefficients.isfinite().all()):
             raise self.refusal("its states become infinite or NaN")
         predicted = torch.zeros_like(points.z(0))
@@ -106,23 +109,25 @@ class Response:
         rounding = 1e-10 * float(coefficients.abs().max()) + 1e-12 * float(self.std.max())
 
         def same(a: Tensor, b: Tensor) -> bool:
-            n = min(len(a), len(b))
-            a, b = (v[:n] / points.sizes[:n] for v in (a, b))
             return torch.allclose(a, b, rtol=1e-8, atol=rounding, equal_nan=True)
 
-        if not all(same(actual, predicted) for actual in (apart, turned, within)):
-            raise self.refusal(self._reason(points, apart, within, same))
+        few = predicted[:ROWS]
+        if not (same(apart, few) and same(turned, few) and same(alone, few[:1]) and same(within, predicted[among])):
+            ordinary = among < ROWS
+            raise self.refusal(self._reason(points, apart, within[ordinary], among[ordinary], same))
         return coefficients
 
-    def _reason(self, points: _Points, apart: Tensor, within: Tensor, same: Callable[[Tensor, Tensor], bool]) -> str:
-        """Why outputs of random rows, by themselves and in the larger batch, are not what the coefficients say."""
+    def _reason(
+        self, points: _Points, apart: Tensor, within: Tensor, among: Tensor, same: Callable[[Tensor, Tensor], bool]
+    ) -> str:
+        """Why the outputs of random rows, by themselves and among those of the large batch, are not as predicted."""
         rows = torch.arange(ROWS)
         first, again = (self.to(rows, points.of(rows)) for _ in range(2))
         if not same(apart, first) or not torch.equal(first, again):
             return "it makes other states of the same ones and the same noise: it remembers, or draws by other means"
         alone = torch.cat([self.to(row[None], points.of(row[None])) for row in rows])
         turned = self.to(rows.flip(0), points.of(rows.flip(0))).flip(0)
-        if not all(same(output, first) for output in (alone, turned, within)):
+        if not (same(alone, first) and same(turned, first) and same(within, first[among])):
             return "what becomes of a sample depends on its batch: the others, their number or their order"
         told = min(self.std.numel(), TOLD_APART)
         mask = torch.eye(told, self.std.numel()).to(self.std).reshape(-1, *self.std.shape)
@@ -151,14 +156,15 @@ class _Points:
         self.drawn: list[Tensor] = []
 
     def z(self, number: int) -> Tensor:
-        """Those of a draw."""
+        """Those of a draw, before they are multiplied by the sizes."""
         while len(self.drawn) <= number:
-            self.drawn.append(torch.randn(self.shape, dtype=self.sizes.dtype, generator=self.generator) * self.sizes)
+            self.drawn.append(torch.randn(self.shape, dtype=self.sizes.dtype, generator=self.generator))
         return self.drawn[number]
 
     def of(self, rows: Tensor, sign: float = 1.0) -> Value:
         """Those of every draw, in some of the rows."""
-        return lambda number, like: sign * self.z(number)[rows]
+        sizes = sign * self.sizes[rows]
+        return lambda number, like: sizes * self.z(number)[rows]
 
 
 @dataclass(frozen=True)

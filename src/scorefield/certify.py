@@ -90,7 +90,8 @@ def certify(
         ValueError: no budget allows a step.
     """
     v = natural_spectrum() if variances is None else variances
-    few = torch.tensor(FEW).reshape(*[1] * (v.ndim - 1), -1)
+    event = *v.shape[:-1], max(v.shape[-1], len(FEW))  # which a solver may have been made for
+    few = torch.tensor(FEW).repeat(math.prod(event))[: math.prod(event)].reshape(event)
     order, laws, refused = measured_order(solver, sde, variances=few), dict[int, OutputLaw](), ""
     for budget in budgets:
         if steps := steps_within(solver, sde, budget, v.shape):
