@@ -4,9 +4,9 @@ For x_0 ~ N(0, diag v) the denoiser is linear, D = alpha v / (alpha^2 v + sigma^
 fixed-grid solver in the state and its noise, for each component of each sample by itself. The output is then a linear
 function of the start and of all noise drawn: running the solver itself on the unit vectors of that space gives the
 coefficients, and their squares add up to the variance. That it is such a function is not taken on trust: it is compared
-with its coefficients on random numbers that differ in every row, component and draw. Solvers that couple samples or
-components, share noise among them, or are not linear, such as adaptive ones and those that accept or refuse, are
-refused.
+with its coefficients on random numbers that differ in every row, component and draw, in batches of one, of five and of
+48 or more samples. Solvers that couple samples or components, share noise among them, or are not linear, such as
+adaptive ones and those that accept or refuse, are refused; what a solver does at other sizes alone is not seen.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from scorefield.metrics.memory import size
 
-# of RuntimeError, which torch's allocators and drivers raise, and OSError, which mmap and fork do
+# in a RuntimeError of torch's allocators and of drivers, or an OSError of mmap and fork
 SAID = re.compile("out of memory|can(no|')t allocate memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 WANTED = re.compile(r"allocate ([\d.]+) ?(\w+)")
 REMEDIES = {
