@@ -62,9 +62,9 @@ def held_out(out):
         (("--steps", 2, "--batch_size", 80), 20, 8),
         (("--steps", 4, "--save_every", 2, "--batch_size", 80), 2 * 20, 16),
         (("--steps", 30, "--batch_size", 500), 1500, 64),  # 1024 in full batches
-        (("--steps", 2, "--batch_size", 80, "--validation", 5, "--samples", 3), 5, 3),
-        (("--steps", 2, "--batch_size", 8, "--validation", 0, "--samples", 0), 0, 0),
-        (("--steps", 2, "--batch_size", 8, "--validation", 9, "--samples", 9), 16, 9),
+        (("--steps", 2, "--batch_size", 80, "--validation", 5, "--previews", 3), 5, 3),
+        (("--steps", 2, "--batch_size", 8, "--validation", 0, "--previews", 0), 0, 0),
+        (("--steps", 2, "--batch_size", 8, "--validation", 9, "--previews", 9), 16, 9),
     ],
 )
 def test_validation_and_samples_are_sized_by_the_work(options, validated, drawn, watched, tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_points_of_a_plane_are_more(watched, tmp_path):
 
 
 def test_a_classifier_is_checked_in_proportion(watched, tmp_path, capsys):
-    run = train(tmp_path / "run", "--steps", 2, "--batch_size", 8, "--samples", 0)
+    run = train(tmp_path / "run", "--steps", 2, "--batch_size", 8, "--previews", 0)
     watched.rows.clear()
     words = f"train-classifier {run} --data digits --steps 2 --batch_size 40 --device cpu --out {tmp_path / 'guide'}"
     assert main(words.split()) == 0
@@ -105,7 +105,7 @@ def test_a_classifier_is_checked_in_proportion(watched, tmp_path, capsys):
 def test_a_signal_ends_what_follows_the_steps(at, words, number, watched, tmp_path, capsys):
     """The one of four calls and the one of twenty in which it arrives are the last."""
     watched.at, watched.happens = at, lambda: signal.raise_signal(number)
-    options = ("--steps", 6, "--batch_size", 16, "--validation", 64, "--samples", 64)
+    options = ("--steps", 6, "--batch_size", 16, "--validation", 64, "--previews", 64)
     with pytest.raises(SystemExit) as ended:
         train(tmp_path / "run", *options)
     assert ended.value.code == 128 + number and words in capsys.readouterr().err
@@ -120,12 +120,12 @@ def test_a_signal_ends_what_follows_the_steps(at, words, number, watched, tmp_pa
 def test_a_signal_while_samples_are_drawn_between_two_steps(watched, tmp_path, capsys):
     watched.at, watched.happens = 1, lambda: signal.raise_signal(signal.SIGINT)
     with pytest.raises(SystemExit):
-        train(tmp_path / "run", "--steps", 6, "--batch_size", 16, "--sample_every", 2, "--samples", 64)
+        train(tmp_path / "run", "--steps", 6, "--batch_size", 16, "--sample_every", 2, "--previews", 64)
     assert len(watched.rows) == 20 and not (tmp_path / "run" / "samples").exists()
     assert "saved at step 3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["--validation -1", "--samples -1"])
+@pytest.mark.parametrize("words", ["--validation -1", "--previews -1"])
 def test_counts_below_none_are_refused(words, tmp_path, capsys):
     train(tmp_path / "run", *words.split(), status=2)
     assert f"{words.split()[0]} must be at least 0; got -1" in capsys.readouterr().err

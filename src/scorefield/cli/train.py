@@ -73,7 +73,7 @@ def train(
     save_every: int = 1000,
     sample_every: int | None = None,
     validation: int | None = None,
-    samples: int | None = None,
+    previews: int | None = None,
     keep: int = 2,
     tensorboard: bool = False,
     resume: bool = False,
@@ -120,7 +120,7 @@ def train(
             the end.
         validation: held-out samples in each validation loss, made full batches, 0 for none; by default 1024, but at
             most an eighth of those trained on between two checkpoints.
-        samples: number drawn, 0 for none; by default 64, of points in a plane 2000, but at most one for 20 that the run
+        previews: samples drawn, 0 for none; by default 64, of points in a plane 2000, but at most one for 20 that the run
             has trained on.
         keep: number of checkpoints kept.
         tensorboard: write the losses for TensorBoard as well.
@@ -131,7 +131,7 @@ def train(
         reading: how the data are read.
     """
     check_at_least(1, steps=steps, save_every=save_every, sample_every=sample_every)
-    check_at_least(0, validation=validation, samples=samples)
+    check_at_least(0, validation=validation, previews=previews)
     if not (0 <= label_dropout <= 1 and 0 <= seed < 2**63):
         raise ValueError(
             f"wanted --label_dropout from 0 to 1 and --seed from 0 to 2^63 - 1; got {label_dropout} and {seed}"
@@ -264,7 +264,7 @@ def train(
 
         def draw(out: Path) -> bool:
             most = 2000 if kept.event_shape == (2,) else 64
-            wanted = min(most, state.step * batch_size // 20) if samples is None else samples
+            wanted = min(most, state.step * batch_size // 20) if previews is None else previews
             micro = math.ceil(batch_size / (accumulate * distributed.world()))
             return wanted > 0 and _draw(model(), kept, out, wanted, micro, run.signals)
 
