@@ -113,9 +113,9 @@ def test_the_remedies_work(tmp_path, capsys):
 
     assert train("first", "--batch_size", 100) == 0  # whatever is loaded late is loaded now
     with memory_left(80 << 20):
-        assert train("a", "--batch_size", 1_000_000) == 2
+        assert train("a", "--batch_size", 500_000) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert re.search(
             "out of memory when .* MiB more were wanted: give a lower --batch_size or a higher --acc", said
         )
-        assert train("b", "--batch_size", 1_000_000, "--accumulate", 500) == 0
+        assert train("b", "--batch_size", 500_000, "--accumulate", 50) == 0
