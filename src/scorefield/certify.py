@@ -228,15 +228,16 @@ def optimised_grid(solver: Solver, steps: int, sde: GaussianSDE, variances: Floa
         raise ValueError(f"a grid needs at least 2 steps to be optimised; got {steps}")
     v, corners = variances.double(), min(steps - 1, 8)
     model, size = _centred(sde, v), float(v.sum())
-    ends = torch.tensor([sde.T, sde.t_min], dtype=torch.float64)
+    ends = torch.tensor([sde.t_start, sde.t_min], dtype=torch.float64)
     low, high = sde.log_snr(ends).tolist()
-    start = (sde.alpha(ends[0]) ** 2 * v + sde.sigma(ends[0]) ** 2).sqrt()
+    (noisiest,) = sde.knots([sde.T])
+    start = (noisiest.alpha**2 * v + noisiest.sigma**2).sqrt()
     at, places = np.linspace(0, 1, corners), np.linspace(0, 1, steps - 1)
 
     def times(heights: Any) -> list[float]:
         gaps = np.exp(np.clip(np.interp(places, at, heights), -20, 20))
         log_snr = low + np.cumsum(gaps) * min(1.0, (high - low) / gaps.sum())
-        return [sde.T, *sde.time(torch.from_numpy(log_snr)).clamp(sde.t_min, sde.T).tolist(), 0.0]
+        return [sde.T, *sde.time(torch.from_numpy(log_snr)).clamp(sde.t_min, sde.t_start).tolist(), 0.0]
 
     def log_error(candidate: list[float]) -> float:
         response = Response(solver, lambda x, _, noise: integrate(model, x, candidate, solver, noise=noise), start)
@@ -246,12 +247,12 @@ def optimised_grid(solver: Solver, steps: int, sde: GaussianSDE, variances: Floa
             return 50.0
         return 0.5 * math.log(float(((std - v.sqrt()) ** 2).sum()) / size + 1e-30)
 
-    lasts = sde.time(-2 * torch.tensor([0.03, 0.1, 0.3], dtype=torch.float64).log()).clamp(sde.t_min, 0.9 * sde.T)
+    lasts = sde.time(-2 * torch.tensor([0.03, 0.1, 0.3], dtype=torch.float64).log()).clamp(sde.t_min, 0.9 * sde.t_start)
     makes = (grids.uniform_log_snr, grids.uniform_information, grids.karras, grids.uniform, grids.quadratic)
     known = [make(sde, steps, end) for make in makes for end in (sde.t_end, *lasts.tolist())]
     best = min(known, key=log_error)
     output_law(solver, best, sde, v)  # which refuses solvers that are not linear
-    gaps = sde.log_snr(torch.tensor(best[:-1], dtype=torch.float64)).diff().log().numpy()
+    gaps = sde.log_snr(torch.tensor([sde.t_start, *best[1:-1]], dtype=torch.float64)).diff().log().numpy()
     first = np.interp(at, places, gaps)
 
     def objective(heights: Any) -> float:

@@ -1,6 +1,6 @@
 """Time grids for sampling: `steps + 1` decreasing times from T to 0, as Python floats.
 
-The last gap, from `end` to 0, is the denoise step (see `Knot`), so that a solver with one network call a step makes
+Where T is beyond the process's `t_start` the first step is longer, since nothing happens between the two. The last gap, from `end` to 0, is the denoise step (see `Knot`), so that a solver with one network call a step makes
 `steps` calls. `end` is the process's `t_end` unless it is given.
 """
 
@@ -97,7 +97,7 @@ def ddpm(sde: VP, levels: int) -> list[float]:
         raise ValueError(f"DDPM's chain needs every beta_i < 1: use more than {sde.beta_max:g} levels; got {levels}")
     b = -torch.log1p(-betas).cumsum(0)
     times = sde.time(-torch.log(torch.expm1(b)))
-    return [sde.T, *times[times < sde.T].flip(0).tolist(), 0.0]
+    return [sde.T, *times[times < sde.t_start].flip(0).tolist(), 0.0]
 
 
 def _grid(
@@ -105,9 +105,9 @@ def _grid(
 ) -> list[float]:
     _require_steps(steps)
     end = sde.t_end if end is None else end
-    if not 0 < end < sde.T:
-        raise ValueError(f"the last time before 0 must lie in (0, {sde.T}); got {end}")
-    first, last = to(torch.tensor([sde.T, end], dtype=torch.float64)).tolist()
+    if not 0 < end < sde.t_start:
+        raise ValueError(f"the last time before 0 must lie in (0, {sde.t_start}); got {end}")
+    first, last = to(torch.tensor([sde.t_start, end], dtype=torch.float64)).tolist()
     inner = back(torch.linspace(first, last, steps, dtype=torch.float64)).tolist()[1:-1]
     return [sde.T, *inner, end, 0.0] if steps > 1 else [sde.T, 0.0]
 

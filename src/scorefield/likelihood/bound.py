@@ -76,7 +76,7 @@ def elbo(
     check_finite(x)
     sde, law = denoiser.sde, prior or denoiser.sde.prior
     profile = profile or NoiseProfile.of_normal(sde)
-    wanted = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64))
+    wanted = sde.log_snr(torch.tensor([sde.t_start, sde.t_min], dtype=torch.float64))
     given = torch.tensor([profile.log_snr[0], profile.log_snr[-1]], dtype=torch.float64)
     if not torch.allclose(given, wanted, rtol=0, atol=1e-6):
         raise ValueError(f"the profile must span the process's log-SNRs {wanted.tolist()}; got {given.tolist()}")

@@ -1,6 +1,6 @@
 """The probability-flow ODE and the log-density along it, in variables in which both are smooth.
 
-With s = sigma / alpha, the state u = x / (alpha sqrt(1 + s^2)), of unit variance for unit data, and the place
+With s = sigma / alpha, the state u = x / sqrt(alpha^2 + sigma^2), of unit variance for unit data, and the place
 
     v = log((s + a) / (s + b))        a < b
 
@@ -64,7 +64,7 @@ class Variable(NamedTuple):
         """The point at v."""
         low, high = self
         s = (high * v.exp() - low) / -torch.expm1(v)
-        time = sde.time(-2 * s.log()).clamp(sde.t_min, sde.T)
+        time = sde.time(-2 * s.log()).clamp(sde.t_min, sde.t_start)
         shrink = (1 + s**2).rsqrt()
         return Point(time, sde.alpha(time) / shrink, shrink, shrink * (s + low) * (s + high) / (s * (high - low)))
 
@@ -74,19 +74,19 @@ ENCODING = Variable(1e-3, 1e3)
 
 
 class Ends(NamedTuple):
-    """The way from t_min to T."""
+    """The way from t_min to T, on which u stays as it is from t_start on."""
 
     first: float  # s at t_min
-    last: float  # s at T
+    last: float  # s at t_start
     near: float  # u = near x / alpha at t_min
     far: float  # x = far u at T
 
 
 def ends_of(sde: GaussianSDE) -> Ends:
     """The ends of a process."""
-    one, other = sde.knots([sde.t_min, sde.T])
+    one, other, far = sde.knots([sde.t_min, sde.t_start, sde.T])
     first, last = one.sigma / one.alpha, other.sigma / other.alpha
-    return Ends(first, last, 1 / math.sqrt(1 + first**2), other.alpha * math.sqrt(1 + last**2))
+    return Ends(first, last, 1 / math.sqrt(1 + first**2), other.alpha * math.sqrt(1 + last**2) * (far.size / other.size))
 
 
 def check_settings(steps: int, tolerance: float | None) -> None:

@@ -28,7 +28,7 @@ class NoiseProfile:
     A bound is unbiased with any profile; the nearer to the truth, the smaller its standard error.
 
     Args:
-        log_snr: increasing, from the process's at T to that at t_min.
+        log_snr: increasing, from the process's at t_start to that at t_min.
         error: c at these, > 0.
     """
 
@@ -120,11 +120,11 @@ def squared_error(
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
     """|ehat - eps|^2 at a log-SNR, () or (b,), and |eps|^2, in float64."""
     sde = denoiser.sde
-    time = sde.time(log_snr.double()).clamp(sde.t_min, sde.T)
+    time = sde.time(log_snr.double()).clamp(sde.t_min, sde.t_start)
     ehat = denoiser.noise(sde.perturb(x, time, eps), time)
     return event_sum((ehat - eps).double() ** 2), event_sum(eps.double() ** 2)
 
 
 def _nodes(sde: GaussianSDE, count: int) -> Tensor:
-    first, last = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64)).tolist()
+    first, last = sde.log_snr(torch.tensor([sde.t_start, sde.t_min], dtype=torch.float64)).tolist()
     return torch.linspace(first, last, count, dtype=torch.float64)

@@ -14,7 +14,7 @@ from scorefield.processes import GaussianSDE
 
 
 class TimeDensity(ABC):
-    """A density of the log-SNR between those of t_min and T, or a law of some levels there."""
+    """A density of the log-SNR between those of t_min and t_start, or a law of some levels there."""
 
     @abstractmethod
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
@@ -23,12 +23,13 @@ class TimeDensity(ABC):
 
 @dataclass(frozen=True)
 class UniformTime(TimeDensity):
-    """t uniform on [t_min, T]: p = sigma^2 / ((T - t_min) g^2)."""
+    """t uniform on [t_min, t_start], up to T but for a long process: p = sigma^2 / ((t_start - t_min) g^2)."""
 
     def __call__(self, sde: GaussianSDE, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The times and p."""
-        t = sde.t_min + (sde.T - sde.t_min) * u
-        return t, (sde.sigma(t) / sde.g(t)) ** 2 / (sde.T - sde.t_min)
+        span = sde.t_start - sde.t_min
+        t = sde.t_min + span * u
+        return t, (sde.sigma(t) / sde.g(t)) ** 2 / span
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,11 @@ class Levels(TimeDensity):
 
 
 def log_snr_range(sde: GaussianSDE) -> tuple[float, float]:
-    """The log-SNR at T and at t_min."""
-    low, high = sde.log_snr(torch.tensor([sde.T, sde.t_min], dtype=torch.float64)).tolist()
+    """The log-SNR at t_start and at t_min."""
+    low, high = sde.log_snr(torch.tensor([sde.t_start, sde.t_min], dtype=torch.float64)).tolist()
     return low, high
 
 
 def time_inside(sde: GaussianSDE, log_snr: Tensor) -> Tensor:
     """The time of a log-SNR, kept in the range against rounding."""
-    return sde.time(log_snr).clamp(sde.t_min, sde.T)
+    return sde.time(log_snr).clamp(sde.t_min, sde.t_start)

@@ -12,7 +12,7 @@ def knots_between(sde: GaussianSDE, high: float, low: float, steps: int) -> list
 
     One point alone if the process does not go below `high`.
     """
-    first, last = (knot.sigma / knot.alpha for knot in sde.knots([sde.T, sde.t_min]))
+    first, last = (knot.sigma / knot.alpha for knot in sde.knots([sde.t_start, sde.t_min]))
     high, low = max(min(high, first), last), max(low, last)
     if not low < high:
         return [sde.knot_at(-2 * math.log(high))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,12 +15,15 @@ from torch import Tensor
 from scorefield._shapes import expand
 from scorefield.processes.sde import DATA, SDE, Knot, NormalPrior
 
+HUGE = 1e150
+LOST = 2.0**20  # noise over signal beyond which the data are lost, and with them most digits of a score
+
 
 class GaussianSDE(SDE):
     """x_t = alpha(t) x_0 + sigma(t) eps: a subclass gives `alpha` and `sigma`, with alpha / sigma decreasing.
 
     The rates and the inverse of the log-SNR follow by automatic differentiation and bisection. The processes below
-    replace these by their closed forms; tests hold the two together.
+    replace these by their closed forms; tests hold the two together. At T alpha may vanish, in float64 or altogether.
     """
 
     @abstractmethod
@@ -54,6 +58,19 @@ class GaussianSDE(SDE):
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
         return high.to(log_snr.dtype)
 
+    @functools.cached_property
+    def t_start(self) -> float:
+        """T, or the earlier time at which sigma / alpha = 2^20 max(1, sigma(T)).
+
+        Beyond it x / sigma stays as it is, to a millionth of the data's size where their unit is about 1, and no model
+        is asked: alpha may underflow there, and D = (x + sigma^2 s) / alpha has no digit that is right.
+        """
+        end = torch.tensor(self.T, dtype=torch.float64)
+        faintest = -2 * math.log(LOST * max(1.0, float(self.sigma(end))))
+        if float(self.log_snr(end)) >= faintest:
+            return self.T
+        return float(self.time(torch.tensor(faintest, dtype=torch.float64)))
+
     @property
     def prior(self) -> NormalPrior:
         """N(0, alpha(T)^2 + sigma(T)^2): has the true variance for data of unit variance."""
@@ -86,6 +103,12 @@ class GaussianSDE(SDE):
         columns = (t, self.alpha(t), self.sigma(t), self.log_snr(t), self.a(t), self.g(t))
         rows = iter(torch.stack(columns, 1).tolist())
         knots = [Knot(*next(rows)) if v else DATA for v in values]
+        for knot in knots:
+            if not (math.isfinite(knot.alpha) and knot.sigma < HUGE):
+                raise ValueError(
+                    f"{self}: at t = {knot.t} alpha = {knot.alpha} and sigma = {knot.sigma} are beyond what float64 "
+                    f"holds with their squares: wanted sigma below {HUGE:g}; end the process before T = {self.T}"
+                )
         for one, other in pairwise(knots):
             if (other.t - one.t) * (other.log_snr - one.log_snr) > 0:
                 raise ValueError(

@@ -21,10 +21,11 @@ CELLS = 64, 1 << 16  # cells of [0, T]: as many as the integrals need, between t
 class LinearSDE(GaussianSDE):
     """Any affine process dx = a(t) x dt + g(t) dw, from its two rates.
 
-        alpha = exp(A),   A = int_0^t a ds        sigma^2 = alpha^2 int_0^t g^2 exp(-2 A) ds
+        alpha = exp(A),   A = int_0^t a ds        sigma^2 = alpha^2 V,   V = int_0^t g^2 exp(-2 A) ds
 
-    Both integrals are done by Gauss-Legendre quadrature on equal cells, 64 at first, that are halved until no integral
-    up to a cell's end changes by more than 1e-11. Rates that live on less than a hundredth of [0, T] can be missed.
+    Both integrals are done by Gauss-Legendre quadrature on equal cells, 64 at first, that are halved until at no cell's
+    end A, V / max V or sigma^2 / max sigma^2 changes by more than 1e-11. V is kept by its logarithm, since it leaves
+    float64 in long processes. Rates that live on less than a hundredth of [0, T] can be missed.
 
     A `ScoreModel` on it can be saved if the rates are objects of your own classes, made from numbers: a function cannot
     be written to a file.
@@ -42,13 +43,13 @@ class LinearSDE(GaussianSDE):
         return self._integrals(t)[0].exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """alpha sqrt(int g^2 exp(-2 A))."""
-        log_alpha, variance = self._integrals(t)
-        return log_alpha.exp() * variance.sqrt()
+        """alpha sqrt(V)."""
+        log_alpha, log_v = self._integrals(t)
+        return (log_alpha + 0.5 * log_v).exp()
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """-log int g^2 exp(-2 A)."""
-        return -self._integrals(t)[1].log()
+        """-log V."""
+        return -self._integrals(t)[1]
 
     def a(self, t: Tensor) -> Tensor:
         """The drift rate as given."""
@@ -60,26 +61,27 @@ class LinearSDE(GaussianSDE):
 
     @functools.cached_property
     def _table(self) -> tuple[Tensor, Tensor]:
-        """A and int g^2 exp(-2 A) at the ends of equal cells of [0, T]."""
-        cells, previous = CELLS[0], torch.full((2, CELLS[0] // 2 + 1), math.nan, dtype=torch.float64)
+        """A and log V at the ends of equal cells of [0, T]."""
+        cells, previous = CELLS[0], torch.full((3, CELLS[0] // 2 + 1), math.nan, dtype=torch.float64)
         while cells <= CELLS[1]:
             left = torch.arange(cells, dtype=torch.float64) * (self.T / cells)
             a, v = self._cell(left, torch.full_like(left, self.T / cells))
             zero = torch.zeros(1, dtype=torch.float64)
             log_alpha = torch.cat((zero, a.cumsum(0)))
-            variance = torch.cat((zero, (v * (-2 * log_alpha[:-1]).exp()).cumsum(0)))
-            change = (torch.stack((log_alpha, variance))[:, ::2] - previous).abs()
+            log_v = torch.cat((zero.log(), (v.log() - 2 * log_alpha[:-1]).logcumsumexp(0)))
+            log_variance = 2 * log_alpha + log_v
             # an absolute error of log(alpha) is a relative one of alpha
-            if float(change[0].max()) <= 1e-11 and float(change[1].max()) <= 1e-11 * float(variance[-1]):
-                return log_alpha, variance
-            cells, previous = 2 * cells, torch.stack((log_alpha, variance))
+            found = torch.stack((log_alpha, *((w - w.max()).exp() for w in (log_v, log_variance))))
+            if float((found[:, ::2] - previous).abs().max()) <= 1e-11:
+                return log_alpha, log_v
+            cells, previous = 2 * cells, found
         raise ValueError(
-            f"the integrals of this LinearSDE's rates over [0, {self.T}] do not converge (last: log alpha(T) = "
-            f"{float(previous[0, -1])}, int g^2/alpha^2 = {float(previous[1, -1])}): give smooth rates, or a smaller T"
+            f"the integrals of this LinearSDE's rates over [0, {self.T}] do not converge; the last found has log alpha "
+            f"from {float(previous[0].min())} to {float(previous[0].max())}: give smooth rates, or a smaller T"
         )
 
     def _integrals(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        log_alpha, variance = (column.to(t.device) for column in self._table)
+        log_alpha, log_v = (column.to(t.device) for column in self._table)
         cells = len(log_alpha) - 1
         s = t.double()
         cell = (s * (cells / self.T)).long().clamp(0, cells - 1)
@@ -87,7 +89,8 @@ class LinearSDE(GaussianSDE):
         a, v = self._cell(left, s - left)
         return (
             (log_alpha[cell] + a).to(t.dtype),
-            (variance[cell] + v * (-2 * log_alpha[cell]).exp()).to(t.dtype),
+            # where rounding puts t before its cell, v is below 0
+            torch.logaddexp(log_v[cell], v.clamp_min(0).log() - 2 * log_alpha[cell]).to(t.dtype),
         )
 
     def _cell(self, left: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ time act elementwise on a tensor `t` and keep its shape and dtype; call them in 
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -41,6 +42,11 @@ class Knot(NamedTuple):
     def time(self) -> Tensor:
         """t as a 0-dimensional float64 tensor, which is what models take."""
         return torch.scalar_tensor(self.t, dtype=torch.float64)
+
+    @property
+    def size(self) -> float:
+        """sqrt(alpha^2 + sigma^2), the standard deviation of x_t for data of unit variance."""
+        return math.hypot(self.alpha, self.sigma)
 
 
 DATA = Knot(t=0.0, alpha=1.0, sigma=0.0, log_snr=math.inf, a=0.0, g=0.0)
@@ -100,6 +106,11 @@ class SDE(ABC):
                 f"{type(self).__name__} needs 0 < t_min <= t_end < T; "
                 f"got t_min={self.t_min}, t_end={self.t_end}, T={self.T}"
             )
+
+    @functools.cached_property
+    def t_start(self) -> float:
+        """Where solvers start: T, unless nothing is left of the data from an earlier time on (see `GaussianSDE`)."""
+        return self.T
 
     @property
     @abstractmethod

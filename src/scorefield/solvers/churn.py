@@ -55,7 +55,7 @@ class Churn(Solver):
         """One step."""
         sde, s = as_denoiser(model).sde, now.sigma / now.alpha
         if self.gamma and self.interval[0] <= s <= self.interval[1]:
-            noisiest = sde.knots([sde.T])[0]
+            noisiest = sde.knots([sde.t_start])[0]
             higher = min((1 + self.gamma) * s, noisiest.sigma / noisiest.alpha)
             if higher > s:
                 up = sde.knot_at(-2 * math.log(higher))

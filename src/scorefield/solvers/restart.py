@@ -72,7 +72,7 @@ class Restart(Solver):
         if not s_next <= self.low < s_now:
             return result
         sde, y = as_denoiser(model).sde, result.x
-        noisiest = sde.knots([sde.T])[0]
+        noisiest = sde.knots([sde.t_start])[0]
         if self.high > noisiest.sigma / noisiest.alpha:
             raise ValueError(
                 f"Restart: high must lie within the process, below sigma / alpha = "

@@ -80,7 +80,17 @@ class Solver(ABC):
 def advance(
     solver: Solver, model: Score, x: Tensor, now: Knot, next: Knot, state: Any = None, *, noise: NoiseSource
 ) -> Step:
-    """The solver's step, or the denoise step D(x) onto the data for a solver that does not reach them."""
+    """The solver's step, or the denoise step D(x) onto the data for a solver that does not reach them.
+
+    Beyond the process's `t_start` there is noise alone, and x moves as sqrt(alpha^2 + sigma^2) by itself.
+    """
+    first = model.sde.t_start
+    if now.t > first or next.t > first:
+        (start,) = model.sde.knots([first])
+        a, b = (start if knot.t > first else knot for knot in (now, next))
+        x = a.size / now.size * x
+        step = Step(x, state) if a.t == b.t else advance(solver, model, x, a, b, state, noise=noise)
+        return step._replace(x=next.size / b.size * step.x)
     if next.sigma == 0 and not solver.reaches_data:
         return Step(as_denoiser(model)(x, now.time))
     return solver.step(model, x, now, next, state, noise=noise)
