@@ -1,7 +1,8 @@
 """Time grids for sampling: `steps + 1` decreasing times from T to 0, as Python floats.
 
-Where T is beyond the process's `t_start` the first step is longer, since nothing happens between the two. The last gap, from `end` to 0, is the denoise step (see `Knot`), so that a solver with one network call a step makes
-`steps` calls. `end` is the process's `t_end` unless it is given.
+Where T lies beyond the process's `t_start` the first step is longer, since nothing happens between the two. The last
+gap, from `end` to 0, is the denoise step (see `Knot`), so that a solver with one network call a step makes `steps`
+calls. `end` is the process's `t_end` unless it is given.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorefield import grids
+from scorefield._finite import require_finite
 from scorefield._noise import Noise, NoiseSource, as_seeds
 from scorefield.processes import SDE, GaussianSDE, Knot, Prior
 from scorefield.score import Score, ScoreModule, evaluating, placement
@@ -147,6 +148,9 @@ def sample(
 
     Returns:
         n samples, of the dtype and on the device of the model's parameters, or of `start`.
+
+    Raises:
+        Diverged: a ValueError, of samples that are not finite.
     """
     keys, shape = as_seeds(seeds), tuple(event_shape)
     n, times = len(keys), [float(t) for t in times]
@@ -187,7 +191,9 @@ def sample(
                 x = like[rows.to(like.device)]
             x = integrate(part, x, times, solver.select(rows, n), noise=noise, callback=report)
             results.append(x[: n - first])
-    return torch.cat(results)
+    samples = torch.cat(results)
+    require_finite(samples, "samples", model.sde)
+    return samples
 
 
 def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:

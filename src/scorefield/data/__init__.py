@@ -1,5 +1,6 @@
 """Data sets and the transforms between their units and the model's space."""
 
+from scorefield._finite import Diverged as Diverged
 from scorefield.data.arrays import load_arrays as load_arrays
 from scorefield.data.audio import Audio as Audio
 from scorefield.data.dataset import ArrayDataset as ArrayDataset
@@ -23,7 +24,6 @@ from scorefield.data.toys import mixture as mixture
 from scorefield.data.toys import rings as rings
 from scorefield.data.toys import two_moons as two_moons
 from scorefield.data.transforms import Affine as Affine
-from scorefield.data.transforms import Diverged as Diverged
 from scorefield.data.transforms import Transform as Transform
 from scorefield.data.transforms import level_distance as level_distance
 from scorefield.data.transforms import transformed_spectrum as transformed_spectrum

@@ -13,13 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._finite import Diverged
 from scorefield.data.dataset import Dataset, choice, condition, named, some_rows
 
 NUMBERS = 20_000_000  # of conditions that are looked at, about
-
-
-class Diverged(ValueError):
-    """Values of the model's space that stand for no data."""
 
 
 class Transform(ABC):

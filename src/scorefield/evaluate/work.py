@@ -13,7 +13,8 @@ from torch import Tensor
 
 from scorefield._describe import describe
 from scorefield._files import digest
-from scorefield.data import Dataset, Diverged
+from scorefield._finite import Diverged
+from scorefield.data import Dataset
 from scorefield.data.dataset import choice
 from scorefield.evaluate.ledger import Ledger
 from scorefield.metrics import FeatureExtractor, Features, extract
@@ -147,17 +148,29 @@ class Work:
         index = choice(len(data), self.effort.likelihoods)
         count = len(index)
 
-        def make(part: range) -> dict[str, Tensor]:
-            rows = data.rows(index[part.start : part.stop])
+        def finite(part: Tensor) -> dict[str, Tensor]:
+            rows = data.rows(index[part])
             result = self.model.log_prob(
                 rows.x,
                 label=rows.cond.get("label") if self.model.classes else None,
-                seeds=range(self.effort.seed + part.start, self.effort.seed + part.stop),
+                seeds=self.effort.seed + part,
                 batch_size=self.effort.batch_size,
                 cond=rows.cond.get("cond"),
             )
             columns = {"nats": result.nats, "stderr": result.stderr, "calls": result.nfe.double()}
             return columns | ({"bits/dim": result.bits_per_dim} if result.discrete else {})
+
+        def make(part: range) -> dict[str, Tensor]:
+            try:
+                return finite(torch.tensor(part))
+            except Diverged as error:  # the other rows have the same values without these
+                good = [k for k in range(len(part)) if k not in error.rows]
+                values = finite(torch.tensor(part)[good]) if good else {}
+                names = ("nats", "stderr", "calls", *(() if self.model.transform.levels is None else ("bits/dim",)))
+                table = {name: torch.full((len(part),), torch.nan, dtype=torch.float64) for name in names}
+                for name, column in values.items():
+                    table[name][good] = column.double().cpu()
+                return table
 
         about = {"model": self.model_digest, "data": dict(self.sets.about), "seed": self.effort.seed}
         about["extractor"] = self.extractor.label  # rows that it was fitted on are left out

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._finite import require_finite
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
 from scorefield.likelihood.batches import batches, check_finite, keys_of
@@ -63,6 +64,9 @@ def elbo(
         prior: the law at T, the process's by default; the KL has a closed form for `NormalPrior`, others are sampled.
         batch_size: samples in one network call; all n by default.
         progress: show a progress bar.
+
+    Raises:
+        Diverged: a ValueError, of bounds that are not finite.
     """
     denoiser, n, d = as_denoiser(model), len(x), event_size(x)
     if draws < 2 * GROUPS or draws % GROUPS:
@@ -96,8 +100,9 @@ def elbo(
     decoder = diffusion.new_full((n,), normal_decoder(d, s)) if cells is None else cell_decoder(cells, s).to(diffusion)
     probes = sampled + closed[:, None] + diffusion + decoder[:, None]
     terms = {"prior": closed + sampled.mean(1), "diffusion": diffusion.mean(1), "decoder": decoder}
-    calls = torch.full((n,), draws, device=x.device)
-    return LogProb(probes.mean(1), standard_error(probes), terms, probes, calls, d, discrete=cells is not None)
+    nats, calls = probes.mean(1), torch.full((n,), draws, device=x.device)
+    require_finite(nats, "bounds", sde)
+    return LogProb(nats, standard_error(probes), terms, probes, calls, d, discrete=cells is not None)
 
 
 def _draw(

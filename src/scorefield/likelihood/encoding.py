@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._finite import require_finite
 from scorefield._shapes import event_size
 from scorefield.likelihood.batches import batches, check_finite
 from scorefield.likelihood.flow import ENCODING, Field, carry, check_settings, ends_of, transport
+from scorefield.processes import check_size
 from scorefield.score import Denoiser, Score, as_denoiser, evaluating
 
 
@@ -35,9 +37,16 @@ def encode(
         tolerance: in (0, 1), instead of steps: error of a step relative to 1 + |state|.
         batch_size: samples in one network call; all n by default.
         progress: show a progress bar.
+
+    Raises:
+        Diverged: a ValueError, of results that are not finite.
     """
-    ends = ends_of(as_denoiser(model).sde)
-    return ends.far * _moved(model, ends.near * x, ends.first, ends.last, steps, tolerance, batch_size, progress)
+    sde = as_denoiser(model).sde
+    ends = ends_of(sde)
+    check_size(ends.far, x.dtype)
+    latent = ends.far * _moved(model, ends.near * x, ends.first, ends.last, steps, tolerance, batch_size, progress)
+    require_finite(latent, "latents", sde)
+    return latent
 
 
 def decode(
@@ -50,9 +59,12 @@ def decode(
     progress: bool = False,
 ) -> Float[Tensor, "n *event"]:
     """The sample of each latent: the inverse of `encode` up to the error of the ODE solver; the arguments are its."""
-    ends = ends_of(as_denoiser(model).sde)
-    u = _moved(model, latent / ends.far, ends.last, ends.first, steps, tolerance, batch_size, progress)
-    return u / ends.near
+    sde = as_denoiser(model).sde
+    ends = ends_of(sde)
+    check_size(ends.far, latent.dtype)
+    x = _moved(model, latent / ends.far, ends.last, ends.first, steps, tolerance, batch_size, progress) / ends.near
+    require_finite(x, "samples", sde)
+    return x
 
 
 @torch.no_grad()

@@ -86,7 +86,8 @@ def ends_of(sde: GaussianSDE) -> Ends:
     """The ends of a process."""
     one, other, far = sde.knots([sde.t_min, sde.t_start, sde.T])
     first, last = one.sigma / one.alpha, other.sigma / other.alpha
-    return Ends(first, last, 1 / math.sqrt(1 + first**2), other.alpha * math.sqrt(1 + last**2) * (far.size / other.size))
+    size = other.alpha * math.sqrt(1 + last**2)
+    return Ends(first, last, 1 / math.sqrt(1 + first**2), far.size / other.size * size)
 
 
 def check_settings(steps: int, tolerance: float | None) -> None:

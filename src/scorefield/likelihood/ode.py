@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._finite import require_finite
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
 from scorefield.likelihood.batches import batches, check_finite, keys_of
@@ -64,6 +65,9 @@ def log_prob(
         prior: the law at T, the process's by default.
         batch_size: samples in one network call; all n by default.
         progress: show a progress bar.
+
+    Raises:
+        Diverged: a ValueError, of likelihoods that are not finite.
     """
     denoiser, n, d = as_denoiser(model), len(x), event_size(x)
     check_settings(steps, tolerance)
@@ -80,8 +84,9 @@ def log_prob(
             bar.update()
     log_prior, volumes, stderr, truncation, nfe = (torch.cat(column)[:n] for column in zip(*parts, strict=True))
     probes = log_prior[:, None] + volumes
-    terms = {"prior": log_prior, "divergence": volumes.mean(1)}
-    return LogProb(probes.mean(1), stderr, terms, probes, nfe, d, truncation=truncation)
+    nats, terms = probes.mean(1), {"prior": log_prior, "divergence": volumes.mean(1)}
+    require_finite(nats, "likelihoods", denoiser.sde)
+    return LogProb(nats, stderr, terms, probes, nfe, d, truncation=truncation)
 
 
 def _batch(

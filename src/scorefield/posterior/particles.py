@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from scorefield._finite import require_finite
 from scorefield._noise import Noise, as_seeds
 from scorefield._shapes import event_sum
 from scorefield.grids import uniform_log_snr
@@ -56,12 +57,14 @@ class ParticleSampler(PosteriorSampler):
             raise ValueError(f"wanted at least one seed and a batch_size of at least 1; got {len(keys)}, {batch_size}")
         like = torch.empty((max(self.count, len(keys)), *event_shape), **placement(self.denoiser))
         noise = Noise.per_batch(int(keys[0]), len(like), device=like.device)
-        knots = sde.knots(uniform_log_snr(sde, self.steps))
+        knots = sde.knots([sde.t_start, *uniform_log_snr(sde, self.steps)[1:]])
         with evaluating(self.denoiser):
             x, log_weights = particles(
                 self.twist, like, knots, self.threshold, noise=noise, batch_size=batch_size, progress=progress
             )
-        return x[systematic(log_weights, len(keys), noise.child(2))]
+        samples = x[systematic(log_weights, len(keys), noise.child(2))]
+        require_finite(samples, "samples", sde)
+        return samples
 
 
 def particles(
@@ -88,7 +91,7 @@ def particles(
     Args:
         twist: the target.
         like: a tensor of the cloud's shape, dtype and device.
-        knots: of the grid, from T to 0.
+        knots: of the grid, from the process's t_start to 0.
         threshold: in [0, 1].
         noise: of the cloud.
         batch_size: particles in one network call; all by default.

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from scorefield._finite import require_finite
 from scorefield._noise import Noise, as_seeds
 from scorefield.guidance import Label, Measurement
 from scorefield.operators import MeasurementNoise, Operator
@@ -106,4 +107,6 @@ class OuterLoop(PosteriorSampler):
                 noise = Noise.per_sample(keys[rows], like.device)
                 denoiser, measurement = self.denoiser.select(rows, n), self.measurement.select(rows, n)
                 results.append(self.run(denoiser, measurement, like, noise, bar.update)[: n - first])
-        return torch.cat(results)
+        samples = torch.cat(results)
+        require_finite(samples, "samples", self.denoiser.sde)
+        return samples

@@ -77,12 +77,24 @@ class NormalPrior:
 
     def sample(self, like: Float[Tensor, "b *event"], noise: NoiseSource) -> Float[Tensor, "b *event"]:
         """One sample for each row of `like`."""
+        check_size(self.std, like.dtype)
         return self.std * noise.normal(like)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
         """-|x|^2 / (2 std^2) - d log(std sqrt(2 pi))."""
+        check_size(self.std, x.dtype)
         log_normaliser = event_size(x) * (math.log(self.std) + 0.5 * math.log(2 * math.pi))
         return -0.5 * event_sum((x / self.std) ** 2) - log_normaliser
+
+
+def check_size(std: float, dtype: torch.dtype) -> None:
+    """Refuses states whose standard deviation a floating-point type cannot hold with all its digits."""
+    info = torch.finfo(dtype)
+    if not info.tiny / info.eps < std < info.max * info.eps:
+        raise ValueError(
+            f"{str(dtype).removeprefix('torch.')} cannot hold states of standard deviation {std:.3g}: take a process "
+            "with a smaller T, or float64"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
