@@ -98,7 +98,7 @@ def theirs(
     model: Costly, x: Tensor, prior: sf.sde.Prior, solve: Callable[..., Tensor], variable: Variable, tolerance: float
 ) -> Result:
     """A peer's solution, with the terms at the ends that are ours too."""
-    ends = ends_of(model.sde)
+    ends = ends_of(model.sde, torch.float64)
     u = ends.near * x
     directions = sf.ExactTrace().directions(u, seeds(len(x)), lambda v: v)
 

@@ -96,7 +96,7 @@ def elbo(
             parts.append((_by_group(diffusion), _by_group(sampled)))
     diffusion, sampled = (torch.cat(column)[:n] for column in zip(*parts, strict=True))
     closed = -terminal_divergence(sde, x, law) if isinstance(law, NormalPrior) else torch.zeros_like(diffusion[:, 0])
-    s = ends_of(sde).first
+    s = ends_of(sde, x.dtype).first
     decoder = diffusion.new_full((n,), normal_decoder(d, s)) if cells is None else cell_decoder(cells, s).to(diffusion)
     probes = sampled + closed[:, None] + diffusion + decoder[:, None]
     terms = {"prior": closed + sampled.mean(1), "diffusion": diffusion.mean(1), "decoder": decoder}

@@ -12,7 +12,6 @@ from scorefield._finite import require_finite
 from scorefield._shapes import event_size
 from scorefield.likelihood.batches import batches, check_finite
 from scorefield.likelihood.flow import ENCODING, Field, carry, check_settings, ends_of, transport
-from scorefield.processes import check_size
 from scorefield.score import Denoiser, Score, as_denoiser, evaluating
 
 
@@ -42,8 +41,7 @@ def encode(
         Diverged: a ValueError, of results that are not finite.
     """
     sde = as_denoiser(model).sde
-    ends = ends_of(sde)
-    check_size(ends.far, x.dtype)
+    ends = ends_of(sde, x.dtype)
     latent = ends.far * _moved(model, ends.near * x, ends.first, ends.last, steps, tolerance, batch_size, progress)
     require_finite(latent, "latents", sde)
     return latent
@@ -60,8 +58,7 @@ def decode(
 ) -> Float[Tensor, "n *event"]:
     """The sample of each latent: the inverse of `encode` up to the error of the ODE solver; the arguments are its."""
     sde = as_denoiser(model).sde
-    ends = ends_of(sde)
-    check_size(ends.far, latent.dtype)
+    ends = ends_of(sde, latent.dtype)
     x = _moved(model, latent / ends.far, ends.last, ends.first, steps, tolerance, batch_size, progress) / ends.near
     require_finite(x, "samples", sde)
     return x

@@ -28,11 +28,12 @@ from torch import Tensor
 
 from scorefield._shapes import event_size, event_sum, expand
 from scorefield.likelihood.divergence import Directions
-from scorefield.processes import GaussianSDE
+from scorefield.processes import GaussianSDE, check_size
 from scorefield.score import Denoiser
 from scorefield.solvers import DormandPrince
 from scorefield.solvers.adaptive_runge_kutta import adapted, combined, relative_error
 
+FARTHEST = 2.0**40  # sigma / alpha where v has some digits left; u stays as it is from there on
 SKETCHED = 2.0  # sigma / alpha at which a divergence may look at the Jacobian
 CALLS = 6  # of a step
 TABLEAU = DormandPrince().tableau
@@ -77,17 +78,18 @@ class Ends(NamedTuple):
     """The way from t_min to T, on which u stays as it is from t_start on."""
 
     first: float  # s at t_min
-    last: float  # s at t_start
+    last: float  # s at t_start, or the farthest
     near: float  # u = near x / alpha at t_min
     far: float  # x = far u at T
 
 
-def ends_of(sde: GaussianSDE) -> Ends:
-    """The ends of a process."""
+def ends_of(sde: GaussianSDE, dtype: torch.dtype) -> Ends:
+    """The ends of a process for states of a floating-point type."""
     one, other, far = sde.knots([sde.t_min, sde.t_start, sde.T])
+    check_size(far.size, dtype)
     first, last = one.sigma / one.alpha, other.sigma / other.alpha
     size = other.alpha * math.sqrt(1 + last**2)
-    return Ends(first, last, 1 / math.sqrt(1 + first**2), far.size / other.size * size)
+    return Ends(first, min(last, FARTHEST), 1 / math.sqrt(1 + first**2), far.size / other.size * size)
 
 
 def check_settings(steps: int, tolerance: float | None) -> None:

@@ -99,7 +99,7 @@ def _batch(
     tolerance: float | None,
 ) -> tuple[Tensor, ...]:
     """The log-prior, the log-determinants (b, K) and their error, the truncation and the network calls."""
-    sde, n, d, ends = denoiser.sde, len(x), event_size(x), ends_of(denoiser.sde)
+    sde, n, d, ends = denoiser.sde, len(x), event_size(x), ends_of(denoiser.sde, x.dtype)
     u = ends.near * x
     looked = 0
 

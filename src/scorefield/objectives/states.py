@@ -135,8 +135,8 @@ def check_steps(steps: int) -> None:
 
 
 def path_times(sde: SDE, steps: int) -> list[float]:
-    """`steps + 1` times from 0 to T, equal steps of sqrt(t): as short as T / steps^2 near the data."""
-    return [sde.T * (k / steps) ** 2 for k in range(steps + 1)]
+    """`steps + 1` times from 0 to t_start, equal steps of sqrt(t): as short as t_start / steps^2 near the data."""
+    return [sde.t_start * (k / steps) ** 2 for k in range(steps + 1)]
 
 
 def path_normals(noise: Noise, x0: Tensor, steps: int) -> Float[Tensor, "b steps *event"]:

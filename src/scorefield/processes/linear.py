@@ -70,9 +70,12 @@ class LinearSDE(GaussianSDE):
             log_alpha = torch.cat((zero, a.cumsum(0)))
             log_v = torch.cat((zero.log(), (v.log() - 2 * log_alpha[:-1]).logcumsumexp(0)))
             log_variance = 2 * log_alpha + log_v
+            found = torch.stack((log_alpha, log_v, log_variance))
+            new, old = found[:, ::2], previous
+            largest = new[1:].max(1, keepdim=True).values
+            changes = (new[0] - old[0], (new[1:] - largest).exp() - (old[1:] - largest).exp())
             # an absolute error of log(alpha) is a relative one of alpha
-            found = torch.stack((log_alpha, *((w - w.max()).exp() for w in (log_v, log_variance))))
-            if float((found[:, ::2] - previous).abs().max()) <= 1e-11:
+            if all(float(change.abs().max()) <= 1e-11 for change in changes):
                 return log_alpha, log_v
             cells, previous = 2 * cells, found
         raise ValueError(

@@ -82,7 +82,6 @@ class NormalPrior:
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
         """-|x|^2 / (2 std^2) - d log(std sqrt(2 pi))."""
-        check_size(self.std, x.dtype)
         log_normaliser = event_size(x) * (math.log(self.std) + 0.5 * math.log(2 * math.pi))
         return -0.5 * event_sum((x / self.std) ** 2) - log_normaliser
 
