@@ -44,10 +44,6 @@ class Directions(NamedTuple):
             probed = probed - beta * (squares - rest)
         return (exact + probed).mT
 
-    def select(self, rows: Tensor) -> Directions:
-        """Those of some samples."""
-        return Directions(self.exact[:, rows], self.probes[:, rows])
-
 
 @runtime_checkable
 class Divergence(Protocol):

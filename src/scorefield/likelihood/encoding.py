@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefield._finite import require_finite
 from scorefield._shapes import event_size
 from scorefield.likelihood.batches import batches, check_finite
-from scorefield.likelihood.flow import ENCODING, Field, carry, check_settings, ends_of, transport
-from scorefield.score import Denoiser, Score, as_denoiser, evaluating
+from scorefield.likelihood.flow import ENCODING, carry, check_settings, ends_of, transport
+from scorefield.score import Score, as_denoiser, evaluating
 
 
 def encode(
@@ -82,12 +82,8 @@ def _moved(
     parts: list[Tensor] = []
     with evaluating(denoiser), batches(n, batch_size, 1, progress) as (every, bar):
         for rows in every:
-            part, m = denoiser.select(rows, n), len(rows)
-
-            def fields(chosen: Tensor, part: Denoiser = part, m: int = m) -> Field:
-                return functools.partial(transport, part.select(chosen, m), u.shape[1:])
-
-            y = u[rows.to(u.device)].reshape(m, -1)
-            parts.append(carry(denoiser.sde, ENCODING, fields, y, d, start, end, steps, tolerance)[0])
+            field = functools.partial(transport, denoiser.select(rows, n), u.shape[1:])
+            y = u[rows.to(u.device)].reshape(len(rows), -1)
+            parts.append(carry(denoiser.sde, ENCODING, field, y, d, start, end, steps, tolerance)[0])
             bar.update()
     return torch.cat(parts)[:n].reshape(u.shape)

@@ -103,7 +103,7 @@ def check_settings(steps: int, tolerance: float | None) -> None:
 def carry(
     sde: GaussianSDE,
     variable: Variable,
-    fields: Callable[[Tensor], Field],
+    field: Field,
     y: Float[Tensor, "b m"],
     d: int,
     start: float,
@@ -121,7 +121,7 @@ def carry(
     Args:
         sde: the process.
         variable: in which the steps are equal.
-        fields: the field of some rows.
+        field: the slopes.
         y: the state, and the integrals along its path.
         d: the components of the state.
         start: s where the way begins.
@@ -138,12 +138,10 @@ def carry(
             nats = change[:, d:].double()
             return torch.maximum(error, nats.square().mean(1).sqrt() / d) if nats.shape[1] else error
 
-        def adaptive(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-            field = fields(rows)
-            return lambda v, state: field(variable.point(sde, v), state)
+        def adaptive(v: Tensor, state: Tensor) -> Tensor:
+            return field(variable.point(sde, v), state)
 
         return adapted(TABLEAU, tolerance, adaptive, size, y, first, last, slope)
-    field = fields(torch.arange(n, device=y.device))
     h = (last - first) / steps
     nodes = torch.tensor((0.0, *TABLEAU.nodes[:-1]), dtype=torch.float64)
     points = variable.point(sde, first + h * (torch.arange(steps)[:, None] + nodes).ravel())

@@ -18,7 +18,6 @@ from scorefield.likelihood.divergence import Divergence, ExactTrace, Hutchinson
 from scorefield.likelihood.flow import (
     DENSITY,
     SKETCHED,
-    Field,
     beginning,
     carry,
     check_settings,
@@ -110,13 +109,10 @@ def _batch(
         return products(denoiser, at, u, vectors)[1]
 
     directions = divergence.directions(u, noise, sketched)
-
-    def fields(rows: Tensor) -> Field:
-        return functools.partial(flow, denoiser.select(rows, n), directions.select(rows))
-
+    field = functools.partial(flow, denoiser, directions)
     slope, truncation = beginning(denoiser, directions, ends.first, u)
     y = torch.cat((u.reshape(n, -1), u.new_zeros(n, slope.shape[1] - d)), 1)
-    y, calls = carry(sde, DENSITY, fields, y, d, ends.first, ends.last, steps, tolerance, slope)
+    y, calls = carry(sde, DENSITY, field, y, d, ends.first, ends.last, steps, tolerance, slope)
     volumes = y[:, d:] + d * math.log(ends.near * ends.far)
     stderr = standard_error(volumes) if len(directions.probes) else torch.zeros_like(volumes[:, 0])
     log_prior = prior.log_prob((ends.far * y[:, :d]).reshape(x.shape))

@@ -39,8 +39,9 @@ class AdaptiveRungeKutta(Solver):
     u has unit variance at every time for data of unit variance, and the path is smooth in the angle theta from the
     noise (pi / 2) to the data (0): at equal error it takes half the calls of log(sigma / alpha). A step is accepted if
     the root mean square over the components of its error estimate / (tolerance (1 + |u|)) is at most 1. Each sample has
-    its own step size and does not feel its batch-mates; those that have arrived make no further calls.
-    `info["calls"]` tells how many each has made. Takes the whole way in one step of the grid: [T, end, 0].
+    its own step size and does not feel its batch-mates: the network sees all of the batch until the last has arrived,
+    since its kernels round differently for other sizes. `info["calls"]` tells how many calls each sample has needed.
+    Takes the whole way in one step of the grid: [T, end, 0].
 
     Args:
         tolerance: relative and absolute, in (0, 1); in float32 at least 1e-6. The error of the result is about as large
@@ -72,13 +73,11 @@ class AdaptiveRungeKutta(Solver):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """All steps from one time to the other."""
-        denoiser, n = as_denoiser(model), len(x)
         start, end = (math.atan2(knot.sigma, knot.alpha) for knot in (now, next))
-
         u, calls = adapted(
             self.tableau,
             self.tolerance,
-            lambda rows: functools.partial(angle_field, denoiser.select(rows, n)),
+            functools.partial(angle_field, as_denoiser(model)),
             relative_error,
             (math.cos(start) / now.alpha) * x,
             start,
@@ -90,7 +89,7 @@ class AdaptiveRungeKutta(Solver):
 def adapted(
     tableau: Tableau,
     tolerance: float,
-    fields: Callable[[Tensor], Field],
+    field: Field,
     size: Callable[[Tensor, Tensor, Tensor], Tensor],
     y: Float[Tensor, "b *event"],
     start: float,
@@ -102,43 +101,37 @@ def adapted(
     Args:
         tableau: the method.
         tolerance: largest size of a step's estimated error.
-        fields: the field of some rows, (place of each sample, states) -> slopes; asked for again when samples arrive.
+        field: (place of each sample, states) -> slopes.
         size: (estimated error of a step, states before, states after) -> its size for each sample.
         y: states at `start`.
         start: where the way begins.
         end: where it ends, above or below.
         first: the field at the start, if it is known; it counts as a call.
     """
-    result, calls = torch.empty_like(y), torch.ones(len(y), dtype=torch.int64, device=y.device)
-    rows = torch.arange(len(y), device=y.device)
-    field = fields(rows)
+    calls = torch.ones(len(y), dtype=torch.int64, device=y.device)
+    going = torch.ones_like(calls, dtype=torch.bool)
     place = torch.full((len(y),), start, dtype=torch.float64, device=y.device)
     step = torch.full_like(place, math.copysign(min(0.3, abs(end - start)), end - start))
     slope = field(place, y) if first is None else first
     for _ in range(LONGEST):
         last = (place + step - end) * (end - start) >= -1e-12
-        step = torch.where(last, end - place, step)
+        step = torch.where(last, end - place, step)  # 0 for those that have arrived
         h, slopes, z = expand(step, y).to(y.dtype), [slope], y
         for node, row in zip(tableau.nodes, tableau.stages, strict=True):
             z = y + h * combined(row, slopes)
             slopes.append(field(place + node * step, z))
-        calls[rows] += len(tableau.nodes)
+        calls += len(tableau.nodes) * going
         error = size(h * combined(tableau.error, slopes), y, z) / tolerance
-        good = error <= 1  # false for NaN
+        good = going & (error <= 1)  # false for NaN
         mask = expand(good, y)
         y, slope = torch.where(mask, z, y), torch.where(mask, slopes[-1], slope)
         place = torch.where(good, place + step, place)
-        done = good & last
-        if bool(done.any()):
-            result[rows[done]] = y[done]
-            left = ~done
-            rows, place, step, y, slope, error = (v[left] for v in (rows, place, step, y, slope, error))
-            field = fields(rows)
-        if not len(rows):
-            return result, calls
+        going = going & ~(good & last)
+        if not bool(going.any()):
+            return y, calls
         growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 2.0)
         step = step * growth.nan_to_num(0.2)
-        if float(step.abs().min()) < 1e-13:
+        if float(torch.where(going, step.abs(), 1.0).min()) < 1e-13:
             break
     raise ValueError(
         f"the steps cannot meet the tolerance {tolerance}: raise it, or use float64; is the score finite everywhere?"
