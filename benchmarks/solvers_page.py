@@ -283,18 +283,28 @@ ONE_CALL = """Multistep methods: they remember the last network outputs. All wri
 its linear part exactly; they differ in what they continue beyond the last values, and against which variable."""
 SEVERAL = """One-step methods: nothing is remembered, so that they can run in both directions and be composed freely."""
 REVERSE = """With noise errors of the score are partly forgotten, at the price of lower orders. The explicit ones need
-short steps: `EulerMaruyama` and `Milstein` of time, (1 + eta)/2 g^2 h < 2 sigma^2; `StochasticHeun`, `SRA1` and
-`ShARK` of log(sigma / alpha), (1 + eta) h < 2. The command line warns of grids that are too coarse. Milstein *is*
-Euler-Maruyama for every Gaussian process."""
+short steps: `EulerMaruyama` and `Milstein` of time, ((1 + eta)/2 g^2 / sigma^2 + a) h < 2; `StochasticHeun`, `SRA1`
+and `ShARK` of log(sigma / alpha), (1 + eta) h < 2. The command line warns of grids that are too coarse. Milstein *is*
+Euler-Maruyama for every Gaussian process.
+
+**`EulerMaruyama` between ODE and SDE** wants equal steps of the log-SNR, which `sample` takes for a solver that is
+given without times. Where x is noise and sigma near 1, a step makes x (1 - eta r) + sqrt(2 eta r) z of it, where
+r = |a| h is the share by which alpha grows: the variance 1 becomes 1 + (eta r)^2, and later steps forget the excess by
+their own 1 - eta r. The g of `Rectified` and `Cosine` is infinite at 1: equal steps of time have r = h / (1 - T) there,
+52 with 20 steps, and then 1, 1/2, 1/3, ... With eta = 0 there is no excess, with eta = 1 the second step forgets it,
+but in between it dies out as k^-eta after k steps: with eta = 0.1 data of std 0.3 come out of Rectified with 0.95, at
+both ends with 0.27 and 0.30. Steps of sqrt(t) (1.85) and of information (0.51) begin as far from the data; those of the
+log-SNR have r = 0.8 at most (0.28), Karras' are as good (0.27). A Langevin corrector halves the excess (0.52);
+`ReverseDiffusion`, which takes alpha at both ends of a step, has no such excess at any eta."""
 COMPOSED = """Solvers made of solvers. Churn's gamma is 5 / N at N calls, EDM's S_churn = 5; Restart's descents and
 ConsistentAnnealed's size shrink with the steps likewise."""
 GUIDANCE = """Guidance of weight w gives the denoiser a Jacobian down to 1 - w, where all of the above are unstable
 unless their steps of log(sigma / alpha) are short: DDIM from 2 / w on, the others before. `GuidedAdams` takes apart
 what the guidance is made of, treats the normal laws that fit its parts exactly, and falls back to lower orders where
 a higher one would not have foretold what came."""
-TOLERANCES = """Each sample has its own step size, and stops calling the network when it has arrived. Plot: a mixture
-of two normal laws in the plane, VP, mean distance to the exact endpoint of the ODE per sqrt(2) over the mean number
-of calls.
+TOLERANCES = """Each sample has its own step size. The network sees all of the batch until the last sample has arrived,
+so that no sample feels its batch-mates, to the bit. Plot: a mixture of two normal laws in the plane, VP, mean distance
+to the exact endpoint of the ODE per sqrt(2) over the mean number of calls that a sample needs.
 
 `AdaptiveSDE` never rejects a step: what is drawn is used. The published method (Jolicoeur-Martineau et al. 2021)
 draws new noise after a rejection, which prefers small noises and more than doubles the variance in one dimension."""
