@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorefield import plot
 from scorefield._describe import describe
+from scorefield._finite import Diverged
 from scorefield.cli.parts.building import model_of, process_of_cells, process_of_scales, usual_network
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.reading import Reading, as_own, remembered
@@ -285,7 +286,11 @@ def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: in
     for keys in torch.arange(count).split(batch_size):
         cond = kept.rows(keys % len(kept)).cond
         label = cond["label"] if model.needs_label else None
-        parts.append(model.sample(seeds=keys, label=label, cond=cond.get("cond")))
+        try:
+            parts.append(model.sample(seeds=keys, label=label, cond=cond.get("cond")))
+        except Diverged as error:  # the training goes on, and may mend it
+            warnings.warn(f"{out} is not drawn: {error}", stacklevel=1)
+            return False
         if signals.noted:
             return False
     out.parent.mkdir(exist_ok=True)

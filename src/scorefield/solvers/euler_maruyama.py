@@ -24,7 +24,7 @@ class EulerMaruyama(Solver):
     Forward in time, b > a, the factor is (1 - eta)/2, so that eta = 1 simulates the forward process. For any process;
     where g depends on the state, its component i may depend on component i of x alone. Explicit in time, hence unstable
     where ((1 + eta)/2 g^2 / sigma^2 + a) |h| > 2: few steps diverge, exponential methods do not. In the noise a step is
-    x (1 - eta r) + sqrt(2 eta r) sigma z, r = |a h|, which makes 1 + (eta r)^2 of a variance of 1: with 0 < eta < 1 take
+    (1 - eta r) x + sqrt(2 eta r) sigma z, r = |a h|, which makes 1 + (eta r)^2 of a variance of 1: for 0 < eta < 1 take
     equal steps of the log-SNR, not of time, where g grows beyond bounds, as that of Rectified and Cosine
     (docs/solvers.md). The step is the true gap of the grid, where the published code takes 1/N on a grid with N - 1
     gaps.
