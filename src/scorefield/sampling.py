@@ -209,7 +209,7 @@ def default(sde: SDE, nfe: int) -> tuple[Solver, list[float]]:
         return EulerMaruyama(), grids.quadratic(sde, nfe)
     if nfe < 4:
         return DDIM(), grids.uniform_log_snr(sde, nfe)
-    first, last = (-0.5 * sde.log_snr(torch.tensor([sde.t_start, sde.t_end], dtype=torch.float64))).exp().tolist()
+    first, last = (-0.5 * sde.log_snr(torch.tensor([sde.T, sde.t_end], dtype=torch.float64))).exp().tolist()
     end = max(last, min(0.5 / nfe, 0.1 * first))
     time = float(sde.time(torch.tensor(-2 * math.log(end), dtype=torch.float64)))
     if nfe < 6:

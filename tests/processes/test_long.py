@@ -374,6 +374,13 @@ def test_the_variance_of_a_process_at_rest_stays(T):
     assert sde.prior.std == pytest.approx(1, abs=1e-10)
 
 
+def test_few_cells_are_not_taken_for_enough():
+    # with 64 cells of 156 time units the variance is wrong by any factor, and as wrong with 128
+    sde = LinearSDE(constant(-1.0), constant(math.sqrt(2)), T=1e4)
+    t = torch.tensor([1.0, 10.0, 5e3, 1e4], dtype=torch.float64)
+    torch.testing.assert_close(sde.sigma(t), (-torch.expm1(-2 * t)).sqrt(), rtol=1e-9, atol=0)
+
+
 def test_what_early_rates_do_is_not_lost_in_a_long_process():
     # int g^2 / alpha^2 is e^120 at the end, beside which nothing early counts
     def rates(T):
