@@ -17,7 +17,6 @@ from scorefield.solvers import EulerMaruyama, Langevin, Milstein, PredictorCorre
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
-ETAS = (0.03, 0.1, 0.3, 0.6)
 SPECTRUM = torch.tensor([0.09, 1.0])
 SINGULAR = [Rectified(), Rectified(T=0.9999), Cosine(), Cosine(T=0.99999)]  # g is infinite at 1
 KINDS = {
@@ -68,16 +67,18 @@ def test_the_figures_of_the_page() -> None:
     assert [round(std(eta, kind="ReverseDiffusion"), 2) for eta in (0.0, 0.1, 1.0)] == [0.88, 0.69, 0.34]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sde", [*PROCESSES, *SINGULAR], ids=lambda sde: f"{name(sde)} {sde.T}")
+@pytest.mark.parametrize(
+    ("kind", "sde"),
+    [*(("EulerMaruyama", sde) for sde in PROCESSES), *((kind, sde) for kind in KINDS for sde in SINGULAR)],
+    ids=lambda value: f"{name(value)} {value.T}" if isinstance(value, GaussianSDE) else value,
+)
 def test_the_usual_grid_is_right_for_any_noise(kind: str, sde: GaussianSDE) -> None:
     model = gaussian(sde, torch.zeros(2), SPECTRUM)
-    for steps in (10, 25):
-        usual = {eta: solving(model, steps, KINDS[kind](eta), None, None) for eta in (0.0, *ETAS, 1.0)}
-        errors = {eta: law(solver, sde, list(times)).error for eta, (solver, times) in usual.items()}
-        assert max(errors[eta] for eta in ETAS) <= 1.05 * max(errors[0.0], errors[1.0]), steps
+    usual = {eta: solving(model, 15, KINDS[kind](eta), None, None) for eta in (0.0, 0.1, 0.5, 1.0)}
+    first, *between, last = (law(solver, sde, list(times)).error for solver, times in usual.values())
+    assert max(between) <= 1.05 * max(first, last)
     # and the command line takes the same
-    assert usual[0.1][1] == Grid.log_snr.times(EulerMaruyama(0.1), 25, sde, SPECTRUM)
+    assert usual[0.1][1] == Grid.log_snr.times(EulerMaruyama(0.1), 15, sde, SPECTRUM)
 
 
 @pytest.mark.parametrize("grid", [grids.uniform, grids.quadratic, grids.uniform_information])
