@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from helpers.networks import labelled_denoiser
 from helpers.processes import PROCESSES, name
 from torch import Tensor
 
@@ -24,29 +25,33 @@ from scorefield import (
     sample,
 )
 from scorefield.certify import output_law
-from scorefield.nn import MLP, UNet, seeded
+from scorefield.guidance import ClassifierFree
+from scorefield.nn import MLP, seeded
 from scorefield.sampling import integrate, network_calls, stochastic
 from scorefield.score import Denoiser
-from scorefield.solvers import DDIM, EulerMaruyama, Langevin, PredictorCorrector, UniPC
+from scorefield.solvers import (
+    DDIM,
+    HMC,
+    AdaptiveSDE,
+    BogackiShampine,
+    DormandPrince,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    SciPyODE,
+    Solver,
+    UniPC,
+)
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 SEEDS = list(range(100, 123))
 
 
-def network(kind: str) -> Preconditioned:
-    """A network with random weights throughout, so that its output depends on everything."""
-    with seeded(0):
-        net = MLP((1, 8, 8), 4, 64, 2) if kind == "MLP" else UNet((1, 8, 8), 4, (16, 32), 1)
-        for weight in net.parameters():
-            torch.nn.init.normal_(weight, std=0.05 if weight.ndim == 1 else 1 / weight[0].numel() ** 0.5)
-    return Preconditioned(net, VP(), EDMPrecond(0.5))
-
-
 @pytest.mark.parametrize("kind", ["MLP", "UNet"])
 @pytest.mark.parametrize("solver", [UniPC(), PredictorCorrector(EulerMaruyama(), Langevin())], ids=["UniPC", "PC"])
 def test_samples_are_bit_identical_for_any_split_at_equal_batch_size(kind: str, solver: object) -> None:
-    model = network(kind)
+    model = labelled_denoiser(kind)
     times = grids.uniform_log_snr(model.sde, 3 if kind == "UNet" else 5)
 
     def draw(seeds: list[int], batch_size: int | None) -> Tensor:
@@ -63,6 +68,37 @@ def test_samples_are_bit_identical_for_any_split_at_equal_batch_size(kind: str, 
     scale = float(whole.abs().max())
     for batch_size in (None, 1, 5):
         assert float((draw(SEEDS, batch_size) - whole).abs().max()) < 1e-4 * scale
+
+
+@pytest.mark.parametrize(
+    ("kind", "solver", "guided"),
+    [
+        ("MLP", BogackiShampine(1e-3), False),
+        ("MLP", BogackiShampine(1e-3), True),
+        ("MLP", DormandPrince(1e-3), False),
+        ("MLP", AdaptiveSDE(), False),
+        ("MLP", AdaptiveSDE(), True),
+        ("MLP", SciPyODE(rtol=0.1, atol=0.1), False),
+        ("MLP", PredictorCorrector(BogackiShampine(0.1), HMC(steps=2)), False),
+        ("UNet", BogackiShampine(0.05), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Solver) else str(value),
+)
+def test_steps_of_their_own_size_leave_no_trace_of_batch_mates(kind: str, solver: Solver, guided: bool) -> None:
+    # samples that need more steps than the others must be seen by the network in batches of the same size
+    model, times = labelled_denoiser(kind), [1.0, 0.02, 0.0]
+
+    def draw(seeds: list[int]) -> Tensor:
+        given = model.given(label=torch.tensor(seeds) % 4)
+        # guidance within an interval is on for some samples of a batch and off for others
+        part = ClassifierFree(given, model, 2.0, (0.3, 3.0)) if guided else given
+        return sample(part, (1, 8, 8), times, solver, seeds=seeds, batch_size=4)
+
+    seeds = SEEDS[:6]
+    whole = draw(seeds)
+    assert whole.std() > 0.1
+    assert torch.equal(draw(seeds[::-1]).flip(0), whole)
+    assert torch.equal(draw(seeds[:1]), whole[:1])
 
 
 def test_a_grid_that_ends_at_zero_ends_with_the_posterior_mean() -> None:

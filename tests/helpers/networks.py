@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from scorefield import VP, EDMPrecond, Preconditioned
 from scorefield.nn import MLP, NCSN, EDM2UNet, NCSNpp, Network, Pyramid, UNet, seeded
 
 SMALL = {"width": 4, "channels": (4, 8), "blocks": 1, "attention": (False, True), "dropout": 0.0, "fourier_scale": 1.0}
@@ -117,3 +118,12 @@ def inputs(name: str, n: int = 4, dtype: torch.dtype = torch.float64) -> tuple[t
     if cond is not None:
         given["cond"] = torch.randn(n, *cond, generator=g, dtype=torch.float64)
     return x.to(dtype), {k: v if k == "label" else v.to(dtype) for k, v in given.items()}
+
+
+def labelled_denoiser(kind: str) -> Preconditioned:
+    """Of (1, 8, 8) and 4 classes, with random weights throughout, so that its output depends on everything."""
+    with seeded(0):
+        net = MLP((1, 8, 8), 4, 64, 2) if kind == "MLP" else UNet((1, 8, 8), 4, (16, 32), 1)
+        for weight in net.parameters():
+            torch.nn.init.normal_(weight, std=0.05 if weight.ndim == 1 else 1 / weight[0].numel() ** 0.5)
+    return Preconditioned(net, VP(), EDMPrecond(0.5))

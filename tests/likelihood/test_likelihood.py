@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.networks import labelled_denoiser
 from helpers.processes import PROCESSES, name
 from scipy import stats
 from torch import Tensor
@@ -215,6 +216,29 @@ def test_a_result_depends_on_its_sample_and_seed_alone() -> None:
     torch.testing.assert_close(alone.probes, whole.probes[4:5], rtol=1e-12, atol=1e-12)
     other = log_prob(model, x, steps=5, divergence=Hutchinson(3), seeds=range(7))
     assert not torch.allclose(other.nats, whole.nats)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("MLP", None), ("MLP", 0.01), ("UNet", 0.01)])
+def test_results_of_a_network_are_the_same_to_the_bit_at_one_batch_size(
+    kind: str, tolerance: float | None, unchecked: None
+) -> None:
+    # the samples are of very different sizes, so that with a tolerance they take different steps
+    x = torch.linspace(0.2, 3, 6)[:, None, None, None] * Noise.per_sample(range(6)).normal(torch.empty(6, 1, 8, 8))
+
+    def results(rows: list[int]) -> list[Tensor]:
+        model, chosen = labelled_denoiser(kind).given(label=torch.tensor(rows) % 4), x[rows]
+        options = {"steps": 1, "tolerance": tolerance, "batch_size": 4}
+        found = [encode(model, chosen, **options)]
+        if kind == "MLP":
+            found.append(decode(model, chosen, **options))
+            for rule in (Hutchinson(2), HutchPlusPlus(2, 2)):
+                found.append(log_prob(model, chosen, seeds=rows, divergence=rule, **options).nats)
+        return found
+
+    whole = results([0, 1, 2, 3, 4, 5])
+    for rows in ([5, 4, 3, 2, 1, 0], [3], [4, 1]):
+        for found, expected in zip(results(rows), whole, strict=True):
+            assert torch.equal(found, expected[rows])
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (3, 4, 4), (1, 12)])
