@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "plot": set(),
     "operators": {"_noise", "_shapes"},
     # processes and models
-    "processes": {"_noise", "_shapes", "_finite"},
+    "processes": {"_noise", "_shapes"},
     "score": {"processes"},
     "grids": {"score"},
     "objectives": {"score"},
@@ -32,8 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "solvers": {"score"},
     # what carries states along a grid
     "guidance": {"solvers", "operators"},
-    "sampling": {"guidance", "grids"},
-    "likelihood": {"guidance"},
+    "sampling": {"guidance", "grids", "_finite"},
+    "likelihood": {"guidance", "_finite"},
     "_response": {"solvers"},
     "certify": {"sampling", "likelihood", "analytic", "_response"},
     "posterior": {"sampling", "likelihood"},

@@ -237,7 +237,7 @@ def stochastic(sde: GaussianSDE, steps: int, finest: float = 0.0) -> tuple[Solve
         time = float(sde.time(torch.tensor(-2 * math.log(0.1 * finest), dtype=torch.float64)))
         end = min(max(sde.t_min, time), sde.t_end)
     times = grids.uniform_log_snr(sde, steps, end)
-    first, last = (-0.5 * knot.log_snr for knot in sde.knots([times[0], times[-2]]))
+    first, last = (-0.5 * knot.log_snr for knot in sde.knots([sde.t_start, min(times[-2], sde.t_start)]))
     short = first - last <= (steps - 1) * (1.3 + 0.13 * (math.log(finest) if finest else last + math.log(10)))
     return ExponentialAdams(2, corrector=False, eta=1.0, sigma_data=1.0 if short else 0.0), times
 

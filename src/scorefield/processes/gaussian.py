@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefield._shapes import expand
 from scorefield.processes.sde import DATA, SDE, Knot, NormalPrior
 
-HUGE = 1e150
+HUGE = 1e150  # whose square float64 holds
 LOST = 2.0**20  # noise over signal beyond which the data are lost, and with them most digits of a score
 
 
