@@ -88,7 +88,7 @@ POSTERIORS: dict[str, Callable[[Denoiser], Tensor]] = {
     "MomentMatching": lambda prior: sample(
         MomentMatching(prior, *MEASURED), (2,), *reversed(stochastic(prior.sde, 20, 0.1)), seeds=range(5)
     ),
-    "DAPS": lambda prior: DAPS(prior, *MEASURED, 4).sample((2,), seeds=range(5)),
+    "DAPS": lambda prior: DAPS(prior, *MEASURED, levels=4).sample((2,), seeds=range(5)),
     "REDdiff": lambda prior: REDdiff(prior, *MEASURED, 20).sample((2,), seeds=range(5)),
     "FKSteering": lambda prior: FKSteering(prior, lambda x: x[:, 0], 20, 9).sample((2,), seeds=range(5)),
 }

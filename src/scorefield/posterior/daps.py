@@ -14,7 +14,6 @@ from scorefield.operators import MeasurementNoise, Operator
 from scorefield.posterior.data_step import data_step
 from scorefield.posterior.levels import knots_between
 from scorefield.posterior.sampler import OuterLoop
-from scorefield.processes import NormalPrior
 from scorefield.sampling import integrate
 from scorefield.score import Denoiser
 from scorefield.solvers import DDIM
@@ -71,7 +70,7 @@ class DAPS(OuterLoop):
         """Samples of a batch."""
         sde, x0 = denoiser.sde, like
         levels = knots_between(sde, float("inf"), self.end, self.levels)
-        x = NormalPrior(levels[0].size).sample(like, noise)
+        x = sde.prior.sample(like, noise)
         for k, knot in enumerate(levels):
             own, s = nth(noise, k), knot.sigma / knot.alpha
             if k:

@@ -17,7 +17,7 @@ from scorefield._shapes import event_sum
 from scorefield.grids import uniform_log_snr
 from scorefield.guidance.twist import Twist, Twisted
 from scorefield.posterior.sampler import PosteriorSampler
-from scorefield.processes import Knot, NormalPrior
+from scorefield.processes import Knot
 from scorefield.score import Denoiser, evaluating, placement
 
 
@@ -98,7 +98,7 @@ def particles(
         progress: show a progress bar.
     """
     n = len(like)
-    x = NormalPrior(knots[0].size).sample(like, noise)
+    x = twist.sde.prior.sample(like, noise)
     look = _look(twist, x, knots[0], batch_size)
     log_weights = look.log_twist.double()
     steps = [*pairwise(knots[:-1])]

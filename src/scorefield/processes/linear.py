@@ -24,7 +24,7 @@ class LinearSDE(GaussianSDE):
         alpha = exp(A),   A = int_0^t a ds        sigma^2 = alpha^2 V,   V = int_0^t g^2 exp(-2 A) ds
 
     Both integrals are done by Gauss-Legendre quadrature on equal cells, 64 at first, that are halved until at no cell's
-    end A, V / max V or sigma^2 / max sigma^2 changes by more than 1e-11. V is kept by its logarithm, since it leaves
+    end A or sigma^2 / max sigma^2 changes by more than 1e-11. V is kept by its logarithm, since it leaves
     float64 in long processes. Rates that live on less than a hundredth of [0, T] can be missed.
 
     A `ScoreModel` on it can be saved if the rates are objects of your own classes, made from numbers: a function cannot
@@ -62,18 +62,17 @@ class LinearSDE(GaussianSDE):
     @functools.cached_property
     def _table(self) -> tuple[Tensor, Tensor]:
         """A and log V at the ends of equal cells of [0, T]."""
-        cells, previous = CELLS[0], torch.full((3, CELLS[0] // 2 + 1), math.nan, dtype=torch.float64)
+        cells, previous = CELLS[0], torch.full((2, CELLS[0] // 2 + 1), math.nan, dtype=torch.float64)
         while cells <= CELLS[1]:
             left = torch.arange(cells, dtype=torch.float64) * (self.T / cells)
             a, v = self._cell(left, torch.full_like(left, self.T / cells))
             zero = torch.zeros(1, dtype=torch.float64)
             log_alpha = torch.cat((zero, a.cumsum(0)))
             log_v = torch.cat((zero.log(), (v.log() - 2 * log_alpha[:-1]).logcumsumexp(0)))
-            log_variance = 2 * log_alpha + log_v
-            found = torch.stack((log_alpha, log_v, log_variance))
+            found = torch.stack((log_alpha, 2 * log_alpha + log_v))
             new, old = found[:, ::2], previous
-            largest = new[1:].max(1, keepdim=True).values
-            changes = (new[0] - old[0], (new[1:] - largest).exp() - (old[1:] - largest).exp())
+            largest = new[1].max()
+            changes = (new[0] - old[0], (new[1] - largest).exp() - (old[1] - largest).exp())
             # an absolute error of log(alpha) is a relative one of alpha
             if all(float(change.abs().max()) <= 1e-11 for change in changes):
                 return log_alpha, log_v
