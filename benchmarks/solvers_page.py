@@ -303,8 +303,10 @@ unless their steps of log(sigma / alpha) are short: DDIM from 2 / w on, the othe
 what the guidance is made of, treats the normal laws that fit its parts exactly, and falls back to lower orders where
 a higher one would not have foretold what came."""
 TOLERANCES = """Each sample has its own step size. The network sees all of the batch until the last sample has arrived,
-so that no sample feels its batch-mates, to the bit. Plot: a mixture of two normal laws in the plane, VP, mean distance
-to the exact endpoint of the ODE per sqrt(2) over the mean number of calls that a sample needs.
+so that no sample feels its batch-mates, to the bit. That has a price where they need different numbers of calls:
+on mixtures in 64 dimensions the last of 64 samples needs 55 calls where they need 41 on average.
+Plot: a mixture of two normal laws in the plane, VP, mean distance to the exact endpoint of the ODE per sqrt(2) over the
+mean number of calls that a sample needs.
 
 `AdaptiveSDE` never rejects a step: what is drawn is used. The published method (Jolicoeur-Martineau et al. 2021)
 draws new noise after a rejection, which prefers small noises and more than doubles the variance in one dimension."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from scorefield import VP, Denoiser, Diverged, Noise, decode, elbo, encode, grids, log_prob, sample
+from scorefield import VP, Denoiser, Diverged, Noise, ScoreModel, decode, elbo, encode, grids, log_prob, sample
 from scorefield._finite import require_finite
 from scorefield._shapes import expand
-from scorefield.data import Affine
+from scorefield.cli.train import _draw
+from scorefield.data import Affine, ArrayDataset, Subset
 from scorefield.operators import Gaussian, Mask
 from scorefield.posterior import DAPS, REDdiff
 from scorefield.posterior.sampler import OuterLoop
@@ -28,6 +30,13 @@ class Poisoned(Denoiser):
     def forward(self, x: Tensor, t: Tensor, *, extra: Tensor) -> Tensor:  # type: ignore[override]
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         return expand(0.5 * alpha / (0.5 * alpha**2 + sigma**2), x).to(x) * x + expand(extra, x).to(x)
+
+
+class Nowhere(Denoiser):
+    """NaN everywhere."""
+
+    def forward(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        return math.nan * x
 
 
 def model(rows: list[int]) -> Denoiser:
@@ -77,3 +86,10 @@ def test_many_rows_are_counted_and_some_named() -> None:
 def test_integers_of_values_that_are_not_finite_are_the_same_error() -> None:
     with pytest.raises(Diverged, match="stand for no integers"):
         Affine(levels=4).inverse(torch.tensor([[math.nan]]))
+
+
+def test_samples_of_a_diverged_model_are_left_out_of_its_training(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"samples.png is not drawn: 64 of 64 samples are NaN"):
+        kept = Subset(ArrayDataset(torch.zeros(5, 3)), torch.arange(5))
+        _draw(ScoreModel(Nowhere(VP()), (3,)), kept, tmp_path / "samples.png")
+    assert not [*tmp_path.iterdir()]
