@@ -13,6 +13,7 @@ from torch import Tensor
 from scorefield import VP, Denoiser, Diverged, Noise, ScoreModel, decode, elbo, encode, grids, log_prob, sample
 from scorefield._finite import require_finite
 from scorefield._shapes import expand
+from scorefield.cli.parts.signals import Signals
 from scorefield.cli.train import _draw
 from scorefield.data import Affine, ArrayDataset, Subset
 from scorefield.operators import Gaussian, Mask
@@ -89,7 +90,7 @@ def test_integers_of_values_that_are_not_finite_are_the_same_error() -> None:
 
 
 def test_samples_of_a_diverged_model_are_left_out_of_its_training(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match=r"samples.png is not drawn: 64 of 64 samples are NaN"):
+    with pytest.warns(UserWarning, match=r"samples.png is not drawn: 4 of 4 samples are NaN"):
         kept = Subset(ArrayDataset(torch.zeros(5, 3)), torch.arange(5))
-        _draw(ScoreModel(Nowhere(VP()), (3,)), kept, tmp_path / "samples.png")
+        assert not _draw(ScoreModel(Nowhere(VP()), (3,)), kept, tmp_path / "samples.png", 6, 4, Signals())
     assert not [*tmp_path.iterdir()]

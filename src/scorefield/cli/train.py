@@ -281,7 +281,7 @@ def train(
 
 
 def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: int, signals: Signals) -> bool:
-    """Writes samples, as a picture, or as an array if they cannot be drawn, unless a signal comes in between."""
+    """Writes samples, as a picture or an array, unless a signal comes in between or they are not finite."""
     parts: list[Tensor] = []
     for keys in torch.arange(count).split(batch_size):
         cond = kept.rows(keys % len(kept)).cond
