@@ -121,8 +121,8 @@ def train(
             the end.
         validation: held-out samples in each validation loss, made full batches, 0 for none; by default 1024, but at
             most an eighth of those trained on between two checkpoints.
-        previews: samples drawn, 0 for none; by default 64, of points in a plane 2000, but at most one for 20 that the run
-            has trained on.
+        previews: samples drawn, 0 for none; by default 64, of points in a plane 2000, but at most one for 20 that the
+            run has trained on.
         keep: number of checkpoints kept.
         tensorboard: write the losses for TensorBoard as well.
         resume: go on from the newest sound checkpoint in `out`, or begin if there is none.
