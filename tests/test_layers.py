@@ -12,14 +12,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "scorefield"
 # module -> the modules that it stands on; arrows add up, so each may also import what those stand on
 ARROWS: dict[str, set[str]] = {
     # leaves
+    "_device": set(),
     "_noise": {"_shapes"},
-    "_shapes": set(),
+    "_shapes": {"_device"},
     "_finite": set(),
     "latents": {"_shapes"},
     "_files": set(),
     "_describe": set(),
     "nn": set(),
-    "data": {"_finite"},
+    "data": {"_device", "_finite"},
     "metrics": {"_files"},
     "plot": set(),
     "operators": {"_noise", "_shapes"},

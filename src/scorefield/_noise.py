@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._device import moved
 from scorefield._shapes import event_size
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -86,9 +87,11 @@ class Noise:
         step: int = 0,
         steps: int = 0,
         node: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         self._key, self._index, self._size = key, index, size
         self._step, self._steps, self._node = step, steps, node
+        self._device = torch.device(device)
         self._ahead: dict[tuple[int, torch.dtype, torch.Size], tuple[int, Tensor]] = {}
 
     @classmethod
@@ -99,8 +102,8 @@ class Noise:
             seeds: b integers in [-2^63, 2^64).
             device: where the numbers are made.
         """
-        key = as_seeds(seeds).to(device)
-        return cls(key, torch.zeros_like(key))
+        key = as_seeds(seeds).cpu()
+        return cls(key, torch.zeros_like(key), device=device)
 
     @classmethod
     def per_batch(
@@ -110,8 +113,8 @@ class Noise:
         places = list(range(size) if positions is None else positions)
         if places and not 0 <= min(places) <= max(places) < size:
             raise ValueError(f"positions must lie in [0, {size}), the global batch; got {min(places)}..{max(places)}")
-        index = torch.tensor(places, dtype=torch.int64, device=device)
-        return cls(as_seeds([seed]).to(device).expand(len(index)), index, size)
+        index = torch.tensor(places, dtype=torch.int64)
+        return cls(as_seeds([seed]).expand(len(index)), index, size, device=device)
 
     def __len__(self) -> int:
         return len(self._key)
@@ -120,13 +123,13 @@ class Noise:
         """The noise of step `step`, 0 <= step < 2^32."""
         if not 0 <= step <= MASK:
             raise ValueError(f"a step number must lie in [0, 2^32); got {step}")
-        other = Noise(self._key, self._index, self._size, step, self._steps, self._node)
+        other = Noise(self._key, self._index, self._size, step, self._steps, self._node, self._device)
         other._ahead = self._ahead
         return other
 
     def until(self, steps: int) -> Noise:
         """Promises that the steps up to `steps` follow, so that small states are drawn for many steps in one call."""
-        return Noise(self._key, self._index, self._size, self._step, steps, self._node)
+        return Noise(self._key, self._index, self._size, self._step, steps, self._node, self._device)
 
     def child(self, part: int) -> Noise:
         """The noise of part `part` of a composite: nodes of a tree with 256 children each, numbered level by level."""
@@ -135,25 +138,28 @@ class Noise:
             raise ValueError(
                 f"noise splits into parts 0..{CHILDREN - 1}, three levels deep; got part {part} of node {self._node}"
             )
-        other = Noise(self._key, self._index, self._size, self._step, self._steps, node)
+        other = Noise(self._key, self._index, self._size, self._step, self._steps, node, self._device)
         other._ahead = self._ahead
         return other
 
     def select(self, rows: Int64[Tensor, "m"]) -> Noise:
         """The noise of some of the samples: each keeps its own numbers."""
-        rows = rows.to(self._key.device)
-        return Noise(self._key[rows], self._index[rows], self._size, self._step, node=self._node)
+        rows = rows.cpu()
+        return Noise(self._key[rows], self._index[rows], self._size, self._step, node=self._node, device=self._device)
 
     def words(self, count: int, draw: int = 0, steps: int = 1) -> Int64[Tensor, "steps b count"]:
         """`count` random 32-bit words a sample for this step and the `steps - 1` after it."""
+        return self._words(count, draw, steps, self._device)
+
+    def _words(self, count: int, draw: int, steps: int, device: torch.device) -> Int64[Tensor, "steps b count"]:
         if not 0 <= draw < DRAWS:
             raise ValueError(f"draw must lie in [0, {DRAWS}); got {draw}: split the noise with child() instead")
-        device = self._key.device
+        key, index = moved(self._key, device), moved(self._index, device)
         block = torch.arange((count + 3) // 4, device=device)
         step = torch.arange(self._step, self._step + steps, device=device)[:, None, None]
-        counter = block, step, self._index[:, None], torch.tensor(self._node * DRAWS + draw, device=device)
-        key = (self._key & MASK)[:, None], ((self._key >> 32) & MASK)[:, None]
-        return torch.stack(philox(counter, key), -1).flatten(2)[..., :count]
+        counter = block, step, index[:, None], torch.tensor(self._node * DRAWS + draw, device=device)
+        words = philox(counter, ((key & MASK)[:, None], ((key >> 32) & MASK)[:, None]))
+        return torch.stack(words, -1).flatten(2)[..., :count]
 
     def normal(self, like: Float[Tensor, "b *event"], draw: int = 0) -> Float[Tensor, "b *event"]:
         """Standard normals of the shape, dtype and device of `like`.
@@ -181,13 +187,15 @@ class Noise:
 
     def uniform(self, like: Float[Tensor, "b *event"], draw: int = 0) -> Float[Tensor, "b *event"]:
         """Uniform numbers in (0, 1) with 32 random bits, of the shape, dtype and device of `like`."""
-        u = (self.words(self._event_size(like), draw)[0].double() + 0.5) * 2.0**-32
+        words = self._words(self._event_size(like), draw, 1, like.device)[0]
+        # (word + 1/2) / 2^32 as an integer over 2^33, which is rounded once in any precision
+        u = (2 * words + 1).to(_working(like.dtype)) * 2.0**-33
         # narrower formats would round the smallest words to 0 and the largest to 1
         limits = torch.finfo(like.dtype)
-        return u.reshape(like.shape).to(like).clamp(limits.tiny, 1 - limits.eps / 2)
+        return u.reshape(like.shape).to(like.dtype).clamp(limits.tiny, 1 - limits.eps / 2)
 
     def stratified(self, draw: int = 0) -> Float[Tensor, "b"]:
-        """Uniform float64 numbers (u + i/N) mod 1, one u for the whole batch, i the place in it and N its size.
+        """Uniform numbers (u + i/N) mod 1 in float64 on the host, u one for the batch, i the place in it, N its size.
 
         Each is uniform in [0, 1), and together they cover it evenly, which lowers the variance of a batch's mean
         (Kingma et al. 2021, "Variational diffusion models", appendix I.1).
@@ -204,9 +212,12 @@ class Noise:
         return event_size(like)
 
 
+def _working(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def _normals(words: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    working = torch.float64 if dtype == torch.float64 else torch.float32
-    uniforms = words.to(working).add_(0.5).mul_(2.0**-32).unflatten(-1, (-1, 2))
+    uniforms = words.to(_working(dtype)).add_(0.5).mul_(2.0**-32).unflatten(-1, (-1, 2))
     radius = uniforms[..., 0].log().mul_(-2).sqrt_()
     angle = uniforms[..., 1] * (2 * math.pi)
     normals = torch.stack((radius * angle.cos(), radius * angle.sin()), -1).flatten(-2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import double, placed
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_size
 from scorefield.processes import GaussianSDE
@@ -33,7 +35,7 @@ class GaussianMixture(Denoiser):
 
     def __init__(self, sde: GaussianSDE, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         super().__init__(sde)
-        weights, means, covariances = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, covariances))
+        weights, means, covariances = (_numbers(v) for v in (weights, means, covariances))
         k, d = len(means), event_size(means)
         if k == 0:
             raise ValueError("a mixture needs at least one component")
@@ -115,7 +117,7 @@ class GaussianMixture(Denoiser):
         remaining = kept @ covariance @ kept.mT + noise_std**2 * gain @ gain.mT
         return GaussianMixture(
             self.sde,
-            log_weights.softmax(0).clamp_min(torch.finfo(torch.float64).tiny),
+            log_weights.softmax(0).clamp_min(torch.finfo(a.dtype).tiny),
             means.reshape(-1, *self.event_shape),
             0.5 * (remaining + remaining.mT),
         )
@@ -128,11 +130,15 @@ class GaussianMixture(Denoiser):
 
     def _scales_at(self, t: Tensor, data_at_zero: bool = False) -> tuple[Tensor, Tensor]:
         """Alpha and sigma as (), or as (b, 1, 1) to broadcast against (b, K, d)."""
-        t = t.double()
+        t = double(t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         if data_at_zero:
             alpha, sigma = torch.where(t == 0, 1.0, alpha), torch.where(t == 0, 0.0, sigma)
-        return (alpha[:, None, None].to(self.means), sigma[:, None, None].to(self.means)) if t.ndim else (alpha, sigma)
+        return (
+            (placed(alpha[:, None, None], self.means), placed(sigma[:, None, None], self.means))
+            if t.ndim
+            else (alpha, sigma)
+        )
 
     def _components(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """x - alpha m_k in the eigenbasis, (b, K, d), and log w_k N(x; alpha m_k, C_k), (b, K)."""
@@ -147,6 +153,10 @@ class GaussianMixture(Denoiser):
         if self.bases is None:
             return v
         return torch.einsum("bkj,kij->bki" if back else "bki,kij->bkj", v, self.bases)
+
+
+def _numbers(values: Any) -> Tensor:
+    return double(values) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
 
 
 def gaussian(sde: GaussianSDE, mean: Tensor, covariance: Tensor) -> GaussianMixture:
@@ -170,13 +180,13 @@ class MarginalPrior:
     def sample(self, like: Float[Tensor, "b *event"], noise: NoiseSource) -> Float[Tensor, "b *event"]:
         """One exact sample for each row of `like`."""
         m, knot = self.mixture, self.knot
-        u = torch.special.ndtr(noise.child(0).normal(like.new_empty(len(like), dtype=torch.float64)))
-        k = torch.searchsorted(m.weights.cumsum(0), u.to(m.weights)).clamp_max(len(m.weights) - 1)
-        z = noise.child(1).normal(like.new_empty(len(like), event_size(like), dtype=torch.float64)).to(m.means)
+        u = torch.special.ndtr(noise.child(0).normal(m.means.new_empty(len(like))))
+        k = torch.searchsorted(m.weights.cumsum(0), u).clamp_max(len(m.weights) - 1)
+        z = noise.child(1).normal(m.means.new_empty(len(like), event_size(like)))
         z = z * (knot.alpha**2 * m.variances[k] + knot.sigma**2).sqrt()
         if m.bases is not None:
             z = torch.einsum("bj,bij->bi", z, m.bases[k])
-        return (knot.alpha * m.means[k] + z).reshape(like.shape).to(like.dtype)
+        return (knot.alpha * m.means[k] + z).reshape(like.shape).to(like)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
         """log p_t(x) in nats."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened, widest
 from scorefield._shapes import event_size, event_sum, expand
 
 ALIGNED = 1e-12  # sine of an angle below which vectors count as parallel or opposite
@@ -20,7 +21,7 @@ def slerp(
 
     u is the direction of a, e that of b's part perpendicular to it. Latents of independent samples are nearly
     perpendicular and of nearly equal norms, which the chord between them leaves and the arc does not  (Shoemake 1985;
-    Song et al. 2021, section 4.3). Computed in float64, and exact at both ends.
+    Song et al. 2021, section 4.3). Computed in float64 where the device has it, and exact at both ends.
 
     Of opposite vectors e is the nearest to the coordinate axis in which a is smallest. A vector of norm 0 counts as one
     in the other's direction.
@@ -30,7 +31,7 @@ def slerp(
         b: latents of the same shape, with at least two components each.
         weight: w, () or (b,), in [0, 1].
     """
-    w = torch.as_tensor(weight, dtype=torch.float64, device=a.device)
+    w = torch.as_tensor(weight, dtype=widest(a.device), device=a.device)
     if a.shape != b.shape or event_size(a) < 2 or w.ndim > 1 or (w.ndim and len(w) != len(a)):
         raise ValueError(
             "slerp needs two sets of latents of the same shape with at least 2 components, and one weight or one for "
@@ -39,7 +40,7 @@ def slerp(
     if not bool(((w >= 0) & (w <= 1)).all()):
         raise ValueError(f"the weights of slerp must lie in [0, 1]; got {float(w.min())} to {float(w.max())}")
     w = expand(w, a)
-    (u, first), (v, second) = _direction(a.double()), _direction(b.double())
+    (u, first), (v, second) = _direction(widened(a)), _direction(widened(b))
     u, v = torch.where(first > 0, u, v), torch.where(second > 0, v, u)
     theta = 2 * torch.atan2(_norm(u - v), _norm(u + v))  # unlike acos it loses no digits at either end
     e, apart = _direction(_across(v, u))

@@ -191,7 +191,7 @@ def _long(shape: Sequence[int]) -> list[int]:
 
 def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out: Path) -> None:
     """Samples, mean and standard deviation as arrays and, where they are pictures, as such."""
-    wide = z.double().cpu()
+    wide = z.cpu().double()
     shift, scale = transform.line(wide)
     wide = wide * scale + shift
     mean, std = wide.mean(0), wide.std(0, correction=min(1, len(wide) - 1))

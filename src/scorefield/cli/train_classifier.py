@@ -177,7 +177,7 @@ def _report(model: ClassifierModel, held: Iterator[Batch], out: Path) -> None:
     print(f"sigma/alpha  accuracy  confidence  cross-entropy (a guess: {math.log(model.classes):.3f})")
     for knot in knots:
         found = [judged(classifier, b.x0, b.cond["label"], knot.time, noise=b.noise) for b in batches]
-        means = [float(torch.cat(values).double().mean()) for values in zip(*found, strict=True)]
+        means = [float(torch.cat(values).cpu().double().mean()) for values in zip(*found, strict=True)]
         writer.writerow((knot.sigma / knot.alpha, *means))
         print(f"{knot.sigma / knot.alpha:11.4g}  {means[0]:8.3f}  {means[1]:10.3f}  {means[2]:13.3f}")
     write_text(out, table.getvalue())

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import double, widest
 from scorefield._finite import Diverged
 from scorefield.data.dataset import Dataset, choice, condition, named, some_rows
 
@@ -132,22 +133,23 @@ class Affine(Transform):
         Raises:
             Diverged: discrete data of values that are not finite.
         """
-        wide = z.double()
+        wide = double(z)
         shift, scale = self._tensor(self.shift, wide), self._tensor(self.scale, wide)
         x = wide * scale + shift
         if self.levels is None:
-            return x if bool((shift.abs() > 1024 * scale).any()) else x.to(z.dtype)
+            return x if bool((shift.abs() > 1024 * scale).any()) else x.to(z)
         if not bool(torch.isfinite(x).all()):
             raise Diverged(
                 f"{int((~torch.isfinite(x)).sum())} values of the model's space are not finite, so they stand for no "
                 "integers: the solver has diverged (take more steps), or the model"
             )
-        return x.floor().clamp(0, self.levels - 1).to(torch.uint8 if self.levels <= 256 else torch.int32)
+        x = x.floor().clamp(0, self.levels - 1).to(torch.uint8 if self.levels <= 256 else torch.int32)
+        return x.to(z.device)
 
     def log_det(self, x: Tensor) -> Float[Tensor, "b"]:
         """-sum log scale; for discrete data and log(1 - 2h) for each number."""
         logs = torch.tensor(self.scale, dtype=torch.float64).log() - math.log1p(-2 * self._hair)
-        return torch.full((len(x),), -float(logs.expand(x.shape[1:]).sum()), dtype=torch.float64, device=x.device)
+        return torch.full((len(x),), -float(logs.expand(x.shape[1:]).sum()), dtype=widest(x.device), device=x.device)
 
     def line(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """shift and scale of x = scale z + shift, integers standing for the centres of their cells."""

@@ -157,7 +157,7 @@ class Work:
                 batch_size=self.effort.batch_size,
                 cond=rows.cond.get("cond"),
             )
-            columns = {"nats": result.nats, "stderr": result.stderr, "calls": result.nfe.double()}
+            columns = {"nats": result.nats, "stderr": result.stderr, "calls": result.nfe.to(result.nats)}
             return columns | ({"bits/dim": result.bits_per_dim} if result.discrete else {})
 
         def make(part: range) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scorefield._shapes import expand
+from scorefield._device import double, moved
+from scorefield._shapes import factor
 from scorefield.guidance.extrapolation import check_process
 from scorefield.guidance.measurement import Label
 from scorefield.score import Denoiser
@@ -77,9 +78,8 @@ class Classifier(Denoiser):
 
     def _pull(self, x: Tensor, t: Tensor) -> Tensor:
         """(sigma^2 / alpha) grad_x log p(c | x)."""
-        t = t.double()
-        scale = expand(self.sde.sigma(t) ** 2 / self.sde.alpha(t), x).to(x.dtype)
-        return scale * self._gradient(x, t)
+        t = double(t)
+        return factor(self.sde.sigma(t) ** 2 / self.sde.alpha(t), x) * self._gradient(x, t)
 
     def _gradient(self, x: Tensor, t: Tensor) -> Tensor:
         """grad_x log p(c | x) of each row."""
@@ -93,7 +93,7 @@ class Classifier(Denoiser):
                 raise ValueError(
                     f"label: the classifier knows the classes 0 to {classes - 1}; got {label.unique().tolist()}"
                 )
-            total = log_prob.gather(1, label.to(x.device)[:, None]).sum()  # each row depends on its own x alone
+            total = log_prob.gather(1, moved(label, x.device)[:, None]).sum()  # each row depends on its own x alone
             return torch.autograd.grad(total, x, create_graph=recorded)[0]
 
     def _labels(self, n: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._device import double, placed
 from scorefield._shapes import expand
 from scorefield.guidance.measurement import Label
 from scorefield.score import Denoiser
@@ -61,11 +62,12 @@ class Extrapolation(Denoiser):
         denoised = self.model(x, t, **cond)
         if self.interval == EVERYWHERE:
             return torch.lerp(self.reference(x, t, **cond), denoised, self.weight)
-        ratio = self.sde.sigma(t.double()) / self.sde.alpha(t.double())
+        t = double(t)
+        ratio = self.sde.sigma(t) / self.sde.alpha(t)
         inside = (self.interval[0] < ratio) & (ratio <= self.interval[1])
         if not bool(inside.any()):
             return denoised
-        weight = expand(torch.where(inside, self.weight, 1.0), x).to(x)
+        weight = placed(expand(torch.where(inside, self.weight, 1.0), x), x)
         return torch.lerp(self.reference(x, t, **cond), denoised, weight)
 
     def parts(
@@ -76,7 +78,8 @@ class Extrapolation(Denoiser):
             return super().parts(x, t, **cond)
         denoised = self.model(x, t, **cond)
         low, high = self.interval
-        if not low < float(self.sde.sigma(t.double()) / self.sde.alpha(t.double())) <= high:
+        t = double(t)
+        if not low < float(self.sde.sigma(t) / self.sde.alpha(t)) <= high:
             return (0.0, 1.0), (denoised, denoised)
         return (1 - self.weight, self.weight), (self.reference(x, t, **cond), denoised)
 

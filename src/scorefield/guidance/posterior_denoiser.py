@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scorefield._shapes import expand
+from scorefield._device import double
+from scorefield._shapes import factor
 from scorefield.guidance.measurement import Label, Measurement
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.score import Denoiser
@@ -76,8 +77,8 @@ def with_pullback(
     with torch.enable_grad():
         at = x if outer else x.detach().requires_grad_()
         denoised = denoiser(at, t, **cond)
-    t = t.double()
-    gain = expand(denoiser.sde.sigma(t) ** 2 / denoiser.sde.alpha(t), x).to(x.dtype)
+    t = double(t)
+    gain = factor(denoiser.sde.sigma(t) ** 2 / denoiser.sde.alpha(t), x)
 
     def pullback(v: Tensor) -> Tensor:
         return gain * torch.autograd.grad(denoised, at, v, retain_graph=True, create_graph=outer)[0]

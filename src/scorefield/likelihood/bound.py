@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import placed, widened
 from scorefield._finite import require_finite
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
@@ -116,16 +117,16 @@ def _draw(
 ) -> tuple[Tensor, Tensor]:
     """The diffusion term, and the prior's where it has no closed form, of one noise level in a stratum."""
     eps = noise.normal(x)
-    u = noise.uniform(x.new_empty(len(x), dtype=torch.float64), draw=1)
+    u = noise.uniform(torch.empty(len(x), dtype=torch.float64), draw=1)
     log_snr, c = profile.draw((stratum + u) / strata)
     error, squared = squared_error(denoiser, x, log_snr, eps)
     d = event_size(x)
-    diffusion = -0.5 * profile.integral * (error / c - squared + d)
+    diffusion = -0.5 * profile.integral * (error / placed(c, error) - squared + d)
     if isinstance(prior, NormalPrior):
         return diffusion, torch.zeros_like(diffusion)
     knot = denoiser.sde.knots([denoiser.sde.T])[0]
     entropy = -normal_decoder(d, knot.sigma)
-    return diffusion, prior.log_prob(knot.alpha * x + knot.sigma * eps).double() + entropy
+    return diffusion, widened(prior.log_prob(knot.alpha * x + knot.sigma * eps)) + entropy
 
 
 def _by_group(values: Float[Tensor, "b draws"]) -> Float[Tensor, "b groups"]:

@@ -44,7 +44,7 @@ def cell_decoder(cells: Cells, s: float) -> Float[Tensor, "n"]:
         here = width == value
         table = _expected(float(value) / s, cells.levels)
         total += table[index[:, here] if here.ndim else index[:, None]].sum(1)
-    return total.to(cells.k.device)
+    return total
 
 
 def _expected(gap: float, levels: int) -> Float[Tensor, "levels"]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened
 from scorefield._noise import Noise
 from scorefield._shapes import event_sum
 from scorefield.likelihood.record import LogProb
@@ -20,7 +21,7 @@ class Draw(NamedTuple):
     """A place in each cell.
 
     Attributes:
-        u: in (0, 1), float64.
+        u: in (0, 1), float64 where the device has it.
         log_density: log q(u), (b,).
     """
 
@@ -36,7 +37,7 @@ class Dequantisation(Protocol):
         """One draw.
 
         Args:
-            like: float64, of the samples' shape.
+            like: of the samples' shape, float64 where the device has it.
             width: of the cells in the model's space, broadcastable against `like`.
             s: sigma / alpha at t_min.
             noise: of the samples.
@@ -50,7 +51,7 @@ class Uniform:
 
     def draw(self, like: Float[Tensor, "b *event"], width: Tensor, s: float, noise: Noise) -> Draw:
         """One draw."""
-        u = noise.uniform(like.float()).double()
+        u = widened(noise.uniform(like.float()))
         return Draw(u, torch.zeros_like(event_sum(u)))
 
 
@@ -66,7 +67,7 @@ class TruncatedNormal:
 
     def draw(self, like: Float[Tensor, "b *event"], width: Tensor, s: float, noise: Noise) -> Draw:
         """One draw."""
-        cut = width.double() / (2 * s)
+        cut = widened(width) / (2 * s)
         share = torch.erf(cut / math.sqrt(2))
         e = math.sqrt(2) * torch.erfinv((2 * noise.uniform(like) - 1) * share)
         e = torch.maximum(torch.minimum(e, cut), -cut)

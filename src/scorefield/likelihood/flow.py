@@ -26,7 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._shapes import event_size, event_sum, expand
+from scorefield._device import widened
+from scorefield._shapes import event_size, event_sum, factor
 from scorefield.likelihood.divergence import Directions
 from scorefield.processes import GaussianSDE, check_size
 from scorefield.score import Denoiser
@@ -135,7 +136,7 @@ def carry(
 
         def size(change: Tensor, before: Tensor, after: Tensor) -> Tensor:
             error = relative_error(change[:, :d], before[:, :d], after[:, :d])
-            nats = change[:, d:].double()
+            nats = widened(change[:, d:])
             return torch.maximum(error, nats.square().mean(1).sqrt() / d) if nats.shape[1] else error
 
         def adaptive(v: Tensor, state: Tensor) -> Tensor:
@@ -159,13 +160,13 @@ def carry(
 
 def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
     """du/dv."""
-    rate, shrink, scale = (expand(c, y).to(y.dtype) for c in (at.rate, at.shrink, at.scale))
+    rate, shrink, scale = (factor(c, y) for c in (at.rate, at.shrink, at.scale))
     return rate * (shrink * y - denoiser((scale * y).reshape(-1, *shape), at.time).reshape(y.shape))
 
 
 def products(denoiser: Denoiser, at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """D and v^T dD/du for each of the vectors (m, b, *event)."""
-    scale = expand(at.scale, u).to(u.dtype)
+    scale = factor(at.scale, u)
     with torch.enable_grad():
         x = (scale * u).detach().requires_grad_()
         denoised = denoiser(x, at.time)
@@ -203,12 +204,12 @@ def beginning(
     at = DENSITY.point(denoiser.sde, torch.tensor(DENSITY.place(s), dtype=torch.float64))
     denoised, trace = traces(denoiser, at, u, directions)
     shrink = float(at.shrink)
-    moved = (denoised - u / shrink).double() / s
-    divergence = shrink * trace.double().mean(1) - event_size(u)
+    moved = widened(denoised - u / shrink) / s
+    divergence = shrink * widened(trace).mean(1) - event_size(u)
     return _slopes(at, u, denoised, trace), -0.5 * (divergence + event_sum(moved**2))
 
 
 def _slopes(at: Point, u: Tensor, denoised: Tensor, trace: Tensor) -> Tensor:
-    rate, shrink = (expand(c, trace).to(u.dtype) for c in (at.rate, at.shrink))
+    rate, shrink = (factor(c, trace) for c in (at.rate, at.shrink))
     moved = shrink * u.reshape(len(u), -1) - denoised.reshape(len(u), -1)
     return torch.cat((rate * moved, rate * (event_size(u) * shrink - trace)), 1)

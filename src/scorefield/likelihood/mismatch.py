@@ -7,6 +7,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened
 from scorefield._shapes import event_size, event_sum
 from scorefield.processes import GaussianSDE, NormalPrior
 
@@ -27,4 +28,4 @@ def terminal_divergence(sde: GaussianSDE, x0: Float[Tensor, "n *event"], prior: 
     knot, d = sde.knots([sde.T])[0], event_size(x0)
     ratio = (knot.sigma / prior.std) ** 2
     spread = 0.5 * d * (ratio - 1 - math.log(ratio))
-    return 0.5 * (knot.alpha / prior.std) ** 2 * event_sum(x0.double() ** 2) + spread
+    return 0.5 * (knot.alpha / prior.std) ** 2 * event_sum(widened(x0) ** 2) + spread

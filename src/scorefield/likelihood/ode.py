@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened
 from scorefield._finite import require_finite
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
@@ -116,7 +117,7 @@ def _batch(
     volumes = y[:, d:] + d * math.log(ends.near * ends.far)
     stderr = standard_error(volumes) if len(directions.probes) else torch.zeros_like(volumes[:, 0])
     log_prior = prior.log_prob((ends.far * y[:, :d]).reshape(x.shape))
-    return log_prior.double(), volumes.double(), stderr.double(), truncation, calls + looked
+    return widened(log_prior), widened(volumes), widened(stderr), truncation, calls + looked
 
 
 def standard_error(estimates: Float[Tensor, "n K"]) -> Float[Tensor, "n"]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import double, widened
 from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum
 from scorefield.likelihood.batches import batches, check_finite, keys_of
@@ -61,11 +62,11 @@ class NoiseProfile:
 
     def draw(self, u: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """The log-SNRs of density c / integral at which its distribution function is u, and c there."""
-        x, c = (torch.tensor(v, dtype=torch.float64, device=u.device) for v in (self.log_snr, self.error))
+        x, c = (torch.tensor(v, dtype=torch.float64) for v in (self.log_snr, self.error))
         width = x.diff()
         areas = 0.5 * (c[1:] + c[:-1]) * width
         before = torch.cat((areas.new_zeros(1), areas.cumsum(0)))
-        area = u.double() * before[-1]
+        area = double(u) * before[-1]
         i = torch.searchsorted(before, area, right=True).clamp(1, len(width)) - 1
         rest, slope = area - before[i], (c.diff() / width)[i]
         # the root of c_i h + slope h^2 / 2 = rest, without cancellation
@@ -118,11 +119,11 @@ def noise_profile(
 def squared_error(
     denoiser: Denoiser, x: Float[Tensor, "b *event"], log_snr: Tensor, eps: Float[Tensor, "b *event"]
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """|ehat - eps|^2 at a log-SNR, () or (b,), and |eps|^2, in float64."""
+    """|ehat - eps|^2 at a log-SNR, () or (b,), and |eps|^2, in the widest numbers of the device."""
     sde = denoiser.sde
-    time = sde.time(log_snr.double()).clamp(sde.t_min, sde.t_start)
+    time = sde.time(double(log_snr)).clamp(sde.t_min, sde.t_start)
     ehat = denoiser.noise(sde.perturb(x, time, eps), time)
-    return event_sum((ehat - eps).double() ** 2), event_sum(eps.double() ** 2)
+    return event_sum(widened(ehat - eps) ** 2), event_sum(widened(eps) ** 2)
 
 
 def _nodes(sde: GaussianSDE, count: int) -> Tensor:

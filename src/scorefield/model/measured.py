@@ -59,7 +59,7 @@ def measured(
     shift, scale = transform.line(like)
     middle = shift.expand(1, *event_shape)
     base = operator.A(middle)
-    y = (y if y.is_floating_point() or y.is_complex() else y.double()).to(like.device)
+    y = y if y.is_floating_point() or y.is_complex() else y.double()
     y = y[None] if y.ndim == base.ndim - 1 else y
     if len(y) == 0 or y.shape[1:] != base.shape[1:] or y.is_complex() != base.is_complex():
         kinds = ["complex" if v.is_complex() else "real" for v in (base, y)]

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield import likelihood
+from scorefield._device import widest
 from scorefield._noise import Noise, as_seeds
 from scorefield.data import Affine, Transform, level_distance
 from scorefield.likelihood import (
@@ -356,14 +357,14 @@ class ScoreModel:
             raise ValueError("wanted at least one sample; got none")
         levels, place = self.transform.levels, placement(self.denoiser)
         x = x.to(place["device"])
-        nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        nothing = torch.zeros(len(x), dtype=widest(x.device), device=x.device)
         if levels is None:
             return self.transform.forward(x).to(**place), nothing
         if x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= levels:
             raise ValueError(
                 f"this model is of integers from 0 to {levels - 1}; got {x.dtype}, {float(x.min())} to {float(x.max())}"
             )
-        like = torch.empty(x.shape, dtype=torch.float64, device=x.device)
+        like = torch.empty(x.shape, dtype=widest(x.device), device=x.device)
         if dequantisation is None:
             return self.transform.forward(x, torch.full_like(like, 0.5)).to(**place), nothing
         knot, noise = self.denoiser.sde.knots([self.denoiser.sde.t_min])[0], Noise.per_sample(keys, x.device)
@@ -374,7 +375,7 @@ class ScoreModel:
 
     def _cell_width(self, device: torch.device) -> Tensor:
         """Of each component's cells in the model's space, between u = 0 and u = 1."""
-        x = torch.zeros((1, *self.event_shape), dtype=torch.float64, device=device)
+        x = torch.zeros((1, *self.event_shape), dtype=widest(device), device=device)
         return (self.transform.forward(x, torch.ones_like(x)) - self.transform.forward(x, torch.zeros_like(x)))[0]
 
     def _in_data_units(self, result: LogProb, x: Tensor, log_q: Tensor) -> LogProb:

@@ -54,7 +54,7 @@ class CrossEntropy(Objective[NoisyClassifier]):
             raise TypeError(f"CrossEntropy trains a NoisyClassifier; got {type(model).__name__}: train it otherwise")
         if "label" not in cond:
             raise ValueError("a classifier is trained on labels: give data with labels")
-        t, _ = self.density(model.sde, noise.stratified(0).to(x0.device))
+        t, _ = self.density(model.sde, noise.stratified(0))
         log_prob = model.log_prob(model.sde.perturb(x0, t, noise.normal(x0, draw=1)), t)
         return -log_prob.gather(1, cond["label"][:, None])[:, 0]
 

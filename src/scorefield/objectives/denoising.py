@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import double
 from scorefield._noise import Noise
-from scorefield._shapes import event_sum, expand
+from scorefield._shapes import event_sum, factor
 from scorefield.objectives.adaptive import AdaptiveLogSNR
 from scorefield.objectives.objective import Objective, gaussian_process
 from scorefield.objectives.time_densities import LogNormalSigma, TimeDensity, UniformTime
@@ -62,12 +63,13 @@ class DenoisingScoreMatching(Objective[ScoreModule]):
             cond: passed to the model.
         """
         sde = gaussian_process(model, "DenoisingScoreMatching")
-        t, p = self.density(sde, noise.stratified(0).to(x0.device))
+        t, p = self.density(sde, noise.stratified(0))
         log_snr = sde.log_snr(t)
         error = noise_error(as_denoiser(model), x0, noise.normal(x0, draw=1), t, **cond)
-        losses = 0.5 * self.weight(log_snr, p).to(x0.dtype) * event_sum(error**2)
+        squares = event_sum(error**2)
+        losses = 0.5 * factor(self.weight(log_snr, p), squares) * squares
         if isinstance(self.density, AdaptiveLogSNR) and torch.is_grad_enabled():
-            self.density.observe(sde, log_snr, p * losses.detach())
+            self.density.observe(sde, log_snr, p * losses.detach().cpu())
         return losses
 
 
@@ -83,11 +85,11 @@ def noise_error(
     There D - x_0 = out (F - target) with target = ((1 - skip alpha) x_0 - skip sigma eps) / out.
     """
     xt = model.sde.perturb(x0, t, eps)
-    t = t.double()
+    t = double(t)
     alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
     if not isinstance(model, Preconditioned):
-        return expand(-alpha / sigma, x0).to(x0.dtype) * (model(xt, t, **cond) - x0)
+        return factor(-alpha / sigma, x0) * (model(xt, t, **cond) - x0)
     coefs = model.precond(model.sde, t)
     of_x0, of_eps = (1 - coefs.skip * alpha) / coefs.out, -coefs.skip * sigma / coefs.out
-    target = expand(of_x0, x0).to(x0.dtype) * x0 + expand(of_eps, x0).to(x0.dtype) * eps
-    return expand(-alpha * coefs.out / sigma, x0).to(x0.dtype) * (model.raw(xt, coefs, **cond) - target)
+    target = factor(of_x0, x0) * x0 + factor(of_eps, x0) * eps
+    return factor(-alpha * coefs.out / sigma, x0) * (model.raw(xt, coefs, **cond) - target)

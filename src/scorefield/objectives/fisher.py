@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._noise import Noise
-from scorefield._shapes import event_sum
+from scorefield._shapes import event_sum, factor
 from scorefield.objectives.objective import gaussian_process
 from scorefield.objectives.time_densities import UniformLogSNR
 from scorefield.score import Score, ScoreModule
@@ -38,6 +38,7 @@ def kl_bound(model: ScoreModule, truth: Score, x0: Float[Tensor, "b *event"], *,
         noise: made by `Noise.per_batch`.
     """
     sde = gaussian_process(model, "kl_bound")
-    t, p = UniformLogSNR()(sde, noise.stratified(0).to(x0.device))
+    t, p = UniformLogSNR()(sde, noise.stratified(0))
     x = sde.perturb(x0, t, noise.normal(x0, draw=1))
-    return (sde.sigma(t) ** 2 / p).to(x0.dtype) * fisher_divergence(model, truth, x, t)
+    divergence = fisher_divergence(model, truth, x, t)
+    return factor(sde.sigma(t) ** 2 / p, divergence) * divergence

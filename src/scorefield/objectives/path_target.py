@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import double, moved, placed, widened
 from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum, expand
 from scorefield.objectives.objective import Objective
@@ -53,7 +54,7 @@ class PathTarget(Objective[ScoreModule]):
         self, model: ScoreModule, x0: Float[Tensor, "b *event"], *, noise: Noise, **cond: Tensor
     ) -> Float[Tensor, "b"]:
         """The loss of each sample."""
-        times, stop = path_times(model.sde, self.steps), random_stop(noise, self.steps).to(x0.device)
+        times, stop = path_times(model.sde, self.steps), random_stop(noise, self.steps)
         x, y, weight = path_target(model.sde, x0, times, path_normals(noise, x0, self.steps), stop)
         score = model.score(x, stopping_times(times, stop), **cond)
         return 0.5 * event_sum(weight * (score - y) ** 2)
@@ -76,13 +77,14 @@ def _path_target(sde: SDE, x0: Tensor, times: list[float], z: Tensor, stop: Tens
     x, pilot = sde.confine(x0), _pilot(sde, x0)
     bent = _depends_on_state(sde, pilot, times)
     found, target, weight = x, torch.zeros_like(x), torch.zeros_like(x)
-    total, variance = torch.zeros_like(x), torch.zeros((), dtype=torch.float64, device=x.device)
+    total, variance = torch.zeros_like(x), torch.zeros((), dtype=torch.float64)
     mean, slope = torch.ones_like(variance), _mean_slope(sde, pilot, times, bent)
+    stop = moved(stop, x.device)
     for k, (now, next) in enumerate(pairwise(times)):
         t, h, xi = Knot(now).time, next - now, z[:, k]
-        c = torch.ones_like(mean) if bent else sde.diffusion(x, t).double()
+        c = torch.ones_like(mean) if bent else double(sde.diffusion(x, t))
         drift, pulled = _drift_and_pullback(sde, x, t, xi, bent)
-        rate = sde.a(t).double() if isinstance(sde, GaussianSDE) else slope
+        rate = sde.a(t) if isinstance(sde, GaussianSDE) else slope
         if h * abs(float(rate)) > 1:
             raise ValueError(
                 f"{len(times) - 1} steps of PathTarget are too long for {type(sde).__name__}, whose drift has a slope "
@@ -91,13 +93,13 @@ def _path_target(sde: SDE, x0: Tensor, times: list[float], z: Tensor, stop: Tens
         factor = 1 + h * rate
         phi, mean, variance = variance / mean, mean * factor, variance * factor**2 + h * c**2
         rise = variance / mean - phi
-        total = total + (rise.to(x) * xi - h * phi.to(x) * pulled) / (c * math.sqrt(h)).to(x)
-        step = h * drift + c.to(x) * math.sqrt(h) * xi
+        total = total + (placed(rise, x) * xi - h * placed(phi, x) * pulled) / placed(c * math.sqrt(h), x)
+        step = h * drift + placed(c, x) * math.sqrt(h) * xi
         x = sde.confine(_along(sde, x, t, step) if bent else x + step)
         here = expand(stop == k + 1, x)
         found = torch.where(here, x, found)
-        target = torch.where(here, -total / (variance / mean).to(x), target)
-        weight = torch.where(here, variance.to(x), weight)
+        target = torch.where(here, -total / placed(variance / mean, x), target)
+        weight = torch.where(here, placed(variance, x), weight)
     if bent:
         g, slope = diffusion_and_slope(sde, found, Knot(times[-1]).time)
         target, weight = (target - slope) / g, weight * g**2
@@ -140,7 +142,7 @@ def _mean_slope(sde: SDE, x: Tensor, times: list[float], bent: bool) -> float:
         return 0.0
     v = Noise.per_sample(range(len(x)), x.device).child(1).rademacher(x)
     _, pulled = _drift_and_pullback(sde, x, Knot(0.5 * times[-1]).time, v, bent)
-    return float((pulled * v).double().mean())
+    return float(widened(pulled * v).mean())
 
 
 def _drift_and_pullback(sde: SDE, x: Tensor, t: Tensor, v: Tensor, bent: bool) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import moved
 from scorefield._noise import Noise
-from scorefield._shapes import expand
+from scorefield._shapes import expand, factor
 from scorefield.objectives.adaptive import AdaptiveLogSNR
 from scorefield.objectives.objective import gaussian_process
 from scorefield.objectives.time_densities import TimeDensity, UniformTime
@@ -31,7 +32,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         x: (b, *event); requires gradients.
-        t: (b,), float64.
+        t: (b,), float64 on the host.
         weight: Lambda at each state, of a shape that broadcasts against `x`.
     """
 
@@ -59,7 +60,7 @@ class Clean(States):
                 f"Clean states are for a PlainScore; got {type(model).__name__}, a score of noisy data: leave `states` "
                 "out"
             )
-        t = x0.new_zeros(len(x0), dtype=torch.float64)
+        t = torch.zeros(len(x0), dtype=torch.float64)
         return Drawn(x0.detach().requires_grad_(), t, x0.new_ones(()))
 
 
@@ -82,10 +83,10 @@ class Perturbed(States):
     def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
         """A draw from the kernel."""
         sde = gaussian_process(model, "Perturbed")
-        t, p = self.density(sde, noise.stratified(0).to(x0.device))
+        t, p = self.density(sde, noise.stratified(0))
         weight = self.weight(sde.log_snr(t), p) * sde.sigma(t) ** 2
         x = sde.perturb(x0, t, noise.normal(x0, draw=1))
-        return Drawn(x.detach().requires_grad_(), t, expand(weight, x0).to(x0.dtype))
+        return Drawn(x.detach().requires_grad_(), t, factor(weight, x0))
 
 
 @dataclass(frozen=True)
@@ -107,16 +108,17 @@ class Simulated(States):
     def __call__(self, model: ScoreModule, x0: Float[Tensor, "b *event"], noise: Noise) -> Drawn:
         """The state at a random point of a path."""
         sde, times = model.sde, path_times(model.sde, self.steps)
-        stop = random_stop(noise, self.steps).to(x0.device)
+        stop = random_stop(noise, self.steps)
+        count = moved(stop, x0.device)
         z, x = path_normals(noise, x0, self.steps), sde.confine(x0)
         found = x
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             for k, (now, next) in enumerate(pairwise(times)):
                 t, h = Knot(now).time, next - now
                 x = sde.confine(x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k])
-                found = torch.where(expand(stop == k + 1, x), x, found)
+                found = torch.where(expand(count == k + 1, x), x, found)
         found, t = found.detach().requires_grad_(), stopping_times(times, stop)
-        wide = expand(t, x).to(x.dtype)
+        wide = factor(t, x)
         weight = wide * sde.diffusion(found, wide) ** 2
         return Drawn(found, t, weight * sde.inside(found))
 
@@ -151,4 +153,4 @@ def random_stop(noise: Noise, steps: int) -> Tensor:
 
 def stopping_times(times: list[float], stop: Tensor) -> Float[Tensor, "b"]:
     """The time after `stop` steps."""
-    return torch.tensor(times, dtype=torch.float64, device=stop.device)[stop]
+    return torch.tensor(times, dtype=torch.float64)[stop]

@@ -144,8 +144,8 @@ class Poisson(MeasurementNoise):
         rate = self._counts(clean.detach())
         if not bool((rate >= 0).all()):
             raise ValueError(f"counts need a clean measurement of at least 0; got {float(rate.min())} of them")
-        u = noise.uniform(rate.double())
-        counts = torch.as_tensor(poisson.ppf(u.cpu().numpy(), rate.double().cpu().numpy())).to(clean)
+        rate = rate.cpu().double()
+        counts = torch.as_tensor(poisson.ppf(noise.uniform(rate).numpy(), rate.numpy())).to(clean)
         return self.gain * counts - self._background(clean)
 
     def rescaled(self, shift: Tensor, scale: float) -> Poisson:

@@ -74,6 +74,6 @@ def in_any_precision(function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
         other = torch.float64 if v.dtype.to_real() == torch.float32 else torch.float32
         try:
             made = function(v.to(other.to_complex() if v.is_complex() else other))
-        except RuntimeError:
+        except (RuntimeError, TypeError):  # a device without float64 has another error
             raise error from None
     return made.to(v.dtype.to_complex() if made.is_complex() else v.dtype.to_real())

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened
 from scorefield._noise import Noise
 from scorefield.operators.operator import Linear, flat, unflat, zeros_for
 from scorefield.operators.precision import any_precision
@@ -40,12 +41,12 @@ class SVD:
         if gram:
             clean = operator.A(zeros_for(operator, event_shape))
             self._layout = clean.shape[1:], clean.is_complex()
-            self.values = torch.full_like(flat(clean)[0], self._scale, dtype=torch.float64)
+            self.values = torch.full_like(flat(clean)[0], self._scale, dtype=torch.float64, device="cpu")
         else:
             matrix = matrix_of(operator, event_shape)
             u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
             rounding = max(100 * torch.finfo(dtype).eps, max(len(u), len(vt)) * torch.finfo(s.dtype).eps)
-            v = Noise.per_sample([0]).normal(zeros_for(operator, event_shape).double())
+            v = Noise.per_sample([0]).normal(widened(zeros_for(operator, event_shape)))
             own = flat(operator.A(v))[0] - matrix @ v.flatten()  # what the operator's own arithmetic rounds
             kept = s > max(rounding * float(s.max()), 100 * float(own.norm() / v.norm()))
             self._u, self.values, self._vt = u[:, kept], s[kept], vt[kept]
@@ -68,10 +69,11 @@ class SVD:
 
 
 def matrix_of(operator: Linear, event_shape: Sequence[int]) -> Float[Tensor, "m d"]:
-    """The real matrix of a linear operator, in float64."""
+    """The real matrix of a linear operator, in float64 where its device has it."""
     d = math.prod(event_shape)
     if d > LARGEST:
         raise ValueError(f"the matrix of an operator on {d} numbers is too large; wanted at most {LARGEST}")
     operator = any_precision(operator)
-    basis = torch.eye(d, dtype=torch.float64, device=zeros_for(operator, event_shape).device).reshape(d, *event_shape)
+    like = widened(zeros_for(operator, event_shape))
+    basis = torch.eye(d, dtype=like.dtype, device=like.device).reshape(d, *event_shape)
     return torch.cat([flat(operator.A(part)) for part in basis.split(256)]).mT

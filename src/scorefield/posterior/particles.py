@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from scorefield._device import widened
 from scorefield._finite import require_finite
 from scorefield._noise import Noise, as_seeds
 from scorefield._shapes import event_sum
@@ -100,7 +101,7 @@ def particles(
     n = len(like)
     x = twist.sde.prior.sample(like, noise)
     look = _look(twist, x, knots[0], batch_size)
-    log_weights = look.log_twist.double()
+    log_weights = widened(look.log_twist)
     steps = [*pairwise(knots[:-1])]
     for step, (now, next) in enumerate(tqdm(steps, unit="step", disable=None if progress else True), 1):
         own = noise.at(step)
@@ -112,7 +113,7 @@ def particles(
         shift, z = pull * (look.guided - look.denoised), own.normal(x)
         x = next.alpha * (kept / now.alpha * x + pull * look.guided + std * z)
         # log p / q of x = mean of p + shift + std z
-        log_weights = log_weights - event_sum(shift * (shift + 2 * std * z)).double() / (2 * std**2)
+        log_weights = log_weights - widened(event_sum(shift * (shift + 2 * std * z))) / (2 * std**2)
         before, look = look.log_twist, _look(twist, x, next, batch_size)
         log_weights = _reweighted(log_weights, look.log_twist, before)
     return look.denoised, _reweighted(log_weights, twist.log_target(look.denoised), look.log_twist)
@@ -132,7 +133,7 @@ def transition(s: float, s_next: float) -> tuple[float, float, float]:
 def _reweighted(log_weights: Tensor, new: Tensor, old: Tensor) -> Tensor:
     """log_weights + new - old, where a twist of 0 kills a particle for good."""
     alive = old > -math.inf
-    log_weights = torch.where(alive, log_weights + new.double() - torch.where(alive, old, 0).double(), -math.inf)
+    log_weights = torch.where(alive, log_weights + widened(new) - widened(torch.where(alive, old, 0)), -math.inf)
     if not float(log_weights.max()) < math.inf or bool(log_weights.isnan().any()):
         raise ValueError(
             "the weights of the particles are not finite: the reward or the likelihood is NaN or infinite somewhere"

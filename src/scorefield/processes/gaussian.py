@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._shapes import expand
+from scorefield._device import double
+from scorefield._shapes import factor
 from scorefield.processes.sde import DATA, SDE, Knot, NormalPrior
 
 HUGE = 1e150  # whose square float64 holds
@@ -50,13 +51,13 @@ class GaussianSDE(SDE):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr`, to float64 resolution, for values in its range."""
-        low = torch.zeros_like(log_snr, dtype=torch.float64)
-        high = torch.full_like(low, self.T)
+        wanted = double(log_snr)
+        low, high = torch.zeros_like(wanted), torch.full_like(wanted, self.T)
         for _ in range(64):
             middle = 0.5 * (low + high)
-            above = self.log_snr(middle) > log_snr
+            above = self.log_snr(middle) > wanted
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        return high.to(log_snr.dtype)
+        return high.to(log_snr)
 
     @functools.cached_property
     def t_start(self) -> float:
@@ -83,18 +84,18 @@ class GaussianSDE(SDE):
 
     def drift(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b *event"]:
         """a(t) x."""
-        return expand(self.a(t), x).to(x.dtype) * x
+        return factor(self.a(t), x) * x
 
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
         """g(t)."""
-        return expand(self.g(t), x).to(x.dtype)
+        return factor(self.g(t), x)
 
     def perturb(
         self, x0: Float[Tensor, "b *event"], t: Tensor, eps: Float[Tensor, "b *event"]
     ) -> Float[Tensor, "b *event"]:
         """alpha(t) x_0 + sigma(t) eps, a draw from p(x_t | x_0) when eps is standard normal; `t` is () or (b,)."""
-        t = t.double()
-        return expand(self.alpha(t), x0).to(x0.dtype) * x0 + expand(self.sigma(t), x0).to(x0.dtype) * eps
+        t = double(t)
+        return factor(self.alpha(t), x0) * x0 + factor(self.sigma(t), x0) * eps
 
     def knots(self, times: Sequence[float]) -> list[Knot]:
         """The points of a time grid, each function evaluated once, in float64."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._shapes import expand
+from scorefield._shapes import factor
 from scorefield.processes.sde import SDE, Prior
 
 
@@ -68,8 +68,8 @@ class ItoSDE(SDE):
 
     def drift(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b *event"]:
         """f(x, t)."""
-        return torch.as_tensor(self.f(x, expand(t, x).to(x.dtype)), dtype=x.dtype, device=x.device).expand_as(x)
+        return torch.as_tensor(self.f(x, factor(t, x)), dtype=x.dtype, device=x.device).expand_as(x)
 
     def diffusion(self, x: Float[Tensor, "b *event"], t: Tensor) -> Tensor:
         """g(x, t)."""
-        return torch.as_tensor(self.g(x, expand(t, x).to(x.dtype)), dtype=x.dtype, device=x.device)
+        return torch.as_tensor(self.g(x, factor(t, x)), dtype=x.dtype, device=x.device)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield._device import double
 from scorefield.processes.gaussian import GaussianSDE
 
 NODES = 8  # Gauss-Legendre nodes in a cell
@@ -83,17 +84,15 @@ class LinearSDE(GaussianSDE):
         )
 
     def _integrals(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        log_alpha, log_v = (column.to(t.device) for column in self._table)
+        s = double(t)
+        log_alpha, log_v = (column.to(s.device) for column in self._table)
         cells = len(log_alpha) - 1
-        s = t.double()
         cell = (s * (cells / self.T)).long().clamp(0, cells - 1)
         left = cell.double() * (self.T / cells)
         a, v = self._cell(left, s - left)
-        return (
-            (log_alpha[cell] + a).to(t.dtype),
-            # where rounding puts t before its cell, v is below 0
-            torch.logaddexp(log_v[cell], v.clamp_min(0).log() - 2 * log_alpha[cell]).to(t.dtype),
-        )
+        # where rounding puts t before its cell, v is below 0
+        log_v = torch.logaddexp(log_v[cell], v.clamp_min(0).log() - 2 * log_alpha[cell])
+        return (log_alpha[cell] + a).to(t), log_v.to(t)
 
     def _cell(self, left: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
         """int a and int g^2 exp(-2 int a) over [left, left + width], the inner integral counted from `left`."""

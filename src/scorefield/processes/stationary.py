@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum
 
@@ -59,17 +60,17 @@ class StationaryPrior:
     def sample(self, like: Float[Tensor, "b *event"], noise: NoiseSource) -> Float[Tensor, "b *event"]:
         """One sample for each row of `like`."""
         low, high = self.domain
-        u = noise.uniform(like.double())
-        edges = torch.cat((self._mass.new_zeros(1), self._mass.cumsum(0))).to(u.device)
+        u = noise.uniform(torch.empty_like(like, dtype=torch.float64, device="cpu"))
+        edges = torch.cat((self._mass.new_zeros(1), self._mass.cumsum(0)))
         cell = (torch.searchsorted(edges, u) - 1).clamp(0, self.cells - 1)
         inside = ((u - edges[cell]) / (edges[cell + 1] - edges[cell])).clamp(0, 1)
-        return (low + (high - low) * (cell + inside) / self.cells).to(like.dtype)
+        return (low + (high - low) * (cell + inside) / self.cells).to(like)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, "b"]:
         """The log-density, -inf outside of the domain."""
         low, high = self.domain
-        place = (x.double() - low) / (high - low) * self.cells
+        place = (widened(x) - low) / (high - low) * self.cells
         cell = place.long().clamp(0, self.cells - 1)
-        log_p = (self._mass.to(x.device)[cell] * self.cells / (high - low)).log()
+        log_p = (self._mass.to(place)[cell] * self.cells / (high - low)).log()
         outside = (place < -0.01) | (place > self.cells + 0.01)  # float32 rounds the ends of the domain
         return event_sum(log_p.masked_fill(outside, -math.inf)).to(x.dtype)

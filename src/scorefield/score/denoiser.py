@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from scorefield._shapes import expand
+from scorefield._device import double, moved
+from scorefield._shapes import factor
 from scorefield.processes import SDE, GaussianSDE
 from scorefield.score.protocols import LogDensity, Score
 
@@ -23,8 +24,8 @@ from scorefield.score.protocols import LogDensity, Score
 class ScoreModule(nn.Module, ABC):
     """A score that is a torch module, so that it can be trained, conditioned, saved and moved.
 
-    `t` is a float64 tensor, () or (b,). Conditioning tensors have one row a sample, or
-    one row or none for the whole batch.
+    `t` is a float64 tensor, () or (b,), best on the host, where what follows from it is computed. Conditioning tensors
+    have one row a sample, or one row or none for the whole batch.
     """
 
     sde: SDE
@@ -87,8 +88,8 @@ class Denoiser(ScoreModule):
         return self
 
     def _scales(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        t = t.double()
-        return expand(self.sde.alpha(t), x).to(x.dtype), expand(self.sde.sigma(t), x).to(x.dtype)
+        t = double(t)
+        return factor(self.sde.alpha(t), x), factor(self.sde.sigma(t), x)
 
 
 class _Conditions:
@@ -97,7 +98,7 @@ class _Conditions:
     cond: dict[str, Tensor]
 
     def _bound(self, x: Tensor, cond: dict[str, Tensor]) -> dict[str, Tensor]:
-        bound = {name: _for_all(name, value, len(x)).to(x.device) for name, value in self.cond.items()}
+        bound = {name: moved(_for_all(name, value, len(x)), x.device) for name, value in self.cond.items()}
         if twice := bound.keys() & cond.keys():
             raise ValueError(f"the model is under a condition already; got {', '.join(sorted(twice))} twice")
         return bound | cond

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._shapes import event_sum, expand
+from scorefield._device import double, placed
+from scorefield._shapes import event_sum, factor
 from scorefield.processes import GaussianSDE
 from scorefield.score.preconditioned import Precond, Preconditioned
 from scorefield.score.protocols import Score
@@ -39,12 +40,12 @@ class Energy(Preconditioned):
 
     def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
         """log p_t(x) up to a constant of t."""
-        t = t.double()
+        t = double(t)
         alpha, sigma, coefs = self.sde.alpha(t), self.sde.sigma(t), self.precond(self.sde, t)
         square, scale = (alpha * coefs.skip - 1) / (2 * sigma**2), alpha * coefs.out / (sigma**2 * coefs.inp)
         net: Any = self.net
-        value = net.value(expand(coefs.inp, x).to(x.dtype) * x, coefs.noise.to(x), **cond)
-        return square.to(x.dtype) * event_sum(x**2) + scale.to(x.dtype) * value
+        value = net.value(factor(coefs.inp, x) * x, placed(coefs.noise, x), **cond)
+        return factor(square, value) * event_sum(x**2) + factor(scale, value) * value
 
 
 def log_density_ratio(

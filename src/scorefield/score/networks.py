@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._shapes import expand
+from scorefield._device import double, placed
+from scorefield._shapes import factor
 from scorefield.processes import SDE, ItoSDE, diffusion_and_slope
 from scorefield.score.denoiser import ScoreModule
 
@@ -37,10 +38,10 @@ class ScoreNetwork(ScoreModule):
 
     def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The score at rest and the network's."""
-        wide = expand(t, x).to(x.dtype)
+        wide = factor(t, x)
         g, slope = diffusion_and_slope(self.sde, x, wide)
         rest = (2 * self.sde.drift(x, wide) - 2 * g * slope) / (g**2).clamp_min(TINY)
-        f = self.net(x, (0.125 * (t.double() / self.sde.T).log()).to(x), **cond)
+        f = self.net(x, placed(0.125 * (double(t) / self.sde.T).log(), x), **cond)
         if f.shape != x.shape:
             raise ValueError(
                 f"the network {type(self.net).__name__} returned shape {tuple(f.shape)} for an input of shape "

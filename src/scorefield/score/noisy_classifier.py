@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._shapes import expand
+from scorefield._device import double, placed
+from scorefield._shapes import factor
 from scorefield.processes import GaussianSDE
 from scorefield.score.preconditioned import EDMPrecond
 
@@ -29,6 +30,6 @@ class NoisyClassifier(nn.Module):
 
     def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b classes"]:
         """log p(c | x_t = x) of each class, in x's dtype; `t` is () or (b,)."""
-        coefs = self._precond(self.sde, t.double())
-        logits = self.net(expand(coefs.inp, x).to(x.dtype) * x, coefs.noise.to(x))
+        coefs = self._precond(self.sde, double(t))
+        logits = self.net(factor(coefs.inp, x) * x, placed(coefs.noise, x))
         return logits.to(x.dtype).log_softmax(1)

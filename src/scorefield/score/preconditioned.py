@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._shapes import expand
+from scorefield._device import double, placed
+from scorefield._shapes import factor
 from scorefield.processes import GaussianSDE
 from scorefield.score.denoiser import Denoiser
 
@@ -49,13 +50,12 @@ class Preconditioned(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """skip x + out F."""
-        coefs = self.precond(self.sde, t.double())
-        skip, out = (expand(c, x).to(x.dtype) for c in (coefs.skip, coefs.out))
-        return skip * x + out * self.raw(x, coefs, **cond)
+        coefs = self.precond(self.sde, double(t))
+        return factor(coefs.skip, x) * x + factor(coefs.out, x) * self.raw(x, coefs, **cond)
 
     def raw(self, x: Float[Tensor, "b *event"], coefs: Coefs, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """F(inp x, noise), in x's dtype."""
-        f = self.net(expand(coefs.inp, x).to(x.dtype) * x, coefs.noise.to(x), **cond)
+        f = self.net(factor(coefs.inp, x) * x, placed(coefs.noise, x), **cond)
         if f.shape != x.shape:
             raise ValueError(
                 f"the network {type(self.net).__name__} returned shape {tuple(f.shape)} for an input of shape "

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import moved, widened
 from scorefield._noise import NoiseSource
-from scorefield._shapes import event_size, event_sum, expand
+from scorefield._shapes import event_size, event_sum, expand, factor
 from scorefield.processes import Knot
 from scorefield.score import Denoiser, Score, as_denoiser
 from scorefield.solvers.solver import Solver, Step
@@ -108,27 +109,27 @@ def adapted(
         end: where it ends, above or below.
         first: the field at the start, if it is known; it counts as a call.
     """
-    calls = torch.ones(len(y), dtype=torch.int64, device=y.device)
+    calls = torch.ones(len(y), dtype=torch.int64)
     going = torch.ones_like(calls, dtype=torch.bool)
-    place = torch.full((len(y),), start, dtype=torch.float64, device=y.device)
+    place = torch.full((len(y),), start, dtype=torch.float64)
     step = torch.full_like(place, math.copysign(min(0.3, abs(end - start)), end - start))
     slope = field(place, y) if first is None else first
     for _ in range(LONGEST):
         last = (place + step - end) * (end - start) >= -1e-12
         step = torch.where(last, end - place, step)  # 0 for those that have arrived
-        h, slopes, z = expand(step, y).to(y.dtype), [slope], y
+        h, slopes, z = factor(step, y), [slope], y
         for node, row in zip(tableau.nodes, tableau.stages, strict=True):
             z = y + h * combined(row, slopes)
             slopes.append(field(place + node * step, z))
         calls += len(tableau.nodes) * going
-        error = size(h * combined(tableau.error, slopes), y, z) / tolerance
+        error = size(h * combined(tableau.error, slopes), y, z).cpu() / tolerance
         good = going & (error <= 1)  # false for NaN
-        mask = expand(good, y)
+        mask = moved(expand(good, y), y.device)
         y, slope = torch.where(mask, z, y), torch.where(mask, slopes[-1], slope)
         place = torch.where(good, place + step, place)
         going = going & ~(good & last)
         if not bool(going.any()):
-            return y, calls
+            return y, calls.to(y.device)
         growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 2.0)
         step = step * growth.nan_to_num(0.2)
         if float(torch.where(going, step.abs(), 1.0).min()) < 1e-13:
@@ -141,15 +142,15 @@ def adapted(
 def relative_error(change: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Root mean square over the components of change / (1 + |state|)."""
     relative = change / (1 + torch.maximum(before.abs(), after.abs()))
-    return (event_sum(relative.double() ** 2) / event_size(change)).sqrt()
+    return (event_sum(widened(relative) ** 2) / event_size(change)).sqrt()
 
 
 def angle_field(denoiser: Denoiser, theta: Float[Tensor, "b"], u: Float[Tensor, "b *event"]) -> Tensor:
     """du/dtheta at an angle for each sample."""
     sde = denoiser.sde
     time = sde.time(-2 * theta.tan().log()).clamp_max(sde.T)
-    cos, sin, factor = (expand(v, u).to(u.dtype) for v in (theta.cos(), theta.sin(), sde.alpha(time) / theta.cos()))
-    return (u * cos - denoiser(factor * u, time)) / sin
+    cos, sin, scale = (factor(v, u) for v in (theta.cos(), theta.sin(), sde.alpha(time) / theta.cos()))
+    return (u * cos - denoiser(scale * u, time)) / sin
 
 
 def combined(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:

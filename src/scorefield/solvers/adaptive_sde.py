@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import moved, widened
 from scorefield._noise import CHILDREN, NoiseSource
-from scorefield._shapes import event_size, event_sum, expand
+from scorefield._shapes import event_size, event_sum, expand, factor
 from scorefield.processes import Knot
 from scorefield.score import Score, as_denoiser
 from scorefield.solvers.lagrange import legendre
@@ -65,24 +66,24 @@ class AdaptiveSDE(Solver):
         tau_step(now, next, self.eta)
         denoiser, eta = as_denoiser(model), self.eta
         sde, end = denoiser.sde, 0.5 * next.log_snr
-        calls = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        calls = torch.zeros(len(x), dtype=torch.int64)
         going = torch.ones_like(calls, dtype=torch.bool)
-        tau = torch.full((len(x),), 0.5 * now.log_snr, dtype=torch.float64, device=x.device)
-        h, y, past, mask = torch.full_like(tau, 0.1), x / now.alpha, None, expand(going, x)
+        tau = torch.full((len(x),), 0.5 * now.log_snr, dtype=torch.float64)
+        h, y, past, mask = torch.full_like(tau, 0.1), x / now.alpha, None, moved(expand(going, x), x.device)
         for k in range(CHILDREN**2):
             s = (-tau).exp()
             q = 1 + s**2
             time = sde.time(2 * tau).clamp(next.t, now.t)
-            alpha, share, scale = (expand(v, y).to(y.dtype) for v in (sde.alpha(time), 1 / q, q.sqrt() / s))
+            alpha, share, scale = (factor(v, y) for v in (sde.alpha(time), 1 / q, q.sqrt() / s))
             value = (denoiser(alpha * y, time) - share * y) * scale
             calls += going
             if past:
                 before, slope = past
                 error = slope * (value - before)
                 y = torch.where(mask, y + error, y)
-                u = (y / expand(q.sqrt(), y).to(y.dtype)).abs()
-                scaled = error / expand(q.sqrt(), y).to(y.dtype) / (0.1 * self.tolerance * (1 + u))
-                size = (event_sum(scaled.double() ** 2) / event_size(x)).sqrt().clamp_min(1e-8)
+                root = factor(q.sqrt(), y)
+                scaled = error / root / (0.1 * self.tolerance * (1 + (y / root).abs()))
+                size = (event_sum(widened(scaled) ** 2).cpu() / event_size(x)).sqrt().clamp_min(1e-8)
                 h = (h * (0.9 * size**-0.5).clamp(0.2, 1.5)).clamp_max(0.3)
             if not bool(torch.isfinite(h).all()):
                 break
@@ -91,13 +92,13 @@ class AdaptiveSDE(Solver):
             q_b = 1 + (-2 * (tau + h)).exp()
             ratio = q_b / q
             decay, spread = ratio ** ((1 + eta) / 2), (-q_b * torch.expm1(eta * ratio.log())).sqrt()
-            decay, spread, zeroth, first = (expand(v, y).to(y.dtype) for v in (decay, spread, zeroth, first))
+            decay, spread, zeroth, first = (factor(v, y) for v in (decay, spread, zeroth, first))
             y = torch.where(mask, decay * y + zeroth * value + spread * nth(noise, k).normal(y), y)
             tau, past = tau + h, (value, first)
             going = tau < end - 1e-12
-            mask = expand(going, y)
+            mask = moved(expand(going, y), y.device)
             if not bool(going.any()):
-                return Step(next.alpha * y, info={"calls": calls})
+                return Step(next.alpha * y, info={"calls": calls.to(x.device)})
         raise ValueError(
             f"AdaptiveSDE cannot meet the tolerance {self.tolerance}: raise it; is the score finite everywhere?"
         )

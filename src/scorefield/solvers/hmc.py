@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import widened
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum, expand
 from scorefield.processes import Knot
@@ -56,18 +57,18 @@ class HMC(Corrector):
         t, h = next.time, 2 * self.snr * self.unit(model, next)
         first = past.score if past and past.x is x and past.t == next.t else model.score(x, t)
         start = p = noise.normal(x)
-        y, score, climbed = x, first, x.new_zeros(len(x), dtype=torch.float64)
+        y, score, climbed = x, first, widened(x.new_zeros(len(x)))
         for _ in range(self.steps):
             p = torch.add(p, score, alpha=0.5 * h)
             moved, before = h * p, score
             y = y + moved
             score = model.score(y, t)
-            climbed = climbed + 0.5 * event_sum(((before + score) * moved).double())
+            climbed = climbed + 0.5 * event_sum(widened((before + score) * moved))
             p = torch.add(p, score, alpha=0.5 * h)
         if isinstance(model, LogDensity):
-            climbed = model.log_density(y, t).double() - model.log_density(x, t).double()
-        log_ratio = climbed + 0.5 * event_sum((start**2 - p**2).double())
-        u = noise.uniform(x.new_empty(len(x), dtype=torch.float64), draw=1)
+            climbed = widened(model.log_density(y, t)) - widened(model.log_density(x, t))
+        log_ratio = climbed + 0.5 * event_sum(widened(start**2 - p**2))
+        u = noise.uniform(climbed, draw=1)
         accepted = u.log() < log_ratio  # false for NaN: a path that diverged is refused
         mask = expand(accepted, x)
         y = torch.where(mask, y, x)

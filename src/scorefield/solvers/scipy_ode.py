@@ -66,10 +66,10 @@ class SciPyODE(Solver):
 
             def field(theta: float, u: NDArray[np.float64], part: Any = part) -> NDArray[np.float64]:
                 state = torch.from_numpy(u).reshape(1, *x.shape[1:]).to(x)
-                angle = torch.full((1,), theta, dtype=torch.float64, device=x.device)
-                return angle_field(part, angle, state).double().cpu().numpy().ravel()
+                angle = torch.full((1,), theta, dtype=torch.float64)
+                return angle_field(part, angle, state).cpu().double().numpy().ravel()
 
-            first = (math.cos(start) / now.alpha) * x[row].detach().double().cpu().numpy().ravel()
+            first = (math.cos(start) / now.alpha) * x[row].detach().cpu().double().numpy().ravel()
             options: Any = {"method": method, "rtol": self.rtol, "atol": self.atol}
             found: Any = solve_ivp(field, (start, end), first, **options)
             if not found.success:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scorefield._device import moved
 from scorefield._noise import Noise
 from scorefield.data import Affine, Dataset, Transform
 
@@ -68,7 +69,7 @@ class Batches:
             index[here] = self._permutation(epoch)[places[here] % n]
         rows = self.data.rows(index)
         noise = Noise.per_batch(self.seed, self.size, range(first, last), device=self.device).at(step)
-        x = rows.x.to(self.device, non_blocking=True)
+        x = moved(rows.x, self.device)
         u = None
         if self.transform.levels is not None:
             like = x.new_empty(x.shape, dtype=torch.float32)
@@ -76,7 +77,7 @@ class Batches:
         cond = rows.cond
         if self.cond_transform is not None and "cond" in cond:
             cond = {**cond, "cond": self.cond_transform.forward(cond["cond"]).to(self.dtype)}
-        cond = {name: value.to(self.device, non_blocking=True) for name, value in cond.items()}
+        cond = {name: moved(value, self.device) for name, value in cond.items()}
         return Batch(self.transform.forward(x, u).to(self.dtype), cond, noise.child(0))
 
     def _permutation(self, epoch: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scorefield._device import widest
 from scorefield._noise import Noise
 from scorefield.nn import Network, Potential, seeded
 from scorefield.objectives import Objective, adaptive_densities
@@ -180,7 +181,7 @@ def validation_loss(
         between: called after each micro-batch; what it raises ends the validation and leaves the state as it was.
     """
     device = next(state.model.parameters()).device
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total = torch.zeros((), dtype=widest(device), device=device)
     rank, world = distributed.rank(), distributed.world()
     with (
         evaluating(state.model),
@@ -192,6 +193,7 @@ def validation_loss(
             for part in parts:
                 if part:
                     batch = batches.part(k, part.start, part.stop)
-                    total += objective(state.model, batch.x0, noise=batch.noise, **batch.cond).double().sum()
+                    losses = objective(state.model, batch.x0, noise=batch.noise, **batch.cond)
+                    total += losses.to(total.dtype).sum()
                 between()
     return float(distributed.total(total)) / (count * batches.size)

@@ -96,7 +96,7 @@ class LossLog:
 
     def _fetch(self) -> None:
         if self._waiting:
-            values = torch.stack([torch.stack((i.loss.double(), i.gradient_norm.double())) for i in self._waiting])
+            values = torch.stack([torch.stack((i.loss, i.gradient_norm)) for i in self._waiting])
             for info, (loss, norm) in zip(self._waiting, values.tolist(), strict=True):
                 self.steps.append(info.step)
                 self.losses.append(loss)
