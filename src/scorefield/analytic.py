@@ -66,9 +66,15 @@ class GaussianMixture(Denoiser):
         """sum_k p(k | x) E[x_0 | x, k]."""
         alpha, sigma = self._scales_at(t)
         projected, logits = self._components(x, alpha, sigma)
-        shrunk = self._rotate(alpha * self.variances / (alpha**2 * self.variances + sigma**2) * projected, back=True)
-        mean = (logits.softmax(1)[..., None] * (self.means + shrunk)).sum(1)
-        return mean.reshape(x.shape).to(x.dtype)
+        return self._mean(x, projected, logits, alpha * self.variances / self._spread(alpha, sigma), self.means)
+
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and sum_k p(k | x) sigma C_k^-1 (x - alpha m_k) with C_k = alpha^2 S_k + sigma^2 I."""
+        alpha, sigma = self._scales_at(t)
+        projected, logits = self._components(x, alpha, sigma)
+        spread = self._spread(alpha, sigma)
+        denoised = self._mean(x, projected, logits, alpha * self.variances / spread, self.means)
+        return denoised, self._mean(x, projected, logits, sigma / spread)
 
     def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
         """log p_t(x) in nats; t = 0 gives the data's own density."""
@@ -82,7 +88,7 @@ class GaussianMixture(Denoiser):
         """tr grad score = sum_k p(k | x) (|score_k|^2 - tr C_k^-1) - |score|^2 with C_k = alpha^2 S_k + sigma^2 I."""
         alpha, sigma = self._scales_at(t)
         projected, logits = self._components(x, alpha, sigma)
-        spread = (alpha**2 * self.variances + sigma**2).expand_as(projected)
+        spread = self._spread(alpha, sigma).expand_as(projected)
         scores = -self._rotate(projected / spread, back=True)
         share = logits.softmax(1)[..., None]
         return (share * (scores**2 - 1 / spread)).sum((1, 2)) - ((share * scores).sum(1) ** 2).sum(1)
@@ -144,10 +150,21 @@ class GaussianMixture(Denoiser):
         """x - alpha m_k in the eigenbasis, (b, K, d), and log w_k N(x; alpha m_k, C_k), (b, K)."""
         offset = x.reshape(len(x), 1, -1).to(self.means) - alpha * self.means
         projected = self._rotate(offset)
-        spread = alpha**2 * self.variances + sigma**2
+        spread = self._spread(alpha, sigma)
         distance = (projected**2 / spread).sum(-1)
         log_normaliser = spread.log().sum(-1) + spread.shape[-1] * math.log(2 * math.pi)
         return projected, self.weights.log() - 0.5 * (distance + log_normaliser)
+
+    def _spread(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The eigenvalues of C_k."""
+        return alpha**2 * self.variances + sigma**2
+
+    def _mean(
+        self, x: Tensor, projected: Tensor, logits: Tensor, gain: Tensor, shift: Tensor | float = 0.0
+    ) -> Float[Tensor, "b *event"]:
+        """sum_k p(k | x) (shift_k + gain_k (x - alpha m_k)), the gain in the eigenbasis."""
+        parts = shift + self._rotate(gain * projected, back=True)
+        return (logits.softmax(1)[..., None] * parts).sum(1).reshape(x.shape).to(x)
 
     def _rotate(self, v: Tensor, back: bool = False) -> Tensor:
         if self.bases is None:

@@ -71,6 +71,15 @@ class Classifier(Denoiser):
         denoised = self.denoiser(x, t, **cond)
         return (1 - self.weight, self.weight), (denoised, denoised + self._pull(x, t))
 
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """The guided D, and ehat - w sigma grad log p(c | x)."""
+        t = double(t)
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        denoised, noise = self.denoiser.predictions(x, t, **cond)
+        gradient = self._gradient(x, t)
+        shift = factor(self.weight * sigma**2 / alpha, x) * gradient
+        return denoised + shift, noise - factor(self.weight * sigma, x) * gradient
+
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of the labels and of the denoiser."""
         label = self._labels(n)[rows.to(self.wanted.device)] if self.wanted.ndim else self.wanted

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.posterior_denoiser import PosteriorDenoiser
+from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
 from scorefield.guidance.spectral import Spectral
 
 
@@ -23,10 +23,9 @@ class DDNM(PosteriorDenoiser):
     label: ClassVar[Label] = Label.HEURISTIC
     differentiates: ClassVar[bool] = False
 
-    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D + A^+ (y - A D)."""
-        denoised = self.denoiser(x, t, **cond)
-        return denoised + self.measurement.linear.A_dagger(self.measurement.residual(denoised))
+    def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
+        """A^+ (y - A D)."""
+        return self.measurement.linear.A_dagger(self.measurement.residual(look.denoised))
 
 
 class DDNMPlus(Spectral):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.posterior_denoiser import PosteriorDenoiser
+from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.score import Denoiser
 
@@ -46,8 +46,7 @@ class DiffPIR(PosteriorDenoiser):
             raise ValueError(f"weight must be positive; got {weight}")
         self.weight = weight
 
-    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D + r^2 A^T (r^2 A A^T + S)^-1 (y - A D)."""
-        denoised = self.denoiser(x, t, **cond)
+    def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
+        """r^2 A^T (r^2 A A^T + S)^-1 (y - A D)."""
         spread = self._ratio(x, t) ** 2 / self.weight
-        return denoised + spread * self.measurement.linear.A_adjoint(self.measurement.ridge(denoised, spread)[1])
+        return spread * self.measurement.linear.A_adjoint(self.measurement.ridge(look.denoised, spread)[1])

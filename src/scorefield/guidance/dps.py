@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefield._shapes import expand
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.posterior_denoiser import PosteriorDenoiser, with_pullback
+from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.operators.operator import flat
 from scorefield.score import Denoiser
@@ -52,9 +52,9 @@ class DPS(PosteriorDenoiser):
             raise ValueError(f"zeta must be positive; got {zeta}")
         self.zeta = zeta
 
-    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D - zeta (sigma^2 / alpha) sqrt(m / (c r^2 + S)) grad |y - A(D)|."""
-        denoised, covariance = with_pullback(self.denoiser, x, t, cond)
+    def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
+        """-zeta (sigma^2 / alpha) sqrt(m / (c r^2 + S)) grad |y - A(D)|."""
+        denoised = look.denoised
         with torch.enable_grad():
             at = denoised if denoised.requires_grad else denoised.detach().requires_grad_()
             residual = self.measurement.residual(at)
@@ -66,4 +66,4 @@ class DPS(PosteriorDenoiser):
         c = expand(flat(gradient.detach()).square().sum(1), x)
         spread = c * s2 / (1 + s2) + noise
         spread = torch.where(spread > 0, spread, 1)  # 0 only where the gradient is
-        return denoised - self.zeta * (m / spread).sqrt() * covariance(gradient)
+        return -self.zeta * (m / spread).sqrt() * look.covariance(gradient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -59,16 +60,12 @@ class Extrapolation(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The guided denoiser; further conditions go to both models."""
-        denoised = self.model(x, t, **cond)
-        if self.interval == EVERYWHERE:
-            return torch.lerp(self.reference(x, t, **cond), denoised, self.weight)
-        t = double(t)
-        ratio = self.sde.sigma(t) / self.sde.alpha(t)
-        inside = (self.interval[0] < ratio) & (ratio <= self.interval[1])
-        if not bool(inside.any()):
-            return denoised
-        weight = placed(expand(torch.where(inside, self.weight, 1.0), x), x)
-        return torch.lerp(self.reference(x, t, **cond), denoised, weight)
+        return self._extrapolated(x, t, lambda model: (model(x, t, **cond),))[0]
+
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """The guided ones, mixed alike."""
+        denoised, noise = self._extrapolated(x, t, lambda model: model.predictions(x, t, **cond))
+        return denoised, noise
 
     def parts(
         self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
@@ -86,6 +83,20 @@ class Extrapolation(Denoiser):
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of both models."""
         return type(self)(self.model.select(rows, n), self.reference.select(rows, n), self.weight, self.interval)
+
+    def _extrapolated(
+        self, x: Tensor, t: Tensor, views: Callable[[Denoiser], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Those of the reference, by the weight towards those of the model and beyond."""
+        found, weight = views(self.model), self.weight
+        if self.interval != EVERYWHERE:
+            t = double(t)
+            ratio = self.sde.sigma(t) / self.sde.alpha(t)
+            inside = (self.interval[0] < ratio) & (ratio <= self.interval[1])
+            if not bool(inside.any()):
+                return found
+            weight = placed(expand(torch.where(inside, self.weight, 1.0), x), x)
+        return tuple(torch.lerp(r, m, weight) for r, m in zip(views(self.reference), found, strict=True))
 
 
 def check_process(model: Denoiser, other: object) -> None:

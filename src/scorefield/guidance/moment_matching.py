@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.posterior_denoiser import PosteriorDenoiser, with_pullback
+from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
 from scorefield.guidance.twist import Twisted
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.operators.operator import conjugate_gradients, inner
@@ -49,20 +49,25 @@ class MomentMatching(PosteriorDenoiser):
             raise ValueError(f"conjugate gradients need at least 1 iteration; got {iterations}")
         self.iterations = iterations
 
-    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D + V A^T (A V A^T + S)^-1 (y - A D)."""
-        return self.twisted(x, t, **cond).guided
+    def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
+        """V A^T (A V A^T + S)^-1 (y - A D)."""
+        return self._solved(look)[0]
 
     def twisted(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Twisted:
         """With the normal density of the residual, less its determinant, as the twist."""
-        a, (denoised, covariance) = self.measurement.linear, with_pullback(self.denoiser, x, t, cond)
-        clean = a.A(denoised)
+        look = self._look(x, t, cond)
+        correction, log_twist = self._solved(look)
+        return Twisted(look.denoised, look.denoised + correction, log_twist)
+
+    def _solved(self, look: Look) -> tuple[Tensor, Tensor]:
+        a = self.measurement.linear
+        clean = a.A(look.denoised)
         y = self.measurement.rows(clean)
         variance = self.measurement.noise.variance(y)
 
         def gram(v: Tensor) -> tuple[Tensor, Tensor]:
-            moved = covariance(a.A_adjoint(v))
+            moved = look.covariance(a.A_adjoint(v))
             return a.A(moved) + variance * v, moved
 
         weights, correction = conjugate_gradients(gram, y - clean, self.iterations, least=variance)
-        return Twisted(denoised, denoised + correction, -0.5 * inner(y - clean, weights))
+        return correction, -0.5 * inner(y - clean, weights)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.posterior_denoiser import PosteriorDenoiser, with_pullback
+from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
 from scorefield.guidance.twist import Twisted
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.operators.operator import inner
@@ -48,14 +48,17 @@ class PiGDM(PosteriorDenoiser):
             raise ValueError(f"sigma_data must be positive; got {sigma_data}")
         self.sigma_data = sigma_data
 
-    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D + V A^T (r^2 A A^T + S)^-1 (y - A D)."""
-        return self.twisted(x, t, **cond).guided
+    def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
+        """V A^T (r^2 A A^T + S)^-1 (y - A D)."""
+        return self._solved(x, t, look)[0]
 
     def twisted(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Twisted:
         """With N(y; A D, r^2 A A^T + S) as the twist."""
-        denoised, covariance = with_pullback(self.denoiser, x, t, cond)
+        look = self._look(x, t, cond)
+        correction, log_twist = self._solved(x, t, look)
+        return Twisted(look.denoised, look.denoised + correction, log_twist)
+
+    def _solved(self, x: Tensor, t: Tensor, look: Look) -> tuple[Tensor, Tensor]:
         s, v = self._ratio(x, t), self.sigma_data**2
-        residual, weights = self.measurement.ridge(denoised, v * s**2 / (v + s**2))
-        guided = denoised + covariance(self.measurement.linear.A_adjoint(weights))
-        return Twisted(denoised, guided, -0.5 * inner(residual, weights))
+        residual, weights = self.measurement.ridge(look.denoised, v * s**2 / (v + s**2))
+        return look.covariance(self.measurement.linear.A_adjoint(weights)), -0.5 * inner(residual, weights)

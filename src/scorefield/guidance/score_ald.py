@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield.guidance.measurement import Label
-from scorefield.guidance.posterior_denoiser import PosteriorDenoiser
+from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
 
 
 class ScoreALD(PosteriorDenoiser):
@@ -25,9 +25,8 @@ class ScoreALD(PosteriorDenoiser):
     label: ClassVar[Label] = Label.HEURISTIC
     differentiates: ClassVar[bool] = False
 
-    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """D + s^2 A^T (s^2 A A^T + S)^-1 (y - A x / alpha)."""
+    def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
+        """s^2 A^T (s^2 A A^T + S)^-1 (y - A x / alpha)."""
         alpha, sigma = self._scales(x, t)
         spread = (sigma / alpha) ** 2
-        pull = self.measurement.linear.A_adjoint(self.measurement.ridge(x / alpha, spread)[1])
-        return self.denoiser(x, t, **cond) + spread * pull
+        return spread * self.measurement.linear.A_adjoint(self.measurement.ridge(x / alpha, spread)[1])

@@ -6,8 +6,8 @@ With s = sigma / alpha, the state u = x / sqrt(alpha^2 + sigma^2), of unit varia
 
 which goes by log(s) between a and b, by s below them and by 1/s above:
 
-    du/dv = rate (w u - D)            d log p(u)/dv = -rate (w d - tr dD/du)
-    w = (1 + s^2)^(-1/2)              rate = w (s + a) (s + b) / (s (b - a))
+    du/dv = rate velocity             d log p(u)/dv = -rate tr dvelocity/du             velocity = alpha ehat - sigma D
+    x = c u,  c^2 = alpha^2 + sigma^2                    rate = (s + a) (s + b) / (c (1 + s^2) (b - a))
 
 (Song et al. 2021, appendix D.2, in other variables). The exact D hardly depends on s far below the data's finest
 structure and vanishes beyond the data's size, where log(s) would put most of its steps; the angle arctan(s), which is
@@ -44,8 +44,7 @@ class Point(NamedTuple):
     """A place on the way, as float64 tensors, () or (b,): x = scale u at this time."""
 
     time: Tensor
-    scale: Tensor
-    shrink: Tensor  # w
+    scale: Tensor  # c
     rate: Tensor
 
 
@@ -67,8 +66,9 @@ class Variable(NamedTuple):
         low, high = self
         s = (high * v.exp() - low) / -torch.expm1(v)
         time = sde.time(-2 * s.log()).clamp(sde.t_min, sde.t_start)
-        shrink = (1 + s**2).rsqrt()
-        return Point(time, sde.alpha(time) / shrink, shrink, shrink * (s + low) * (s + high) / (s * (high - low)))
+        spread = 1 + s**2
+        scale = sde.alpha(time) * spread.sqrt()
+        return Point(time, scale, (s + low) * (s + high) / (scale * spread * (high - low)))
 
 
 DENSITY = Variable(0.015, 2.0)
@@ -160,37 +160,37 @@ def carry(
 
 def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
     """du/dv."""
-    rate, shrink, scale = (factor(c, y) for c in (at.rate, at.shrink, at.scale))
-    return rate * (shrink * y - denoiser((scale * y).reshape(-1, *shape), at.time).reshape(y.shape))
+    x = (factor(at.scale, y) * y).reshape(-1, *shape)
+    return factor(at.rate, y) * denoiser.velocity(x, at.time).reshape(y.shape)
 
 
-def products(denoiser: Denoiser, at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """D and v^T dD/du for each of the vectors (m, b, *event)."""
+def products(view: Field, at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """A view f(x, t) of the model and v^T df/du for each of the vectors (m, b, *event)."""
     scale = factor(at.scale, u)
     with torch.enable_grad():
         x = (scale * u).detach().requires_grad_()
-        denoised = denoiser(x, at.time)
-        if denoised.requires_grad:
+        value = view(x, at.time)
+        if value.requires_grad:
             (found,) = torch.autograd.grad(
-                denoised, x, vectors, is_grads_batched=True, allow_unused=True, materialize_grads=True
+                value, x, vectors, is_grads_batched=True, allow_unused=True, materialize_grads=True
             )
-        else:  # D does not depend on x
+        else:  # the view does not depend on x
             found = torch.zeros_like(vectors)
-    return denoised.detach(), scale * found
+    return value.detach(), scale * found
 
 
 def traces(denoiser: Denoiser, at: Point, u: Tensor, directions: Directions) -> tuple[Tensor, Float[Tensor, "b K"]]:
-    """D and the estimates of tr dD/du."""
+    """The velocity and the estimates of tr dvelocity/du."""
     vectors = torch.cat(directions)
-    denoised, found = products(denoiser, at, u, vectors)
-    return denoised, directions.traces((vectors * found).reshape(*vectors.shape[:2], -1).sum(2))
+    velocity, found = products(denoiser.velocity, at, u, vectors)
+    return velocity, directions.traces((vectors * found).reshape(*vectors.shape[:2], -1).sum(2))
 
 
 def flow(denoiser: Denoiser, directions: Directions, at: Point, y: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
     """The slopes of u and of the integrals of its divergence, which is -d log p(u)/dv."""
     shape = directions.exact.shape[2:]
     u = y[:, : shape.numel()].reshape(-1, *shape)
-    return _slopes(at, u, *traces(denoiser, at, u, directions))
+    return _slopes(at, *traces(denoiser, at, u, directions))
 
 
 def beginning(
@@ -198,18 +198,16 @@ def beginning(
 ) -> tuple[Float[Tensor, "b m"], Float[Tensor, "b"]]:
     """The slopes at s, and from the same call the first-order change of the log-density from there to s = 0.
 
-    By the heat equation log p_0 - log p_s = -s^2/2 (div score + |score|^2) + O(s^4) in x / alpha, where s^2 score is
-    D - x / alpha.
+    By the heat equation log p_0 - log p_s = -s^2/2 (div score + |score|^2) + O(s^4) in x / alpha, where s score is
+    -ehat, and (1 + s^2)^(1/2) ehat = velocity / c + s u.
     """
     at = DENSITY.point(denoiser.sde, torch.tensor(DENSITY.place(s), dtype=torch.float64))
-    denoised, trace = traces(denoiser, at, u, directions)
-    shrink = float(at.shrink)
-    moved = widened(denoised - u / shrink) / s
-    divergence = shrink * widened(trace).mean(1) - event_size(u)
-    return _slopes(at, u, denoised, trace), -0.5 * (divergence + event_sum(moved**2))
+    velocity, trace = traces(denoiser, at, u, directions)
+    scale, spread = float(at.scale), 1 + s**2
+    square = event_sum(widened(velocity / scale + s * u) ** 2) / spread
+    divergence = s / spread * (widened(trace).mean(1) / scale + s * event_size(u))  # of ehat, times s
+    return _slopes(at, velocity, trace), 0.5 * (divergence - square)
 
 
-def _slopes(at: Point, u: Tensor, denoised: Tensor, trace: Tensor) -> Tensor:
-    rate, shrink = (factor(c, trace) for c in (at.rate, at.shrink))
-    moved = shrink * u.reshape(len(u), -1) - denoised.reshape(len(u), -1)
-    return torch.cat((rate * moved, rate * (event_size(u) * shrink - trace)), 1)
+def _slopes(at: Point, velocity: Tensor, trace: Tensor) -> Tensor:
+    return factor(at.rate, trace) * torch.cat((velocity.reshape(len(trace), -1), trace), 1)

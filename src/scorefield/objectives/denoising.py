@@ -80,15 +80,15 @@ def noise_error(
     t: Float[Tensor, "b"],
     **cond: Tensor,
 ) -> Float[Tensor, "b *event"]:
-    """ehat(x_t, t) - eps = -(alpha / sigma) (D - x_0), without cancellation for a `Preconditioned` model.
+    """ehat(x_t, t) - eps; for a `Preconditioned` model -(alpha / sigma) (D - x_0), which has no part of size 1 / sigma.
 
     There D - x_0 = out (F - target) with target = ((1 - skip alpha) x_0 - skip sigma eps) / out.
     """
     xt = model.sde.perturb(x0, t, eps)
+    if not isinstance(model, Preconditioned):
+        return model.noise(xt, t, **cond) - eps
     t = double(t)
     alpha, sigma = model.sde.alpha(t), model.sde.sigma(t)
-    if not isinstance(model, Preconditioned):
-        return factor(-alpha / sigma, x0) * (model(xt, t, **cond) - x0)
     coefs = model.precond(model.sde, t)
     of_x0, of_eps = (1 - coefs.skip * alpha) / coefs.out, -coefs.skip * sigma / coefs.out
     target = factor(of_x0, x0) * x0 + factor(of_eps, x0) * eps

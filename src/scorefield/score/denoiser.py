@@ -45,7 +45,13 @@ class ScoreModule(nn.Module, ABC):
 
 
 class Denoiser(ScoreModule):
-    """D(x, t) = E[x_0 | x_t = x] for a Gaussian process; a subclass gives `forward`."""
+    """D(x, t) = E[x_0 | x_t = x] for a Gaussian process; a subclass gives `forward`.
+
+    Of D alone the noise is a difference, which cancels where sigma is small: in a precision u, 6e-8 for float32, it
+    errs by u |x| / sigma, and the score by u |x| / sigma^2. At sigma = 1e-3 that is 0.06 |x|, at 1e-4 nothing is left.
+    A subclass that has the noise without the difference gives `predictions` too, as all in this library do: then each
+    view is as precise, at every time, as what it is made of.
+    """
 
     def __init__(self, sde: GaussianSDE) -> None:
         super().__init__()
@@ -55,21 +61,25 @@ class Denoiser(ScoreModule):
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The posterior mean of the clean sample."""
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """(alpha D - x) / sigma^2."""
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """D and ehat by one call of the network, x = alpha D + sigma ehat; here ehat = (x - alpha D) / sigma."""
         alpha, sigma = self._scales(x, t)
-        return (alpha * self(x, t, **cond) - x) / sigma**2
+        denoised = self(x, t, **cond)
+        return denoised, (x - alpha * denoised) / sigma
 
     def noise(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """(x - alpha D) / sigma."""
-        alpha, sigma = self._scales(x, t)
-        return (x - alpha * self(x, t, **cond)) / sigma
+        """ehat."""
+        return self.predictions(x, t, **cond)[1]
+
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """-ehat / sigma."""
+        return self.noise(x, t, **cond) / -factor(self.sde.sigma(double(t)), x)
 
     def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """alpha ehat - sigma D  (Salimans & Ho 2022)."""
         alpha, sigma = self._scales(x, t)
-        denoised = self(x, t, **cond)
-        return alpha * (x - alpha * denoised) / sigma - sigma * denoised
+        denoised, noise = self.predictions(x, t, **cond)
+        return alpha * noise - sigma * denoised
 
     def parts(
         self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
@@ -157,6 +167,18 @@ class Conditioned(_Conditions, Denoiser):
         """The inner denoiser under the condition."""
         return self.denoiser(x, t, **self._bound(x, cond))
 
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """The inner ones."""
+        return self.denoiser.predictions(x, t, **self._bound(x, cond))
+
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The inner one."""
+        return self.denoiser.score(x, t, **self._bound(x, cond))
+
+    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The inner one."""
+        return self.denoiser.velocity(x, t, **self._bound(x, cond))
+
     def parts(
         self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor
     ) -> tuple[tuple[float, ...], tuple[Float[Tensor, "b *event"], ...]]:
@@ -178,7 +200,9 @@ class ConditionedDensity(Conditioned):
 
 
 class FromScore(Denoiser):
-    """The denoiser (x + sigma^2 s) / alpha of a plain score function.
+    """The denoiser (x + sigma^2 s) / alpha of a plain score function, whose score and noise are its own.
+
+    In a precision u the denoiser errs by u |x| / alpha, which is much where sigma / alpha is large.
 
     Args:
         model: a score for a Gaussian process.
@@ -195,8 +219,17 @@ class FromScore(Denoiser):
 
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """(x + sigma^2 s) / alpha."""
+        return self.predictions(x, t, **cond)[0]
+
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """(x + sigma^2 s) / alpha and -sigma s."""
         alpha, sigma = self._scales(x, t)
-        return (x + sigma**2 * self.model.score(x, t, **cond)) / alpha
+        score = self.model.score(x, t, **cond)
+        return (x + sigma**2 * score) / alpha, -sigma * score
+
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """S itself."""
+        return self.model.score(x, t, **cond)
 
 
 def as_denoiser(model: Score) -> Denoiser:

@@ -42,7 +42,8 @@ class Energy(Preconditioned):
         """log p_t(x) up to a constant of t."""
         t = double(t)
         alpha, sigma, coefs = self.sde.alpha(t), self.sde.sigma(t), self.precond(self.sde, t)
-        square, scale = (alpha * coefs.skip - 1) / (2 * sigma**2), alpha * coefs.out / (sigma**2 * coefs.inp)
+        square = -self.precond.rest(coefs, alpha, sigma) / (2 * sigma**2)
+        scale = alpha * coefs.out / (sigma**2 * coefs.inp)
         net: Any = self.net
         value = net.value(factor(coefs.inp, x) * x, placed(coefs.noise, x), **cond)
         return factor(square, value) * event_sum(x**2) + factor(scale, value) * value

@@ -33,6 +33,21 @@ class Precond(ABC):
     def __call__(self, sde: GaussianSDE, t: Tensor) -> Coefs:
         """The coefficients at time t."""
 
+    def rest(self, coefs: Coefs, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """1 - alpha skip, what the skip leaves of x to the noise: sigma ehat = rest x - alpha out F.
+
+        As this difference it puts an error of 1e-16 |x| / sigma into ehat: replace it if there is a closed form.
+        """
+        return 1 - alpha * coefs.skip
+
+
+class OfNoise(Precond):
+    """F is the noise or the score up to a factor: skip = 1 / alpha, so that there is nothing of x in ehat."""
+
+    def rest(self, coefs: Coefs, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """0."""
+        return torch.zeros_like(alpha)
+
 
 class Preconditioned(Denoiser):
     """D(x, t) = skip x + out F(inp x, noise): a network F that never sees the process.
@@ -51,7 +66,24 @@ class Preconditioned(Denoiser):
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """skip x + out F."""
         coefs = self.precond(self.sde, double(t))
-        return factor(coefs.skip, x) * x + factor(coefs.out, x) * self.raw(x, coefs, **cond)
+        return _mixed(coefs.skip, x, coefs.out, self.raw(x, coefs, **cond))
+
+    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """skip x + out F and (rest x - alpha out F) / sigma."""
+        alpha, sigma, coefs, kept = self._coefficients(t)
+        f = self.raw(x, coefs, **cond)
+        return _mixed(coefs.skip, x, coefs.out, f), _mixed(kept, x, -alpha * coefs.out / sigma, f)
+
+    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """(alpha out F - rest x) / sigma^2."""
+        alpha, sigma, coefs, kept = self._coefficients(t)
+        return _mixed(-kept / sigma, x, alpha * coefs.out / sigma**2, self.raw(x, coefs, **cond))
+
+    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """(alpha rest / sigma - sigma skip) x - (alpha^2 + sigma^2) / sigma out F."""
+        alpha, sigma, coefs, kept = self._coefficients(t)
+        of_x, of_f = alpha * kept - sigma * coefs.skip, -(alpha**2 + sigma**2) / sigma * coefs.out
+        return _mixed(of_x, x, of_f, self.raw(x, coefs, **cond))
 
     def raw(self, x: Float[Tensor, "b *event"], coefs: Coefs, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """F(inp x, noise), in x's dtype."""
@@ -62,6 +94,16 @@ class Preconditioned(Denoiser):
                 f"{tuple(x.shape)}: give it the event shape {tuple(x.shape[1:])}"
             )
         return f.to(x.dtype)
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Coefs, Tensor]:
+        """alpha, sigma, the preconditioner's and rest / sigma."""
+        t = double(t)
+        alpha, sigma, coefs = self.sde.alpha(t), self.sde.sigma(t), self.precond(self.sde, t)
+        return alpha, sigma, coefs, self.precond.rest(coefs, alpha, sigma) / sigma
+
+
+def _mixed(of_x: Tensor, x: Tensor, of_f: Tensor, f: Tensor) -> Tensor:
+    return factor(of_x, x) * x + factor(of_f, x) * f
 
 
 @dataclass(frozen=True)
@@ -87,9 +129,13 @@ class EDMPrecond(Precond):
         total = sigma**2 + (alpha * d) ** 2
         return Coefs(alpha * d**2 / total, sigma * d / total.sqrt(), total.rsqrt(), noise_level(sde, t))
 
+    def rest(self, coefs: Coefs, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """sigma^2 / (sigma^2 + alpha^2 d^2)."""
+        return (sigma * coefs.inp) ** 2
+
 
 @dataclass(frozen=True)
-class NoisePrecond(Precond):
+class NoisePrecond(OfNoise):
     """F = ehat: the network predicts the noise  (Ho et al. 2020). D = (x - sigma F) / alpha.
 
     The input is scaled by 1 / sqrt(alpha^2 + sigma^2), which is 1 for VP.
@@ -102,7 +148,7 @@ class NoisePrecond(Precond):
 
 
 @dataclass(frozen=True)
-class ScorePrecond(Precond):
+class ScorePrecond(OfNoise):
     """score = F / sigma: the network predicts the score over the kernel's standard deviation  (Song et al. 2021).
 
     D = (x + sigma F) / alpha; the input is scaled by 1 / sqrt(alpha^2 + sigma^2).
@@ -115,7 +161,7 @@ class ScorePrecond(Precond):
 
 
 @dataclass(frozen=True)
-class TimePrecond(Precond):
+class TimePrecond(OfNoise):
     """score = F(x, t) / sigma: the network gets the state and the time as they are  (Song et al. 2021, their tutorial).
 
     D = (x + sigma F) / alpha. For networks that look at t with fixed frequencies, such as `TutorialUNet`.
@@ -140,6 +186,10 @@ class VelocityPrecond(Precond):
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         c = torch.hypot(alpha, sigma)
         return Coefs(alpha / c**2, -sigma / c, c.reciprocal(), noise_level(sde, t))
+
+    def rest(self, coefs: Coefs, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """sigma^2 / c^2."""
+        return (sigma * coefs.inp) ** 2
 
 
 def noise_level(sde: GaussianSDE, t: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefield.processes import VP, GaussianSDE
-from scorefield.score.preconditioned import Coefs, Precond
+from scorefield.score.preconditioned import Coefs, OfNoise, Precond
 
 
 @dataclass(frozen=True)
-class VPPrecond(Precond):
+class VPPrecond(OfNoise):
     """F = ehat, told the time times a factor  (Song et al. 2021, for VP and sub-VP; Karras et al. 2022, table 1).
 
     D = (x - sigma F(x, scale t)) / alpha.
@@ -38,7 +38,7 @@ class VPPrecond(Precond):
 
 
 @dataclass(frozen=True)
-class VEPrecond(Precond):
+class VEPrecond(OfNoise):
     """score = F / sigma, told log sigma  (Song et al. 2021, for VE; Karras et al. 2022, table 1).
 
     With s = sigma / alpha:  D = x/alpha + s F(x/alpha, log(s / unit)). Both papers' networks see data in [-1, 1], and
@@ -62,7 +62,7 @@ class VEPrecond(Precond):
 
 
 @dataclass(frozen=True)
-class NCSNPrecond(Precond):
+class NCSNPrecond(OfNoise):
     """F is the score, or sigma times the score, of one of N geometric noise levels, told its number.
 
     With s = sigma / alpha:  D = x/alpha + s F(x/alpha, k)  (Song & Ermon 2020), or with a unit
@@ -174,6 +174,14 @@ class DDPMPrecond(Precond):
             Prediction.DATA: (torch.zeros_like(a), torch.ones_like(a)),
         }[self.prediction]
         return Coefs(skip / c, out, 1 / c, self.step(sde.log_snr(t)))
+
+    def rest(self, coefs: Coefs, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """0, s^2 or 1."""
+        return {
+            Prediction.NOISE: torch.zeros_like(sigma),
+            Prediction.VELOCITY: (sigma * coefs.inp) ** 2,
+            Prediction.DATA: torch.ones_like(sigma),
+        }[self.prediction]
 
     def process(self) -> VP:
         """VP from the first step to the last: time 1 has the log-SNR of the last, t_end = t_min that of the first."""
