@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE, HOST = torch.device("meta"), torch.device("cpu")
+WAITS: list[str] = []  # of the host for the device
 
 
 class _There(Tensor):
@@ -56,10 +57,11 @@ class _Constructors(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def without_float64() -> Generator[None]:
-    """Makes the device `meta` one without float64 inside the block."""
+def without_float64() -> Generator[list[str]]:
+    """Makes the device `meta` one without float64 inside the block; gives what has fetched numbers from it so far."""
+    WAITS.clear()
     with _Operations(), _Constructors(), mock.patch.object(torch, "autocast", _autocast):
-        yield
+        yield WAITS
 
 
 def _autocast(device_type: str, *args: Any, _real: Any = torch.autocast, **kwargs: Any) -> Any:
@@ -88,6 +90,10 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
                 )
     asked = kwargs.get("device")
     place = torch.device(asked) if asked is not None else DEVICE if away else HOST
+    if copies and place == DEVICE and kwargs.get("non_blocking") and not away:
+        raise RuntimeError("Apple's GPUs read the memory of such a copy after it may have gone to others")
+    if away and (name == "aten::_local_scalar_dense" or place == HOST):
+        WAITS.append(name)
     if asked is not None:
         kwargs = {**kwargs, "device": HOST}
     made = function(*tree_map(_here, args), **tree_map(_here, kwargs))
@@ -95,4 +101,4 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if not function._schema.returns:
             return None
         return args[0] if name.endswith("_") else kwargs.get("out", tree_map(there, made) if away else made)
-    return tree_map(there, made) if place.type == DEVICE.type else made
+    return tree_map(there, made) if place == DEVICE else made

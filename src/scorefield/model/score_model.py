@@ -270,11 +270,12 @@ class ScoreModel:
         self._check_shape(x)
         place, times = placement(self.denoiser), torch.as_tensor(t, dtype=torch.float64)
         with torch.enable_grad(), evaluating(self.denoiser):
-            x = x.detach().to(place["device"], x.dtype if x.is_floating_point() else place["dtype"], copy=True)
+            x = x.detach().to(x.dtype if x.is_floating_point() else place["dtype"], copy=True)
             z = self.transform.forward(x.requires_grad_(), torch.zeros_like(x))
-            value = self._given(label, len(x), cond).score(z.detach().to(**place), times)
+            value = self._given(label, len(x), cond).score(z.detach().to(**place), times).to(z)
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
-        return gradient
+        dtype = widest(place["device"]) if gradient.dtype == torch.float64 else gradient.dtype
+        return gradient.to(place["device"], dtype)
 
     def given(self, label: int | Tensor | None = None, **cond: Tensor | None) -> ScoreModule:
         """The denoiser under conditions, each checked: what guidance is made of.
@@ -356,10 +357,10 @@ class ScoreModel:
         if len(x) == 0:
             raise ValueError("wanted at least one sample; got none")
         levels, place = self.transform.levels, placement(self.denoiser)
-        x = x.to(place["device"])
-        nothing = torch.zeros(len(x), dtype=widest(x.device), device=x.device)
+        nothing = torch.zeros(len(x), dtype=widest(place["device"]), device=place["device"])
         if levels is None:
             return self.transform.forward(x).to(**place), nothing
+        x = x.to(place["device"])
         if x.is_floating_point() or int(x.min()) < 0 or int(x.max()) >= levels:
             raise ValueError(
                 f"this model is of integers from 0 to {levels - 1}; got {x.dtype}, {float(x.min())} to {float(x.max())}"
