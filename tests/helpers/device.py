@@ -79,6 +79,9 @@ def _here(value: Any) -> Any:
 
 
 def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    asked = kwargs.get("device")
+    if asked is None and not any(isinstance(v, _There | list | tuple) for v in (*args, *kwargs.values())):
+        return function(*args, **kwargs)  # the host's own: most operations
     name, tensors = function._schema.name, [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, Tensor)]
     away = [v for v in tensors if isinstance(v, _There)]
     copies = name in ("aten::_to_copy", "aten::copy_")
@@ -88,7 +91,6 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
                 raise RuntimeError(
                     f"{name}: tensors of the host and of the device: {[tuple(v.shape) for v in tensors]}"
                 )
-    asked = kwargs.get("device")
     place = torch.device(asked) if asked is not None else DEVICE if away else HOST
     if copies and place == DEVICE and kwargs.get("non_blocking") and not away:
         raise RuntimeError("Apple's GPUs read the memory of such a copy after it may have gone to others")

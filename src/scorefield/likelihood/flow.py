@@ -164,7 +164,7 @@ def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor,
     return factor(at.rate, y) * denoiser.velocity(x, at.time).reshape(y.shape)
 
 
-def products(view: Field, at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def products(view: Callable[[Tensor, Tensor], Tensor], at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """A view f(x, t) of the model and v^T df/du for each of the vectors (m, b, *event)."""
     scale = factor(at.scale, u)
     with torch.enable_grad():
