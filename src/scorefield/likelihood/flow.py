@@ -6,8 +6,13 @@ With s = sigma / alpha, the state u = x / sqrt(alpha^2 + sigma^2), of unit varia
 
 which goes by log(s) between a and b, by s below them and by 1/s above:
 
-    du/dv = rate velocity             d log p(u)/dv = -rate tr dvelocity/du             velocity = alpha ehat - sigma D
-    x = c u,  c^2 = alpha^2 + sigma^2                    rate = (s + a) (s + b) / (c (1 + s^2) (b - a))
+    du/dv = rate (w u - D)            d log p(u)/dv = -rate (w d - tr dD/du)
+    w = (1 + s^2)^(-1/2)              rate = w (s + a) (s + b) / (s (b - a))
+
+which as s -> 0 is a small difference times a large rate. For the density, to which every digit counts, it is written by
+the velocity alpha ehat - sigma D of the model and  pace = w^2 s rate / alpha, which stay of the size of the data:
+
+    du/dv = pace velocity             d log p(u)/dv = -pace tr dvelocity/du
 
 (Song et al. 2021, appendix D.2, in other variables). The exact D hardly depends on s far below the data's finest
 structure and vanishes beyond the data's size, where log(s) would put most of its steps; the angle arctan(s), which is
@@ -44,8 +49,10 @@ class Point(NamedTuple):
     """A place on the way, as float64 tensors, () or (b,): x = scale u at this time."""
 
     time: Tensor
-    scale: Tensor  # c
+    scale: Tensor
+    shrink: Tensor  # w
     rate: Tensor
+    pace: Tensor
 
 
 Field = Callable[[Point, Tensor], Tensor]
@@ -66,9 +73,9 @@ class Variable(NamedTuple):
         low, high = self
         s = (high * v.exp() - low) / -torch.expm1(v)
         time = sde.time(-2 * s.log()).clamp(sde.t_min, sde.t_start)
-        spread = 1 + s**2
-        scale = sde.alpha(time) * spread.sqrt()
-        return Point(time, scale, (s + low) * (s + high) / (scale * spread * (high - low)))
+        shrink = (1 + s**2).rsqrt()
+        scale, step = sde.alpha(time) / shrink, (s + low) * (s + high) / (high - low)
+        return Point(time, scale, shrink, shrink * step / s, shrink**2 * step / scale)
 
 
 DENSITY = Variable(0.015, 2.0)
@@ -160,8 +167,8 @@ def carry(
 
 def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
     """du/dv."""
-    x = (factor(at.scale, y) * y).reshape(-1, *shape)
-    return factor(at.rate, y) * denoiser.velocity(x, at.time).reshape(y.shape)
+    rate, shrink, scale = (factor(c, y) for c in (at.rate, at.shrink, at.scale))
+    return rate * (shrink * y - denoiser((scale * y).reshape(-1, *shape), at.time).reshape(y.shape))
 
 
 def products(view: Callable[[Tensor, Tensor], Tensor], at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,7 +181,7 @@ def products(view: Callable[[Tensor, Tensor], Tensor], at: Point, u: Tensor, vec
             (found,) = torch.autograd.grad(
                 value, x, vectors, is_grads_batched=True, allow_unused=True, materialize_grads=True
             )
-        else:  # the view does not depend on x
+        else:  # it does not depend on x
             found = torch.zeros_like(vectors)
     return value.detach(), scale * found
 
@@ -199,15 +206,15 @@ def beginning(
     """The slopes at s, and from the same call the first-order change of the log-density from there to s = 0.
 
     By the heat equation log p_0 - log p_s = -s^2/2 (div score + |score|^2) + O(s^4) in x / alpha, where s score is
-    -ehat, and (1 + s^2)^(1/2) ehat = velocity / c + s u.
+    -ehat, and ehat = w (velocity / scale + s u).
     """
     at = DENSITY.point(denoiser.sde, torch.tensor(DENSITY.place(s), dtype=torch.float64))
     velocity, trace = traces(denoiser, at, u, directions)
-    scale, spread = float(at.scale), 1 + s**2
-    square = event_sum(widened(velocity / scale + s * u) ** 2) / spread
-    divergence = s / spread * (widened(trace).mean(1) / scale + s * event_size(u))  # of ehat, times s
-    return _slopes(at, velocity, trace), 0.5 * (divergence - square)
+    shrink, scale = float(at.shrink), float(at.scale)
+    noise = shrink * widened(velocity / scale + s * u)
+    divergence = shrink**2 * s * (widened(trace).mean(1) / scale + s * event_size(u))  # s div ehat
+    return _slopes(at, velocity, trace), 0.5 * (divergence - event_sum(noise**2))
 
 
 def _slopes(at: Point, velocity: Tensor, trace: Tensor) -> Tensor:
-    return factor(at.rate, trace) * torch.cat((velocity.reshape(len(trace), -1), trace), 1)
+    return factor(at.pace, trace) * torch.cat((velocity.reshape(len(trace), -1), trace), 1)
