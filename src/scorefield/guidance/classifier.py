@@ -73,12 +73,9 @@ class Classifier(Denoiser):
 
     def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The guided D, and ehat - w sigma grad log p(c | x)."""
-        t = double(t)
-        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        (alpha, sigma), shift = self._scales(x, t), self.weight * self._pull(x, t)
         denoised, noise = self.denoiser.predictions(x, t, **cond)
-        gradient = self._gradient(x, t)
-        shift = factor(self.weight * sigma**2 / alpha, x) * gradient
-        return denoised + shift, noise - factor(self.weight * sigma, x) * gradient
+        return denoised + shift, noise - alpha / sigma * shift
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """Keeps the rows of the labels and of the denoiser."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._device import placed
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum, expand
 from scorefield.processes import Knot
@@ -113,14 +114,14 @@ def _variances(looks: Sequence[_Look], weights: Sequence[float]) -> Float[Tensor
         square = event_sum(dr**2)
         found.append((event_sum((one - other) * dr) / square.clamp_min(torch.finfo(square.dtype).tiny)).clamp_min(0))
     v = torch.stack(found, 1)
-    negative = torch.tensor([w < 0 for w in weights], device=v.device)
+    negative = _numbers(weights, v) < 0
     widest = v.masked_fill(~negative, math.inf).amin(1, keepdim=True)
     return torch.where(negative, v, torch.minimum(v, widest))
 
 
 def _linear(v: Tensor, weights: Sequence[float], tau: float) -> Float[Tensor, "b"]:
     """c at tau."""
-    return (v / (v + math.exp(-2 * tau))) @ v.new_tensor(weights)
+    return (v / (v + math.exp(-2 * tau))) @ _numbers(weights, v)
 
 
 def _foreteller(looks: Sequence[_Look], weights: Sequence[float]) -> Int64[Tensor, "b"]:
@@ -152,20 +153,25 @@ def _moved(
     taus = tuple(look.tau for look in looks)
     # polynomials: a row of weights for each order
     rows = [[*integrals(taus[: p + values], a, b, 0.0, 0.0), *[0.0] * len(looks)][: len(looks)] for p in (1, 1, 2, 3)]
-    chosen = start.new_tensor(rows)[method]
+    chosen = _numbers(rows, start)[method]
     y = math.exp(a - b) * start
     for look, weight in zip(looks, chosen.T, strict=True):
         y = y + expand(weight, start) * look.denoised
     # the linear part: P at the nodes of the integral, and at its beginning
     tau, w = quadrature(a, b)
-    half, s2 = 0.5 * v.new_tensor(weights), v.new_tensor(np.exp(-2 * np.append(tau, a)))
+    half, s2 = 0.5 * _numbers(weights, v), _numbers(np.exp(-2 * np.append(tau, a)), v)
     p = (((v + math.exp(-2 * b)).log()[:, None] - (v[:, None] + s2[:, None]).log()) @ half).exp()
     used = looks[: 1 + values]
-    each = p[:, :-1] @ v.new_tensor(w * lagrange(taus[: len(used)], tau)).T
+    each = p[:, :-1] @ _numbers(w * lagrange(taus[: len(used)], tau), v).T
     z = expand(p[:, -1], start) * start
     for look, weight in zip(used, each.T, strict=True):
         z = z + expand(weight, start) * (look.denoised - expand(_linear(v, weights, look.tau), start) * look.point)
     return torch.where(expand(method == 0, start), z, y)
+
+
+def _numbers(values: Any, like: Tensor) -> Tensor:
+    """Numbers of the host beside `like`."""
+    return placed(torch.as_tensor(values, dtype=torch.float64), like)
 
 
 def _sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
