@@ -65,20 +65,28 @@ class GaussianMixture(Denoiser):
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """sum_k p(k | x) E[x_0 | x, k]."""
         alpha, sigma = self._scales_at(t)
-        projected, logits = self._components(x, alpha, sigma)
-        return self._mean(x, projected, logits, alpha * self.variances / self._spread(alpha, sigma), self.means)
+        return self._mean(x, self._components(x, alpha, sigma), alpha * self.variances, self.means)
 
     def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and sum_k p(k | x) sigma C_k^-1 (x - alpha m_k) with C_k = alpha^2 S_k + sigma^2 I."""
         alpha, sigma = self._scales_at(t)
-        projected, logits = self._components(x, alpha, sigma)
-        spread = self._spread(alpha, sigma)
-        denoised = self._mean(x, projected, logits, alpha * self.variances / spread, self.means)
-        return denoised, self._mean(x, projected, logits, sigma / spread)
+        components = self._components(x, alpha, sigma)
+        return self._mean(x, components, alpha * self.variances, self.means), self._mean(x, components, sigma)
+
+    def noise(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The latter alone."""
+        alpha, sigma = self._scales_at(t)
+        return self._mean(x, self._components(x, alpha, sigma), sigma)
+
+    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """sigma sum_k p(k | x) (alpha (I - S_k) C_k^-1 (x - alpha m_k) - m_k)."""
+        alpha, sigma = self._scales_at(t)
+        components = self._components(x, alpha, sigma)
+        return self._mean(x, components, alpha * sigma * (1 - self.variances), -sigma * self.means)
 
     def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
         """log p_t(x) in nats; t = 0 gives the data's own density."""
-        return self._components(x, *self._scales_at(t, data_at_zero=True))[1].logsumexp(1)
+        return self._components(x, *self._scales_at(t, data_at_zero=True))[2].logsumexp(1)
 
     def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
         """The same, by the name that `LogDensity` gives it."""
@@ -87,8 +95,7 @@ class GaussianMixture(Denoiser):
     def divergence(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
         """tr grad score = sum_k p(k | x) (|score_k|^2 - tr C_k^-1) - |score|^2 with C_k = alpha^2 S_k + sigma^2 I."""
         alpha, sigma = self._scales_at(t)
-        projected, logits = self._components(x, alpha, sigma)
-        spread = self._spread(alpha, sigma).expand_as(projected)
+        projected, spread, logits = self._components(x, alpha, sigma)
         scores = -self._rotate(projected / spread, back=True)
         share = logits.softmax(1)[..., None]
         return (share * (scores**2 - 1 / spread)).sum((1, 2)) - ((share * scores).sum(1) ** 2).sum(1)
@@ -140,30 +147,25 @@ class GaussianMixture(Denoiser):
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         if data_at_zero:
             alpha, sigma = torch.where(t == 0, 1.0, alpha), torch.where(t == 0, 0.0, sigma)
-        return (
-            (placed(alpha[:, None, None], self.means), placed(sigma[:, None, None], self.means))
-            if t.ndim
-            else (alpha, sigma)
-        )
+        if t.ndim == 0:
+            return alpha, sigma
+        return placed(alpha[:, None, None], self.means), placed(sigma[:, None, None], self.means)
 
-    def _components(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """x - alpha m_k in the eigenbasis, (b, K, d), and log w_k N(x; alpha m_k, C_k), (b, K)."""
+    def _components(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x - alpha m_k and C_k in the eigenbasis, (b, K, d), and log w_k N(x; alpha m_k, C_k), (b, K)."""
         offset = x.reshape(len(x), 1, -1).to(self.means) - alpha * self.means
         projected = self._rotate(offset)
-        spread = self._spread(alpha, sigma)
+        spread = alpha**2 * self.variances + sigma**2
         distance = (projected**2 / spread).sum(-1)
         log_normaliser = spread.log().sum(-1) + spread.shape[-1] * math.log(2 * math.pi)
-        return projected, self.weights.log() - 0.5 * (distance + log_normaliser)
-
-    def _spread(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The eigenvalues of C_k."""
-        return alpha**2 * self.variances + sigma**2
+        return projected, spread, self.weights.log() - 0.5 * (distance + log_normaliser)
 
     def _mean(
-        self, x: Tensor, projected: Tensor, logits: Tensor, gain: Tensor, shift: Tensor | float = 0.0
+        self, x: Tensor, components: tuple[Tensor, Tensor, Tensor], gain: Tensor, shift: Tensor | float = 0.0
     ) -> Float[Tensor, "b *event"]:
-        """sum_k p(k | x) (shift_k + gain_k (x - alpha m_k)), the gain in the eigenbasis."""
-        parts = shift + self._rotate(gain * projected, back=True)
+        """sum_k p(k | x) (gain_k C_k^-1 (x - alpha m_k) + shift_k), the gain in the eigenbasis."""
+        projected, spread, logits = components
+        parts = shift + self._rotate(gain / spread * projected, back=True)
         return (logits.softmax(1)[..., None] * parts).sum(1).reshape(x.shape).to(x)
 
     def _rotate(self, v: Tensor, back: bool = False) -> Tensor:

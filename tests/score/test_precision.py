@@ -228,6 +228,7 @@ WRAPPERS: dict[str, Callable[[GaussianSDE, torch.dtype], Denoiser]] = {
     "interval": lambda sde, dtype: ClassifierFree(network(sde).given(label=1), network(sde), 3.0, (0.0, 0.5)),
     "classifier": lambda sde, dtype: Classifier(network(sde), of_classes(sde, dtype), LABELS % 4, 1.5),
     "energy": lambda sde, dtype: energy(sde, dtype),
+    "mixture": lambda sde, dtype: mixture(sde).to(dtype),
     "score": lambda sde, dtype: FromScore(PlainScore(sde)),
     "score network": lambda sde, dtype: FromScore(ScoreNetwork(Bounded(), sde)),
     **{
