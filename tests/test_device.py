@@ -5,6 +5,7 @@ The device is a stand-in (see `helpers.device`) that refuses float64, and tensor
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from scorefield.data import Affine, ArrayDataset
 from scorefield.latents import slerp
 from scorefield.likelihood import Hutchinson, TruncatedNormal
 from scorefield.nn import MLP, MLPClassifier, Potential, seeded
+from scorefield.operators.precision import in_any_precision
+from scorefield.operators.svd import SVD
 from scorefield.processes import StationaryPrior
 from scorefield.score import (
     DDPMPrecond,
@@ -348,3 +351,21 @@ def test_uniform_numbers_are_words_rounded_once():
     for dtype in (torch.float64, torch.float32):
         assert torch.equal(noise.uniform(torch.empty(3, 4000, dtype=dtype)), exact.to(dtype))
     assert not torch.equal((words.float() + 0.5) * 2.0**-32, exact.float())
+
+
+def test_an_operator_on_the_device_is_decomposed_there():
+    def run(device: torch.device) -> Tensor:
+        found = SVD(copy.deepcopy(MATRIX).float().to(device), (3,), torch.float32)
+        return found.synthesis(found.values.to(device, torch.float32) * found.coordinates(X.to(device)))
+
+    agrees(run)
+
+
+def test_what_an_operator_of_others_says_is_said():
+    """Not that the device has no float64, in which it is tried as well."""
+
+    def fails(v: Tensor) -> Tensor:
+        raise RuntimeError(f"wanted 7 numbers; got {v.shape[1]}")
+
+    with without_float64(), pytest.raises(RuntimeError, match="wanted 7 numbers"):
+        in_any_precision(fails, X.to(DEVICE))
