@@ -115,7 +115,7 @@ def agrees(run: Run, tolerance: float = 1e-4) -> None:
 @pytest.mark.parametrize(
     ("precond", "sde"),
     [*((p, sf.SubVP()) for p in PRECONDS), *((PRECONDS[0], s) for s in [*PROCESSES, LINEAR])],
-    ids=str,
+    ids=lambda part: str(part) if isinstance(part, sf.Precond) else name(part),
 )
 def test_the_views_of_every_preconditioner_on_every_process(sde, precond):
     def run(device: torch.device) -> Tensor:
@@ -289,12 +289,12 @@ def test_a_whole_model_in_the_units_of_its_data(transform):
 
 
 @pytest.mark.parametrize("kind", ["label", "free", "classifier", "energy", "score"])
-def test_sampling_never_waits_for_the_device(kind):
-    """The host makes times and coefficients ahead of it; a time read from the device would stop it at each call."""
+def test_sampling_waits_for_the_device_once(kind):
+    """To look whether the samples are finite. A time read from the device would stop the host at each call."""
     solver, times = sf.default(sf.VP(), 5)
     with without_float64() as waits:
         sf.sample(GUIDED[kind](DEVICE), (3,), times, solver, seeds=range(5))
-        assert waits == []
+        assert len(waits) == 1
 
 
 @pytest.mark.parametrize("kind", ["EDM", "levels", "sliced", "score", "labels", "classifier"])
