@@ -115,7 +115,7 @@ def agrees(run: Run, tolerance: float = 1e-4) -> None:
 @pytest.mark.parametrize(
     ("precond", "sde"),
     [*((p, sf.SubVP()) for p in PRECONDS), *((PRECONDS[0], s) for s in [*PROCESSES, LINEAR])],
-    ids=lambda part: str(part) if isinstance(part, sf.Precond) else name(part),
+    ids=lambda part: str(part) if isinstance(part, Precond) else name(part),
 )
 def test_the_views_of_every_preconditioner_on_every_process(sde, precond):
     def run(device: torch.device) -> Tensor:
