@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefield._files import write_text
 from scorefield.cli.parts.reading import Reading
 from scorefield.cli.parts.sources import check_target, directory, load_rows, parse_device
-from scorefield.likelihood import Hutchinson, HutchPlusPlus, LogProb, TruncatedNormal, Uniform
+from scorefield.likelihood import Hutchinson, HutchPlusPlus, LogProb, TruncatedNormal, Uniform, averaged
 from scorefield.model import ScoreModel
 from scorefield.training import distributed
 
@@ -42,6 +42,7 @@ def likelihood(
     sketch: int = 0,
     centred: bool | None = None,
     draws: int | None = None,
+    repeats: int = 1,
     batch_size: int = 64,
     device: str = "auto",
     types: Sequence[type] = (),
@@ -53,7 +54,8 @@ def likelihood(
         run: directory of a trained model.
         data: a name (digits, two_moons, ...) or a path, see `scorefield train --help`.
         out: CSV file with a row for each sample: nats, their standard error, bits/dim of integers, the estimated change
-            of nats from t_min to the data, the terms that nats are the sum of, and network calls.
+            of nats from t_min to the data and error of the ODE solver, the terms that nats are the sum of, and network
+            calls.
         use_labels: log p(x | label) with the data's labels, instead of log p(x), which a model that was trained with
             labels alone does not have.
         limit: take the first so many samples alone.
@@ -68,6 +70,8 @@ def likelihood(
             with bound, instead of all over them by uniform noise; by default as the model was trained.
         draws: of the noise in the cells with ode, 1 by default, more of them bound more tightly; of the noise level
             with bound, 48 by default, each a network call.
+        repeats: evaluations of each sample with seeds of their own, whose mean is taken; several give an error bar to
+            integers with ode, of which a single one has none.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
@@ -86,6 +90,8 @@ def likelihood(
         raise ValueError(f"--sketch {sketch}: the data have {rows.x[0].numel()} dimensions: leave --probes out")
     if draws is not None and (draws < 1 or (method is Method.ode and not discrete)):
         raise ValueError(f"--draws {draws}: wanted at least 1, with ode for integers alone")
+    if repeats < 1:
+        raise ValueError(f"--repeats {repeats}: wanted at least 1")
     ode_options = {"steps": steps, "tolerance": tolerance, "probes": probes, "sketch": sketch or None}
     if method is Method.bound and (given := [name for name, value in ode_options.items() if value is not None]):
         raise ValueError(f"--{given[0]}: goes with --method ode")
@@ -96,18 +102,20 @@ def likelihood(
         if method is Method.ode:
             divergence = None if probes is None else HutchPlusPlus(probes, sketch) if sketch else Hutchinson(probes)
             cell = TruncatedNormal() if centred else Uniform()
-            result = model.log_prob(
-                x,
-                seeds=seeds,
-                steps=10 if steps is None else steps,
-                tolerance=tolerance,
-                divergence=divergence,
-                dequantisation=cell if discrete else None,
-                draws=1 if draws is None else draws,
-                batch_size=batch_size,
-                progress=show,
-                **cond,
-            )
+
+            def compute(seeds: Tensor) -> LogProb:
+                return model.log_prob(
+                    x,
+                    seeds=seeds,
+                    steps=steps,
+                    tolerance=tolerance,
+                    divergence=divergence,
+                    dequantisation=cell if discrete else None,
+                    draws=1 if draws is None else draws,
+                    batch_size=batch_size,
+                    progress=show,
+                    **cond,
+                )
         else:
             first = slice(PROFILED)
             profile = model.noise_profile(
@@ -117,16 +125,20 @@ def likelihood(
                 progress=show,
                 **{name: value[first] for name, value in rows.cond.items()},
             )
-            result = model.elbo(
-                x,
-                seeds=seeds,
-                draws=48 if draws is None else draws,
-                profile=profile,
-                centred=centred,
-                batch_size=batch_size,
-                progress=show,
-                **cond,
-            )
+
+            def compute(seeds: Tensor) -> LogProb:
+                return model.elbo(
+                    x,
+                    seeds=seeds,
+                    draws=48 if draws is None else draws,
+                    profile=profile,
+                    centred=centred,
+                    batch_size=batch_size,
+                    progress=show,
+                    **cond,
+                )
+
+        result = averaged([compute(seeds + (k << 32)) for k in range(repeats)])
         parts = distributed.gathered({name: column.cpu() for name, column in _columns(result).items()})
         if parts is None:
             return
@@ -137,22 +149,32 @@ def likelihood(
             print(f"{name.replace('bits_per_dim', 'bits/dim')} {mean_and_error(columns[name])}")
     if method is Method.bound:
         print(f"prior mismatch at most {-float(columns['prior'].mean()):.3g} nats")
+    elif not (error := float(columns["solver_error"].mean())) <= standard_error(columns["nats"]):
+        print(f"the ODE solver may err by {error:.2g} nats a sample: take more --steps, or a --tolerance")
+    if (estimates := result.probes.shape[1]) == 1:
+        print("stderr is nan, since each sample has one random estimate: --repeats 2 or more give it an error bar")
+    elif estimates:
+        print(f"stderr is that of {estimates} estimates of each sample")
     calls = float(columns["nfe"].double().mean())
     print(f"{len(rows.x)} samples, {calls:g} network calls each; wrote {out}")
 
 
 def mean_and_error(values: Tensor) -> str:
     """The mean over samples and its standard error."""
-    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{float(values.mean()):.4f} +- {error:.4f}"
+    return f"{float(values.mean()):.4f} +- {standard_error(values):.4f}"
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean over samples: their own scatter, and whatever is random in each of them."""
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def _columns(result: LogProb) -> dict[str, Tensor]:
     columns = {"nats": result.nats, "stderr": result.stderr}
     if result.discrete:
         columns["bits_per_dim"] = result.bits_per_dim
-    if result.truncation is not None:
-        columns["truncation"] = result.truncation
+    if result.truncation is not None and result.solver_error is not None:
+        columns |= {"truncation": result.truncation, "solver_error": result.solver_error}
     return {**columns, **result.terms, "nfe": result.nfe}
 
 

@@ -119,16 +119,18 @@ def curve(
 
 
 def likelihoods(work: Work, tables: Mapping[str, Mapping[str, Tensor]]) -> Finding:
-    """Means and standard errors, and histograms."""
+    """Means, their standard errors and what the ODE solver may add to them, and histograms."""
     if not tables:
         return Finding()
     unit = "nats" if work.model.transform.levels is None else "bits/dim"
+    nats = 1.0 if unit == "nats" else math.prod(work.model.event_shape) * math.log(2)  # in that unit
     found = Finding({"unit": unit, "given": "their conditions" if work.conditions(1) else "nothing"})
     for name, table in tables.items():
         values = table[unit].double()
         found.numbers[name] = {
             "mean": float(values.mean()),
             "standard error": float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None,
+            "solver error": float(table["solver error"].mean()) / nats,
             "rows": len(values),
             "network calls": float(table["calls"].mean()),
         }

@@ -157,7 +157,9 @@ class Work:
                 batch_size=self.effort.batch_size,
                 cond=rows.cond.get("cond"),
             )
-            columns = {"nats": result.nats, "stderr": result.stderr, "calls": result.nfe.to(result.nats)}
+            columns = {"nats": result.nats, "calls": result.nfe.to(result.nats)}
+            if result.solver_error is not None:
+                columns["solver error"] = result.solver_error
             return columns | ({"bits/dim": result.bits_per_dim} if result.discrete else {})
 
         def make(part: range) -> dict[str, Tensor]:
@@ -166,7 +168,12 @@ class Work:
             except Diverged as error:  # the other rows have the same values without these
                 good = [k for k in range(len(part)) if k not in error.rows]
                 values = finite(torch.tensor(part)[good]) if good else {}
-                names = ("nats", "stderr", "calls", *(() if self.model.transform.levels is None else ("bits/dim",)))
+                names = (
+                    "nats",
+                    "calls",
+                    "solver error",
+                    *(() if self.model.transform.levels is None else ("bits/dim",)),
+                )
                 table = {name: torch.full((len(part),), torch.nan, dtype=torch.float64) for name in names}
                 for name, column in values.items():
                     table[name][good] = column.double().cpu()

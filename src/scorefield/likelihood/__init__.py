@@ -18,3 +18,4 @@ from scorefield.likelihood.ode import log_prob as log_prob
 from scorefield.likelihood.profile import NoiseProfile as NoiseProfile
 from scorefield.likelihood.profile import noise_profile as noise_profile
 from scorefield.likelihood.record import LogProb as LogProb
+from scorefield.likelihood.record import averaged as averaged

@@ -84,6 +84,6 @@ def _moved(
         for rows in every:
             field = functools.partial(transport, denoiser.select(rows, n), u.shape[1:])
             y = u[rows.to(u.device)].reshape(len(rows), -1)
-            parts.append(carry(denoiser.sde, ENCODING, field, y, d, start, end, steps, tolerance)[0])
+            parts.append(carry(denoiser.sde, ENCODING, field, y, d, start, end, steps, tolerance).y)
             bar.update()
     return torch.cat(parts)[:n].reshape(u.shape)

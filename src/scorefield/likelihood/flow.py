@@ -34,6 +34,7 @@ from torch import Tensor
 from scorefield._device import widened
 from scorefield._shapes import event_size, event_sum, factor
 from scorefield.likelihood.divergence import Directions
+from scorefield.likelihood.solver_error import THIRD, local_error
 from scorefield.processes import GaussianSDE, check_size
 from scorefield.score import Denoiser
 from scorefield.solvers import DormandPrince
@@ -43,6 +44,7 @@ FARTHEST = 2.0**40  # sigma / alpha where v has some digits left; u stays as it 
 SKETCHED = 2.0  # sigma / alpha at which a divergence may look at the Jacobian
 CALLS = 6  # of a step
 TABLEAU = DormandPrince().tableau
+WORTH = 0.01  # nats per dimension of the last step, of which a closer estimate is worth a network call
 
 
 class Point(NamedTuple):
@@ -70,12 +72,21 @@ class Variable(NamedTuple):
 
     def point(self, sde: GaussianSDE, v: Tensor) -> Point:
         """The point at v."""
-        low, high = self
-        s = (high * v.exp() - low) / -torch.expm1(v)
+        s = self.ratio(v)
         time = sde.time(-2 * s.log()).clamp(sde.t_min, sde.t_start)
         shrink = (1 + s**2).rsqrt()
-        scale, step = sde.alpha(time) / shrink, (s + low) * (s + high) / (high - low)
+        step = (s + self.low) * (s + self.high) / (self.high - self.low)
+        scale = sde.alpha(time) / shrink
         return Point(time, scale, shrink, shrink * step / s, shrink**2 * step / scale)
+
+    def ratio(self, v: Tensor) -> Tensor:
+        """s at v."""
+        return (self.high * v.exp() - self.low) / -torch.expm1(v)
+
+    def steepness(self, v: Tensor) -> Tensor:
+        """rate w s^2 at v, of grad log p(u) = -u - (du/dv) / (rate w s^2)."""
+        s = self.ratio(v)
+        return s * (s + self.low) * (s + self.high) / ((self.high - self.low) * (1 + s**2))
 
 
 DENSITY = Variable(0.015, 2.0)
@@ -108,6 +119,20 @@ def check_settings(steps: int, tolerance: float | None) -> None:
         raise ValueError(f"tolerance must lie in (0, 1); got {tolerance}")
 
 
+class Carried(NamedTuple):
+    """Where the way ends.
+
+    Attributes:
+        y: the states there, (b, m).
+        error: estimated error of the log-density by the steps, in nats, (b,); 0 without integrals.
+        calls: network calls of each sample, (b,).
+    """
+
+    y: Tensor
+    error: Tensor
+    calls: Tensor
+
+
 def carry(
     sde: GaussianSDE,
     variable: Variable,
@@ -119,8 +144,8 @@ def carry(
     steps: int,
     tolerance: float | None,
     slope: Float[Tensor, "b m"] | None = None,
-) -> tuple[Float[Tensor, "b m"], Tensor]:
-    """The states at the end of the way, and the network calls of each sample.
+) -> Carried:
+    """The states at the end of the way.
 
     The method is that of Dormand and Prince, of order 5: in equal steps of v, 6 calls each, or with a tolerance in
     steps of each sample's own size. The error of the last m - d components counts by itself and in units of d, that is
@@ -139,6 +164,7 @@ def carry(
         slope: the field at the start, if it is known.
     """
     n, first, last = len(y), variable.place(start), variable.place(end)
+    measured = y.shape[1] > d  # an encoding has no log-density
     if tolerance is not None:
 
         def size(change: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -149,20 +175,43 @@ def carry(
         def adaptive(v: Tensor, state: Tensor) -> Tensor:
             return field(variable.point(sde, v), state)
 
-        return adapted(TABLEAU, tolerance, adaptive, size, y, first, last, slope)
+        def square(v: Tensor, change: Tensor, state: Tensor, slope: Tensor) -> Tensor:
+            return local_error(variable.steepness(v), d, change, state, slope) ** 2
+
+        tally = square if measured else None
+        y, calls, squares = adapted(TABLEAU, tolerance, adaptive, size, y, first, last, slope, tally)
+        return Carried(y, squares.sqrt(), calls)
     h = (last - first) / steps
     nodes = torch.tensor((0.0, *TABLEAU.nodes[:-1]), dtype=torch.float64)
     points = variable.point(sde, first + h * (torch.arange(steps)[:, None] + nodes).ravel())
+    steep = variable.steepness(first + h * torch.arange(1, steps + 1, dtype=torch.float64))
+    squares = y.new_zeros(n)
+
+    def call(stage: int, state: Tensor) -> Tensor:
+        return field(Point(*(column[stage] for column in points)), state)
+
+    slopes = [call(0, y) if slope is None else slope]
     for k in range(steps):
-        slopes: list[Tensor] = []
-        for stage in range(CALLS):
-            state = y + h * combined(TABLEAU.stages[stage - 1], slopes) if stage else y
-            if slope is not None and k == stage == 0:
-                slopes.append(slope)
-            else:
-                slopes.append(field(Point(*(column[CALLS * k + stage] for column in points)), state))
+        for stage in range(1, CALLS):
+            slopes.append(call(CALLS * k + stage, y + h * combined(TABLEAU.stages[stage - 1], slopes)))
         y = y + h * combined(TABLEAU.stages[-1], slopes)
-    return y, torch.full((n,), CALLS * steps, device=y.device)
+        if k == steps - 1:
+            break
+        slopes.append(call(CALLS * (k + 1), y))
+        if measured:
+            squares += local_error(steep[k], d, h * combined(TABLEAU.error, slopes), y, slopes[-1]) ** 2
+        slopes = slopes[-1:]
+    calls = torch.full((n,), CALLS * steps, device=y.device)
+    if measured:  # the slope at the very end takes a call more, of those to whom it matters
+        error = local_error(steep[-1], d, h * combined(THIRD, slopes), y, slopes[-1], order=4)
+        matters = error > WORTH * d
+        if bool(matters.any()):
+            slopes.append(field(variable.point(sde, torch.tensor(last, dtype=torch.float64)), y))
+            calls = calls + matters
+            closer = local_error(steep[-1], d, h * combined(TABLEAU.error, slopes), y, slopes[-1])
+            error = torch.where(matters, closer, error)
+        squares += error**2
+    return Carried(y, squares.sqrt(), calls)
 
 
 def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:

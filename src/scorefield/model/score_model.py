@@ -26,6 +26,7 @@ from scorefield.likelihood import (
     importance_weighted,
 )
 from scorefield.likelihood.batches import keys_of
+from scorefield.likelihood.bound import GROUPS
 from scorefield.model import stored
 from scorefield.model.conditions import numbered, standardised
 from scorefield.model.measured import Measured, measured
@@ -124,7 +125,7 @@ class ScoreModel:
         *,
         label: int | Tensor | None = None,
         seeds: Iterable[int] | Tensor | None = None,
-        steps: int = 10,
+        steps: int | None = None,
         tolerance: float | None = None,
         divergence: Divergence | None = None,
         dequantisation: Dequantisation | None = None,
@@ -136,9 +137,10 @@ class ScoreModel:
         """Log-likelihoods in the data's units: densities of continuous data, a lower bound for discrete ones.
 
         Discrete data are dequantised by noise of their seed: log P(k) >= E_u[log p(k + u) - log q(u)]. One draw of u
-        has that expectation; the mean of K of p / q, in the logarithm, bounds more tightly (Burda et al. 2016), with an
-        error bar from their spread. The trace should then be exact or have many probes: the exponential of an estimate
-        with an error is on average too large. See `scorefield.log_prob` for the other arguments.
+        has that expectation; the mean of K of p / q, in the logarithm, bounds more tightly (Burda et al. 2016). The
+        trace should then be exact or have many probes: the exponential of an estimate with an error is on average too
+        large. Either is a single estimate, of which `stderr` is NaN: `scorefield.likelihood.averaged` makes an error
+        bar of several with different seeds. See `scorefield.log_prob` for the other arguments.
 
         Args:
             dequantisation: the law q of u, `Uniform()` by default.
@@ -164,7 +166,10 @@ class ScoreModel:
                 progress=progress,
             )
             found.append(self._in_data_units(result, x, log_q))
-        return found[0] if draws == 1 else importance_weighted(found)
+        if draws > 1:
+            return importance_weighted(found)
+        # the probes of a trace know nothing of the error of u
+        return replace(found[0], probes=found[0].nats[:, None]) if found[0].discrete else found[0]
 
     def elbo(
         self,
@@ -184,19 +189,20 @@ class ScoreModel:
         Args:
             profile: by `noise_profile` on data such as these.
             centred: discrete data are put at the centres of their cells and a decoder gives P(k | z), for a model that
-                was trained so; by default they are dequantised by uniform noise of their seed, as in training.
+                was trained so; by default they are dequantised by uniform noise of their seed, as in training, anew
+                for each of the independent estimates.
         """
         levels = self.transform.levels
         if centred and levels is None:
             raise ValueError("only discrete data have cells with centres: leave out `centred`")
         keys = keys_of(seeds, len(x))
-        z, log_q = self._to_model(x, keys, None if centred else Uniform())
+        copies = [self._to_model(x, keys, None if centred else Uniform(), k) for k in range(GROUPS)]
         cells = None
         if centred and levels is not None:
-            cells = Cells(x.to(z.device), levels, level_distance(self.transform, self.event_shape))
+            cells = Cells(x.to(copies[0][0].device), levels, level_distance(self.transform, self.event_shape))
         result = likelihood.elbo(
             self._given(label, len(x), cond),
-            z,
+            [z for z, _ in copies],
             seeds=keys,
             draws=draws,
             profile=profile,
@@ -204,7 +210,7 @@ class ScoreModel:
             batch_size=batch_size,
             progress=progress,
         )
-        return result if centred else self._in_data_units(result, x, log_q)
+        return result if centred else self._in_data_units(result, x, torch.zeros_like(result.nats))
 
     def noise_profile(
         self,

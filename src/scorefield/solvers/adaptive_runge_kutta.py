@@ -75,7 +75,7 @@ class AdaptiveRungeKutta(Solver):
     ) -> Step:
         """All steps from one time to the other."""
         start, end = (math.atan2(knot.sigma, knot.alpha) for knot in (now, next))
-        u, calls = adapted(
+        u, calls, _ = adapted(
             self.tableau,
             self.tolerance,
             functools.partial(angle_field, as_denoiser(model)),
@@ -96,8 +96,9 @@ def adapted(
     start: float,
     end: float,
     first: Float[Tensor, "b *event"] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The solution of dy/ds = field at `end` by steps of each sample's own size, and the calls that each has made.
+    tally: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The solution of dy/ds = field at `end` by steps of each sample's own size, the calls and the tally of each.
 
     Args:
         tableau: the method.
@@ -108,8 +109,9 @@ def adapted(
         start: where the way begins.
         end: where it ends, above or below.
         first: the field at the start, if it is known; it counts as a call.
+        tally: (place after a step, its estimated error, states after, slopes there) -> what is summed over the steps.
     """
-    calls = torch.ones(len(y), dtype=torch.int64)
+    calls, total = torch.ones(len(y), dtype=torch.int64), y.new_zeros(len(y))
     going = torch.ones_like(calls, dtype=torch.bool)
     place = torch.full((len(y),), start, dtype=torch.float64)
     step = torch.full_like(place, math.copysign(min(0.3, abs(end - start)), end - start))
@@ -122,14 +124,17 @@ def adapted(
             z = y + h * combined(row, slopes)
             slopes.append(field(place + node * step, z))
         calls += len(tableau.nodes) * going
-        error = size(h * combined(tableau.error, slopes), y, z).cpu() / tolerance
+        change = h * combined(tableau.error, slopes)
+        error = size(change, y, z).cpu() / tolerance
         good = going & (error <= 1)  # false for NaN
+        if tally is not None:
+            total = total + torch.where(moved(good, y.device), tally(place + step, change, z, slopes[-1]), 0.0)
         mask = moved(expand(good, y), y.device)
         y, slope = torch.where(mask, z, y), torch.where(mask, slopes[-1], slope)
         place = torch.where(good, place + step, place)
         going = going & ~(good & last)
         if not bool(going.any()):
-            return y, calls.to(y.device)
+            return y, calls.to(y.device), total
         growth = (0.9 * error.clamp_min(1e-10) ** (-1 / tableau.order)).clamp(0.2, 2.0)
         step = step * growth.nan_to_num(0.2)
         if float(torch.where(going, step.abs(), 1.0).min()) < 1e-13:
