@@ -171,7 +171,7 @@ def test_hutch_plus_plus_is_unbiased_with_less_variance_and_a_calibrated_error(u
         error = float(result.nats.std()) / math.sqrt(n)
         assert abs(float(result.nats.mean() - exact)) < 4.9 * error + 1e-9
     assert float(better.nats.var()) < 0.7 * float(plain.nats.var())
-    assert plain.nfe[0] == 30 and better.nfe[0] == 31
+    assert {*plain.nfe.tolist()} <= {30, 31} and {*better.nfe.tolist()} <= {31, 32}  # the sketch takes one
     width = stats.t.ppf(0.975, 3) * better.stderr
     covered = float(((better.nats - exact).abs() <= width).double().mean())
     assert 0.933 <= covered <= 0.967, covered

@@ -197,4 +197,4 @@ def test_calls_are_counted(unchecked: None) -> None:
         assert log_prob(model, x, steps=10).nfe.tolist() == [calls] * 4 and model.calls == calls
     model.calls = 0
     encode(model, x, steps=10)  # has no log-density whose error to estimate
-    assert model.calls == 60 and ends_of(model.sde).last > 100
+    assert model.calls == 60 and ends_of(model.sde, x.dtype).last > 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._shapes import event_sum, expand
+from scorefield._shapes import event_sum, factor
 
 # third difference of the slopes at 0, 3/10, 8/9 and 1 of a step by the method of Dormand and Prince: what an embedded
 # method of order 3 differs by that does without the slope after the step
@@ -37,6 +37,6 @@ def local_error(
         slope: dy/dv there.
         order: of `change` in the length of the step: 5 by the tableau's own weights, 4 by `THIRD`.
     """
-    score = -y[:, :d] - slope[:, :d] / expand(steepness, y).to(y.dtype)  # of the state
+    score = -y[:, :d] - slope[:, :d] / factor(steepness, y)  # of the state
     e = change[:, d:].mean(1).abs() + event_sum(change[:, :d] * score).abs()
     return MULTIPLES[order] * e * e.clamp_max(1) ** (6 / order - 1)
