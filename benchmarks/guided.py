@@ -193,10 +193,11 @@ def digits(path: str) -> Problem:
     sde = denoiser.sde
     assert isinstance(denoiser, sf.Denoiser) and isinstance(sde, sf.GaussianSDE)
     denoiser.double()
+    log_snr_at_T = sde.knots([sde.T])[0].log_snr
 
     def network(given: sf.Denoiser) -> Network:
         def denoised(x: Tensor, s: float) -> Tensor:
-            knot = sde.knot_at(-2 * math.log(s))
+            knot = sde.knot_at(max(-2 * math.log(s), log_snr_at_T))
             rows = (x * knot.alpha).reshape(-1, 20, *shape)  # the labels are those of 20
             return torch.cat([given(part, knot.time) for part in rows]).reshape(x.shape)
 
