@@ -227,7 +227,7 @@ def test_log_prob_is_the_density_of_the_data():
     torch.testing.assert_close(result.nats, law.log_prob(x).sum(1), rtol=0, atol=1e-3)
     torch.testing.assert_close(sum(result.terms.values()), result.nats)
     torch.testing.assert_close(result.terms["transform"], torch.zeros(20).double() - math.log(0.25 * 3.0))
-    torch.testing.assert_close(result.probes.mean(1), result.nats)
+    assert result.probes.shape == (20, 0) and not bool(result.stderr.any())  # nothing is random
 
 
 def test_the_score_is_the_gradient_of_the_noisy_density_in_the_datas_units():
