@@ -128,6 +128,50 @@ def test_it_stops_where_there_is_less_curvature_than_there_should_be() -> None:
     assert float(conjugate_gradients(matrix, b, 2, least=each)[0].abs().max()) < 2
 
 
+def learned(v: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A V A^T and V A^T, where A is the first number of x."""
+    return lambda w: (w @ v[:1, :1].mT, w @ v[:, :1].mT)
+
+
+@pytest.mark.parametrize("own", [1e-6, 1e-2, 0.2])
+def test_a_step_goes_as_far_as_a_covariance_within_reach_lets_it(own: float) -> None:
+    """|V A^T v|^2 <= reach^2 <v, A V A^T v>, which no V with so small a variance has for so large a covariance."""
+    v, b, reach = torch.tensor([[own, 0.5], [0.5, 1.0]]).double(), torch.tensor([[0.3], [0.0]]).double(), 2.0
+    _, moved = conjugate_gradients(learned(v), b, 5, reach=torch.tensor(reach).double())
+    curvature = max(own, (0.25 + own**2) / reach**2)
+    torch.testing.assert_close(moved, b / curvature @ v[:, :1].mT)
+    assert float(conjugate_gradients(learned(v), b, 5)[1].abs().max()) > 0.7  # mutant: no reach
+    each = torch.tensor([[reach], [reach]]).double()
+    torch.testing.assert_close(conjugate_gradients(learned(v), b, 5, reach=each)[1], moved, rtol=0, atol=0)
+
+
+def test_noise_hides_what_is_out_of_reach() -> None:
+    v, b = torch.tensor([[-1e-3, 0.5], [0.5, 1.0]]).double(), torch.tensor([[0.3]]).double()
+
+    def matrix(w: Tensor) -> tuple[Tensor, Tensor]:
+        product, moved = learned(v)(w)
+        return product + 0.1 * w, moved
+
+    reach = torch.tensor(2.0).double()
+    assert float(conjugate_gradients(matrix, b, 5, least=0.1, reach=reach)[1].abs().max()) == 0  # V is not positive
+    v[0, 0] = 1e-3
+    _, moved = conjugate_gradients(matrix, b, 5, least=0.1, reach=reach)
+    torch.testing.assert_close(moved, b / (0.1 + 0.25 / 4) @ v[:, :1].mT, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("turn", "iterations"), [(0.1, 2), (0.5, 1), (3.0, 1)])
+def test_a_matrix_that_is_not_symmetric_is_given_up(turn: float, iterations: int) -> None:
+    """<p, M q> / (<p, M p> <q, M q>)^(1/2) is 2 a / (1 + a^2)^(1/2) for M = [[1, a], [-a, 1]] and b = (1, 0)."""
+    m, b = torch.tensor([[1.0, turn], [-turn, 1.0]]).double(), torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double()
+
+    def matrix(v: Tensor) -> tuple[Tensor, Tensor]:
+        return v @ m.mT, v
+
+    found, _ = conjugate_gradients(matrix, b, 2, reach=torch.tensor(1e3).double())
+    torch.testing.assert_close(found, conjugate_gradients(matrix, b, iterations)[0])
+    assert not torch.allclose(conjugate_gradients(matrix, b, 2)[0], conjugate_gradients(matrix, b, 1)[0])
+
+
 def test_the_least_squares_solution_has_the_least_norm() -> None:
     matrix = normal(6, 3) @ normal(3, 9, seed=1)  # of rank 3
     y = normal(4, 6, seed=2)

@@ -22,7 +22,12 @@ class MomentMatching(PosteriorDenoiser):
 
     S is the covariance of the measurement's noise. Solved by conjugate gradients, whose every iteration takes one
     vector-Jacobian product of the network; the last product by V costs nothing, since V A^T of each direction is known.
-    A learned V is not quite symmetric: the iterations stop where it is not positive.
+
+    A learned V is no covariance: it errs by some hundredths of s^2, s = sigma / alpha, where the true one may have far
+    smaller eigenvalues, and without noise to hide that the correction could be of any size while the residual is small.
+    So the iterations of a row end where its V is not positive or not symmetric, and no step goes farther than it may
+    with V <= (2 s)^2 I. For log-concave data V <= s^2 I  (Brascamp & Lieb 1976); between two modes it can be more,
+    rarely much more on the way of a sample.
 
     Args:
         denoiser: of the prior.
@@ -51,23 +56,25 @@ class MomentMatching(PosteriorDenoiser):
 
     def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
         """V A^T (A V A^T + S)^-1 (y - A D)."""
-        return self._solved(look)[0]
+        return self._solved(x, t, look)[0]
 
     def twisted(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Twisted:
         """With the normal density of the residual, less its determinant, as the twist."""
         look = self._look(x, t, cond)
-        correction, log_twist = self._solved(look)
+        correction, log_twist = self._solved(x, t, look)
         return Twisted(look.denoised, look.denoised + correction, log_twist)
 
-    def _solved(self, look: Look) -> tuple[Tensor, Tensor]:
+    def _solved(self, x: Tensor, t: Tensor, look: Look) -> tuple[Tensor, Tensor]:
         a = self.measurement.linear
         clean = a.A(look.denoised)
         y = self.measurement.rows(clean)
         variance = self.measurement.noise.variance(y)
 
+        reach = 2 * self._ratio(x, t)
+
         def gram(v: Tensor) -> tuple[Tensor, Tensor]:
             moved = look.covariance(a.A_adjoint(v))
             return a.A(moved) + variance * v, moved
 
-        weights, correction = conjugate_gradients(gram, y - clean, self.iterations, least=variance)
+        weights, correction = conjugate_gradients(gram, y - clean, self.iterations, least=variance, reach=reach)
         return correction, -0.5 * inner(y - clean, weights)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from scorefield._shapes import expand
 
+ASYMMETRY = 0.3  # of two curvatures, beyond which a learned matrix is given up
+
 
 @runtime_checkable
 class Operator(Protocol):
@@ -108,6 +110,7 @@ def conjugate_gradients(
     iterations: int,
     tolerance: float = 0.0,
     least: Tensor | float = 0.0,
+    reach: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Solves M v = b for a symmetric positive semi-definite M, each row by itself  (Hestenes & Stiefel 1952).
 
@@ -115,12 +118,21 @@ def conjugate_gradients(
     than it should: the Jacobian of a learned denoiser is no covariance, and a step along a direction in which it
     cancels the rest of M would lead anywhere.
 
+    With a `reach` M = A V A^T + diag(least) is that of a learned V. For a covariance V <= reach^2 I
+
+        <v, A V A^T v>  >=  |V A^T v|^2 / reach^2        (Cauchy & Schwarz)
+
+    and a step along which there is less is as long as this allows. A row also stays once M is found not to be
+    symmetric, as it is after such a step: <p, M q>, for the direction p before q, is 0, and what it is instead, in
+    units of (<p, M p> <q, M q>)^(1/2), is how far the curvatures themselves may be wrong.
+
     Args:
         matrix: v -> M v, (b, *shape), row by row, and any further linear functions of v that were found on the way.
         b: the right-hand sides, real or complex.
         iterations: at most, >= 1.
         tolerance: relative, >= 0.
         least: M - diag(least) should be positive semi-definite; broadcasts against b.
+        reach: > 0, broadcasts against V A^T v, which is then the first of the further functions.
 
     Returns:
         The solution, and the further functions of it, which have cost nothing.
@@ -129,12 +141,21 @@ def conjugate_gradients(
     residual, direction = b, b
     square = inner(b, b)
     enough = tolerance**2 * square
+    before: tuple[Tensor, Tensor] | None = None
     for k in range(iterations):
         product, *others = matrix(direction)
         curvature = inner(direction, product)
-        step = square / torch.where(curvature > 0, curvature, 1)
-        lowest = (1 - 1e-3) * inner(direction, least * direction)  # below what rounding does
-        going = (square > enough) & (curvature > 0) & (curvature >= lowest) & torch.isfinite(step)
+        noise = inner(direction, least * direction)
+        going = (square > enough) & (curvature > 0) & (curvature >= (1 - 1e-3) * noise)  # less is more than rounding
+        length = curvature
+        if reach is not None:
+            length = torch.maximum(curvature, noise + flat(others[0] / reach).square().sum(1))
+            root = curvature.clamp_min(0).sqrt()
+            if before:
+                going = going & (inner(before[0], product).abs() <= ASYMMETRY * before[1] * root)
+            before = direction, root
+        step = square / torch.where(going, length, 1)
+        going = going & torch.isfinite(step)
         if k % 8 == 7 and not bool(going.any()):
             break
         direction, product, *others = (torch.where(expand(going, u), u, 0) for u in (direction, product, *others))
