@@ -17,7 +17,7 @@ from scorefield.operators import Dense, Gaussian, Mask, Noiseless, Poisson
 from scorefield.posterior import DAPS, FKSteering, REDdiff, SplitGibbs, TwistedSMC
 from scorefield.posterior.data_step import data_step
 from scorefield.posterior.levels import knots_between
-from scorefield.posterior.particles import systematic, transition
+from scorefield.posterior.particles import systematic
 from scorefield.solvers import ExponentialAdams
 
 SDE = VP()
@@ -103,15 +103,6 @@ def test_systematic_resampling_takes_each_within_one_of_its_share():
     shares = torch.bincount(rows.flatten(), minlength=50) / rows.numel()
     error = 5 * (log_weights.softmax(0) / rows.numel()).sqrt() + 1e-4
     assert bool(((shares - log_weights.softmax(0)).abs() < error).all())  # without bias
-
-
-def test_the_transition_is_that_of_the_exponential_solver():
-    x, (now, next) = normal(5, 2), SDE.knots([0.6, 0.3])
-    solver, noise = ExponentialAdams(1, corrector=False, eta=1.0, sigma_data=1.0), Noise.per_sample(range(5))
-    kept, pull, std = transition(now.sigma / now.alpha, next.sigma / next.alpha)
-    mean = kept * x / now.alpha + pull * PRIOR(x, now.time)
-    wanted = solver.step(PRIOR, x, now, next, None, noise=noise).x
-    torch.testing.assert_close(next.alpha * (mean + std * noise.normal(x)), wanted)
 
 
 @pytest.mark.usefixtures("unchecked")

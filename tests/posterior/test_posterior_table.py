@@ -45,6 +45,7 @@ def test_particles_are_as_good_as_the_exact_conditional_score(name):
         assert mean([distance(p, particles(p, twist)) for p in problems]) < 2.5 * best
 
 
+@pytest.mark.filterwarnings("default:the weights of the 16 particles")
 def test_more_particles_are_better():
     """On the problem with many modes."""
     problems = [MIXTURES["dense d8 m1 s.5"](seed) for seed in SEEDS]

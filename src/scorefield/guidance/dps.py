@@ -12,6 +12,7 @@ from torch import Tensor
 from scorefield._shapes import expand
 from scorefield.guidance.measurement import Label
 from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
+from scorefield.guidance.twist import Twisted, foreseen
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.operators.operator import flat
 from scorefield.score import Denoiser
@@ -52,6 +53,12 @@ class DPS(PosteriorDenoiser):
             raise ValueError(f"zeta must be positive; got {zeta}")
         self.zeta = zeta
 
+    def twisted(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Twisted:
+        """With the likelihood of D as the twist, in doubt."""
+        look = self._look(x, t, cond)
+        log_twist, doubt = foreseen(self.log_target, self.sde, x, t, look.denoised)
+        return Twisted(look.denoised, look.denoised + self.correction(x, t, look), log_twist, doubt)
+
     def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
         """-zeta (sigma^2 / alpha) sqrt(m / (c r^2 + S)) grad |y - A(D)|."""
         denoised = look.denoised
@@ -59,6 +66,11 @@ class DPS(PosteriorDenoiser):
             at = denoised if denoised.requires_grad else denoised.detach().requires_grad_()
             residual = self.measurement.residual(at)
             norm = flat(residual).square().sum(1).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
+            if not norm.requires_grad:
+                raise ValueError(
+                    f"{self.measurement.operator} has no gradient: DPS needs a differentiable operator; take "
+                    "FKSteering with its log-likelihood as the reward, which needs none"
+                )
             (gradient,) = torch.autograd.grad(norm.sum(), at, create_graph=denoised.requires_grad)
         s2, m = self._ratio(x, t) ** 2, flat(residual).shape[1]
         noise = torch.as_tensor(self.measurement.noise.variance(self.measurement.rows(residual))).to(x)

@@ -56,7 +56,8 @@ class Measurement(nn.Module):
         if not isinstance(self.operator, Linear):
             raise TypeError(
                 f"this method needs a linear operator with A, A_adjoint and A_dagger; got {self.operator}: derive a "
-                "linear one from LinearOperator, which makes an A_dagger; for any other take DPS, SplitGibbs or DAPS"
+                "linear one from LinearOperator, which makes an A_dagger; for any other take DPS, TwistedSMC with DPS, "
+                "SplitGibbs or DAPS"
             )
         return self.operator
 

@@ -56,21 +56,22 @@ class MomentMatching(PosteriorDenoiser):
 
     def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
         """V A^T (A V A^T + S)^-1 (y - A D)."""
-        return self._solved(x, t, look)[0]
+        return self._solved(look, 2 * self._ratio(x, t))[0]
 
     def twisted(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Twisted:
-        """With the normal density of the residual, less its determinant, as the twist."""
+        """With the normal density of the residual, less its determinant, as the twist.
+
+        Within any reach: the weights correct what a step does, and a row that ended early would look the likelier.
+        """
         look = self._look(x, t, cond)
-        correction, log_twist = self._solved(x, t, look)
+        correction, log_twist = self._solved(look, None)
         return Twisted(look.denoised, look.denoised + correction, log_twist)
 
-    def _solved(self, x: Tensor, t: Tensor, look: Look) -> tuple[Tensor, Tensor]:
+    def _solved(self, look: Look, reach: Tensor | None) -> tuple[Tensor, Tensor]:
         a = self.measurement.linear
         clean = a.A(look.denoised)
         y = self.measurement.rows(clean)
         variance = self.measurement.noise.variance(y)
-
-        reach = 2 * self._ratio(x, t)
 
         def gram(v: Tensor) -> tuple[Tensor, Tensor]:
             moved = look.covariance(a.A_adjoint(v))
