@@ -13,16 +13,21 @@ from test_cli import scorefield
 
 from scorefield import VP, EDMPrecond, Noise, Preconditioned, ScoreModel, sample
 from scorefield.cli import main
+from scorefield.cli.invert import _beyond
 from scorefield.cli.parts import measuring
 from scorefield.data import Affine
 from scorefield.guidance import DDRM, DiffPIR, MomentMatching
 from scorefield.nn import MLP, seeded
 from scorefield.operators import FourierMask, Gaussian, LinearOperator, Mask, SuperResolution, cartesian_mask
-from scorefield.posterior import DAPS
+from scorefield.posterior import DAPS, TwistedSMC
 from scorefield.sampling import stochastic
+from scorefield.solvers import Ancestral
 
 SHAPE = (1, 8, 8)
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = [
+    pytest.mark.usefixtures("unchecked"),
+    pytest.mark.filterwarnings("always:the residual is", "always:.*leave the range"),  # networks that are not trained
+]
 
 
 class EverySecond(LinearOperator):
@@ -232,3 +237,84 @@ def test_bad_input_is_one_line_and_writes_nothing(folder, tmp_path, capsys, monk
     assert re.search(message, said), said
     assert len([line for line in said.splitlines() if "error" in line]) == 1
     assert not (tmp_path / "new").exists()
+
+
+RESIDUALS = {
+    "met": (["--sigma", 0.05, "--steps", 60], None),
+    "met, of rounding": (["--steps", 60, "--method", "MomentMatching", "--method.iterations", 1], None),
+    "met, without noise": (["--sigma", 0, "--steps", 60], None),
+    "not led": (["--sigma", 0.05, "--steps", 20, "--method", "DPS", "--method.zeta", 1e-6], r"[0-9.]+ times the noise"),
+    "not led, of rounding": (["--steps", 20, "--method", "DPS", "--method.zeta", 1e-6], r"[0-9.]+ times the noise"),
+    "not led, without noise": (
+        ["--sigma", 0, "--steps", 20, "--method", "DPS", "--method.zeta", 1e-6],
+        "where there is no noise",
+    ),
+    "one step": (["--sigma", 0.005, "--steps", 1, "--method", "DiffPIR"], None),
+}
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_a_residual_far_above_the_noise_is_said(folder, tmp_path, capsys, name):
+    options, said = RESIDUALS[name]
+    masked = ["--operator", "Mask", "--operator.mask", folder / "mask.png", "--y", folder / "photo.png"]
+    scorefield("invert", folder / "run", *masked, *options, "--samples", 4, "--out", tmp_path / "a")
+    err, report = capsys.readouterr().err, json.loads((tmp_path / "a" / "report.json").read_text())
+    if said is None:
+        assert "the residual is" not in err
+        return
+    assert re.search(f"warning: the residual is .*{said}.* more steps", err)
+    if report["noise"]:
+        assert float(re.search(r"residual is ([0-9.e+]+) times", err)[1]) == pytest.approx(
+            report["residual"] / report["noise"], rel=0.01
+        )
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A model of real numbers, in which data of mean 5 and standard deviation 2 are standard."""
+    path = tmp_path_factory.mktemp("real")
+    with seeded(0):
+        net = MLP((6,), features=8, blocks=1)
+    ScoreModel(Preconditioned(net, VP(), EDMPrecond(1.0)), (6,), Affine(5.0, 2.0)).save(path / "run")
+    np.save(path / "far.npy", np.array([[5.0 + 2 * 12, 5, 5, 5, 5, 5]]))
+    np.save(path / "near.npy", np.array([[5.0 + 2 * 8, 5, 5, 5, 5, 5]]))
+    return path
+
+
+@pytest.mark.parametrize(("name", "beyond"), [("far", 1 / 6), ("near", 0.0)])
+def test_real_numbers_beyond_any_data_are_said(real, tmp_path, capsys, name, beyond):
+    options = ["--operator", "Identity", "--y", real / f"{name}.npy", "--sigma", 0.02, "--steps", 60, "--samples", 3]
+    scorefield("invert", real / "run", *options, "--out", tmp_path / "a")
+    assert ("3 of 3 samples leave the range of the data, within 10" in capsys.readouterr().err) == (beyond > 0)
+    assert json.loads((tmp_path / "a" / "report.json").read_text())["beyond"] == pytest.approx(beyond)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_samples_beyond_the_levels_are_said(folder, tmp_path, capsys, seen):
+    """By a network that has not learnt them, where nothing is measured."""
+    masked = ["--operator", "Mask", "--operator.mask", folder / "mask.png"]
+    operator = ["--operator", "Identity"] if seen else masked
+    common = ["--y", folder / "photo.png", "--sigma", 0.1, "--steps", 30, "--samples", 2, "--out", tmp_path / "a"]
+    scorefield("invert", folder / "run", *operator, *common)
+    assert ("2 of 2 samples leave the range of the data, from 0 to 255" in capsys.readouterr().err) != seen
+
+
+def test_beyond_is_counted_from_the_edges_of_the_range():
+    """Cells of 0 to 255 are those of -1 to 1; a twentieth of the range is 0.1."""
+    z = torch.tensor([[-1.0, 1.0, 0.0, 0.5], [-1.09, 1.09, 0.0, 0.0], [-1.11, 1.0, 0.0, 1.11], [float("nan"), 0, 0, 0]])
+    assert _beyond(z, Affine.of_levels(256)).tolist() == [0.0, 0.0, 0.5, 0.25]
+    assert _beyond(10 * z, Affine(3.0, 2.0)).tolist() == [0.0, 0.5, 0.5, 0.25]
+
+
+def test_clouds_report_their_effective_size(folder, tmp_path):
+    small = ["--operator", "SuperResolution", "--operator.factor", 2, "--y", folder / "small.npy", "--sigma", 0.5]
+    cloud = ["--method", "TwistedSMC", "--method.count", 60, "--method.steps", 20, "--method.solver", "Ancestral"]
+    scorefield("invert", folder / "run", *small, *cloud, "--samples", 3, "--out", tmp_path / "a")
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    model = ScoreModel.load(folder / "run")
+    known = model.measured(SuperResolution(2), torch.as_tensor(np.load(folder / "small.npy"))[None], Gaussian(64.0))
+    found = {}
+    TwistedSMC(model.denoiser, *known, count=60, steps=20, solver=Ancestral()).sample(
+        SHAPE, seeds=range(3), batch_size=16, callback=lambda k, knot, step: found.update(step.info)
+    )
+    assert {name: report[name] for name in found} == pytest.approx(found, rel=1e-6)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,10 +32,12 @@ from scorefield.model import Measured, ScoreModel
 from scorefield.operators import Gaussian, Linear, LinearOperator, MeasurementNoise, Noiseless, Operator
 from scorefield.operators.operator import flat
 from scorefield.posterior import PosteriorSampler, TwistedSMC
+from scorefield.posterior.particles import ParticleSampler
 from scorefield.posterior.sampler import OuterLoop
+from scorefield.processes import Knot
 from scorefield.sampling import sample, stochastic
 from scorefield.score import Denoiser
-from scorefield.solvers import Solver
+from scorefield.solvers import Solver, Step
 
 Guide = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorDenoiser]
 Loop = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], OuterLoop]
@@ -107,9 +110,18 @@ def invert(
     measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
     values = _as_measured(measure, _read(y, measure, model), model.event_shape, y)
     known = model.measured(measure, values, _noise(sigma, transform.levels))
+    sizes: dict[str, float] = {}
+
+    def watch(k: int, knot: Knot, step: Step) -> None:
+        del k, knot
+        sizes.update(step.info or {})
+
     with directory(out):
-        if issubclass(way, PosteriorSampler):
-            z = made(denoiser, *known).sample(model.event_shape, seeds=seeds, batch_size=batch_size, progress=True)
+        common: dict[str, Any] = {"seeds": seeds, "batch_size": batch_size, "progress": True}
+        if issubclass(way, ParticleSampler):
+            z = made(denoiser, *known).sample(model.event_shape, callback=watch, **common)
+        elif issubclass(way, PosteriorSampler):
+            z = made(denoiser, *known).sample(model.event_shape, **common)
         else:
             usual, times = stochastic(sde, steps, known.noise.least_std)
             if issubclass(way, GuidedSolver):
@@ -117,16 +129,20 @@ def invert(
             else:
                 guided, using = made(denoiser, *known), solver or usual
             times = [sde.T, sde.t_end, 0.0] if using.adaptive else times
-            z = sample(guided, model.event_shape, times, using, seeds=seeds, batch_size=batch_size, progress=True)
-        left = flat(Measurement(*known).residual(z)).square().mean(1).sqrt()
+            z = sample(guided, model.event_shape, times, using, **common)
+        left = float(flat(Measurement(*known).residual(z)).square().mean(1).sqrt().mean())
         std = math.sqrt(float(torch.as_tensor(known.noise.variance(known.y)).mean()))
-        report = {"method": way.__name__, "label": way.label.value, "residual": float(left.mean()), "noise": std}
+        beyond = _beyond(z, transform)
+        report = {"method": way.__name__, "label": way.label.value, "residual": left, "noise": std}
+        report |= {"beyond": float(beyond.mean()), **sizes}
         _write(model, transform, known, z, out)
         write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     print(
         f"wrote {samples} samples ({way.__name__}: {way.label.value}) to {out}; in the model's space the residual is "
-        f"{report['residual']:.4g} and the noise {std:.4g}, root mean squares"
+        f"{left:.4g} and the noise {std:.4g}, root mean squares"
     )
+    for problem in _problems(left, std, known.y, beyond, transform.levels):
+        warnings.warn(problem, stacklevel=2)
 
 
 def _class_of(method: Any) -> type[PosteriorDenoiser | PosteriorSampler | GuidedSolver]:
@@ -187,6 +203,33 @@ def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int],
 def _long(shape: Sequence[int]) -> list[int]:
     """The axes that are longer than 1."""
     return [n for n in shape if n > 1]
+
+
+def _beyond(z: Tensor, transform: Affine) -> Tensor:
+    """Share of a sample's numbers, (n,), that are a twentieth of the levels' range beyond it, or 10 without levels."""
+    wide = z.double().cpu()
+    if transform.levels is None:
+        return (~(wide.abs() <= 10)).double().flatten(1).mean(1)
+    shift, scale = transform.line(wide)
+    away = wide * scale + shift - 0.5 * (transform.levels - 1)
+    return (~(away.abs() <= 0.55 * transform.levels)).double().flatten(1).mean(1)
+
+
+def _problems(residual: float, std: float, y: Tensor, beyond: Tensor, levels: int | None) -> Iterator[str]:
+    """What no samples of the posterior do."""
+    limit = 3 * std or 0.05 * float(y.abs().square().mean().sqrt())
+    if not residual <= limit:
+        times = f"{residual / std:.3g} times the noise" if std else f"{residual:.3g} where there is no noise"
+        yield (
+            f"the residual is {times}: the samples do not agree with the measurement; take more steps, another "
+            "--method, or a --sigma that has the errors of operator and model in it"
+        )
+    if wild := int((beyond > 0.01).sum()):
+        bounds = f"from 0 to {levels - 1}" if levels else "within 10 standard deviations"
+        yield (
+            f"{wild} of {len(beyond)} samples leave the range of the data, {bounds}: the method has diverged, or "
+            "the model is poor; take more steps, another --method or a larger --sigma"
+        )
 
 
 def _write(model: ScoreModel, transform: Affine, known: Measured, z: Tensor, out: Path) -> None:
