@@ -33,7 +33,7 @@ BAD = [
     (T + "--sde vp", "there is no class vp: did you mean VP"),
     (T + "--objective denoising", "did you mean DenoisingScoreMatching"),
     ("invert RUN --operator blurr --y x.png --sigma 1 --out x", "there is no class blurr: did you mean Blur"),
-    ("certify Nothing: one of your own needs its import path"),
+    ("certify Nothing", "there is no class Nothing: one of your own needs its import path"),
     (T + "--data none.npy", "none.npy"),
     (T + "--data notes.txt", "notes.txt.*npy"),
     (T + "--data nan.npy", "nan.npy.*NaN"),

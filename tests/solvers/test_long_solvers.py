@@ -90,7 +90,7 @@ POSTERIORS: dict[str, Callable[[Denoiser], Tensor]] = {
     ),
     "DAPS": lambda prior: DAPS(prior, *MEASURED, levels=4).sample((2,), seeds=range(5)),
     "REDdiff": lambda prior: REDdiff(prior, *MEASURED, 20).sample((2,), seeds=range(5)),
-    "FKSteering": lambda prior: FKSteering(prior, lambda x: x[:, 0], 20, 9).sample((2,), seeds=range(5)),
+    "FKSteering": lambda prior: FKSteering(prior, lambda x: x[:, 0], 60, 9).sample((2,), seeds=range(5)),
 }
 
 
