@@ -107,9 +107,9 @@ def test_ddpm_levels_have_the_published_standard_deviations(i, std):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: grids.uniform(VP(), 0), "at least 1 step; got 0"),
-        (lambda: grids.smld(VE(), -1), "at least 1 step; got -1"),
-        (lambda: grids.ddpm(VP(), 0), "at least 1 step; got 0"),
+        (lambda: grids.uniform(VP(), 0), "steps must be at least 1; got 0"),
+        (lambda: grids.smld(VE(), -1), "levels must be at least 1; got -1"),
+        (lambda: grids.ddpm(VP(), 0), "levels must be at least 1; got 0"),
         (lambda: grids.ddpm(VP(), 20), "more than 20 levels; got 20"),
         (lambda: grids.uniform(VP(), 5, 0.0), r"\(0, 1.0\); got 0.0"),
         (lambda: grids.uniform_log_snr(VP(), 5, 1.0), r"\(0, 1.0\); got 1.0"),

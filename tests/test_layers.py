@@ -13,15 +13,16 @@ SOURCE = Path(__file__).parent.parent / "src" / "scorefield"
 ARROWS: dict[str, set[str]] = {
     # leaves
     "_device": set(),
-    "_noise": {"_shapes"},
+    "_inputs": set(),
+    "_noise": {"_shapes", "_inputs"},
     "_shapes": {"_device"},
     "_finite": set(),
-    "latents": {"_shapes"},
+    "latents": {"_shapes", "_inputs"},
     "_files": set(),
     "_describe": set(),
-    "nn": set(),
-    "data": {"_device", "_finite"},
-    "metrics": {"_files"},
+    "nn": {"_inputs"},
+    "data": {"_device", "_finite", "_inputs"},
+    "metrics": {"_files", "_inputs"},
     "plot": set(),
     "operators": {"_noise", "_shapes"},
     # processes and models

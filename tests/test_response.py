@@ -168,10 +168,14 @@ WRONG = {
         output(lambda y: y.mean((2, 3), keepdim=True)),
         r"fails on states of shape .5, 4.*IndexE",
     ),
-    "a wider state": (output(lambda y: y[:, None]), r"float64 of shape \(5, 1"),
     "another precision": (output(lambda y: y.float()), "makes torch.float32 of shape"),
     "infinite states": (output(lambda y: y * 1e200), "infinite or NaN"),
 }
+
+
+def test_states_of_another_shape_are_refused() -> None:
+    with torch.random.fork_rng(), pytest.raises(ValueError, match=r"events of shape .*; got \(1, 4"):
+        output_law(output(lambda y: y[:, None]), grids.uniform_log_snr(SDE, 15), SDE, FOUR)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -226,7 +226,7 @@ def test_bad_requests_are_refused() -> None:
     for changes, message in (
         ({"seeds": []}, "at least one seed"),
         ({"seeds": [2**64]}, "seed must lie"),
-        ({"seeds": torch.zeros(2)}, "1-D tensor of integers"),
+        ({"seeds": torch.zeros(2)}, "seeds must be integers"),
         ({"batch_size": 0}, "batch_size"),
         ({"times": [1.0]}, "at least 2 points"),
         ({"times": [2.0, 0.5]}, r"lie in \[0, 1.0\]; got 2.0"),

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scorefield._device import moved
+from scorefield._inputs import Seeds, as_seeds
 from scorefield._shapes import event_size
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -95,7 +96,7 @@ class Noise:
         self._ahead: dict[tuple[int, torch.dtype, torch.Size], tuple[int, Tensor]] = {}
 
     @classmethod
-    def per_sample(cls, seeds: Iterable[int] | Tensor, device: torch.device | str = "cpu") -> Noise:
+    def per_sample(cls, seeds: Seeds, device: torch.device | str = "cpu") -> Noise:
         """Noise keyed by one 64-bit seed a sample.
 
         Args:
@@ -222,16 +223,3 @@ def _normals(words: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     angle = uniforms[..., 1] * (2 * math.pi)
     normals = torch.stack((radius * angle.cos(), radius * angle.sin()), -1).flatten(-2)
     return normals[..., :size].to(dtype)
-
-
-def as_seeds(seeds: Iterable[int] | Tensor) -> Int64[Tensor, "b"]:
-    """The seeds as int64: integers of [2^63, 2^64) wrap around, so that every 64-bit pattern is a seed."""
-    if isinstance(seeds, Tensor):
-        if seeds.ndim != 1 or seeds.is_floating_point() or seeds.is_complex():
-            raise ValueError(f"seeds must be a 1-D tensor of integers; got {seeds.dtype} of shape {tuple(seeds.shape)}")
-        return seeds.to(torch.int64)
-    values = [int(seed) for seed in seeds]
-    for value in values:
-        if not -(2**63) <= value < 2**64:
-            raise ValueError(f"a seed must lie in [-2^63, 2^64); got {value}")
-    return torch.tensor([value - 2**64 if value >= 2**63 else value for value in values], dtype=torch.int64)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import double, placed
+from scorefield._inputs import Array, Time, as_tensor, check_event
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_size
-from scorefield.processes import GaussianSDE
+from scorefield.processes import GaussianSDE, as_point
 from scorefield.score import Denoiser
 
 
@@ -33,9 +33,9 @@ class GaussianMixture(Denoiser):
     variances: Tensor
     bases: Tensor | None
 
-    def __init__(self, sde: GaussianSDE, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+    def __init__(self, sde: GaussianSDE, weights: Array, means: Array, covariances: Array) -> None:
         super().__init__(sde)
-        weights, means, covariances = (_numbers(v) for v in (weights, means, covariances))
+        weights, means, covariances = _numbers(weights=weights, means=means, covariances=covariances)
         k, d = len(means), event_size(means)
         if k == 0:
             raise ValueError("a mixture needs at least one component")
@@ -67,33 +67,38 @@ class GaussianMixture(Denoiser):
         alpha, sigma = self._scales_at(t)
         return self._mean(x, self._components(x, alpha, sigma), alpha * self.variances, self.means)
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and sum_k p(k | x) sigma C_k^-1 (x - alpha m_k) with C_k = alpha^2 S_k + sigma^2 I."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales_at(t)
         components = self._components(x, alpha, sigma)
         return self._mean(x, components, alpha * self.variances, self.means), self._mean(x, components, sigma)
 
-    def noise(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def noise(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The latter alone."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales_at(t)
         return self._mean(x, self._components(x, alpha, sigma), sigma)
 
-    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def velocity(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """sigma sum_k p(k | x) (alpha (I - S_k) C_k^-1 (x - alpha m_k) - m_k)."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales_at(t)
         components = self._components(x, alpha, sigma)
         return self._mean(x, components, alpha * sigma * (1 - self.variances), -sigma * self.means)
 
-    def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+    def log_prob(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, "b"]:
         """log p_t(x) in nats; t = 0 gives the data's own density."""
+        x, t = as_point(self.sde, x, t, data=True)
         return self._components(x, *self._scales_at(t, data_at_zero=True))[2].logsumexp(1)
 
-    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
+    def log_density(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b"]:
         """The same, by the name that `LogDensity` gives it."""
         return self.log_prob(x, t)
 
-    def divergence(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b"]:
+    def divergence(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, "b"]:
         """tr grad score = sum_k p(k | x) (|score_k|^2 - tr C_k^-1) - |score|^2 with C_k = alpha^2 S_k + sigma^2 I."""
+        x, t = as_point(self.sde, x, t, data=True)
         alpha, sigma = self._scales_at(t)
         projected, spread, logits = self._components(x, alpha, sigma)
         scores = -self._rotate(projected / spread, back=True)
@@ -143,7 +148,6 @@ class GaussianMixture(Denoiser):
 
     def _scales_at(self, t: Tensor, data_at_zero: bool = False) -> tuple[Tensor, Tensor]:
         """Alpha and sigma as (), or as (b, 1, 1) to broadcast against (b, K, d)."""
-        t = double(t)
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         if data_at_zero:
             alpha, sigma = torch.where(t == 0, 1.0, alpha), torch.where(t == 0, 0.0, sigma)
@@ -153,6 +157,7 @@ class GaussianMixture(Denoiser):
 
     def _components(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x - alpha m_k and C_k in the eigenbasis, (b, K, d), and log w_k N(x; alpha m_k, C_k), (b, K)."""
+        check_event(x, self.event_shape, type(self).__name__)
         offset = x.reshape(len(x), 1, -1).to(self.means) - alpha * self.means
         projected = self._rotate(offset)
         spread = alpha**2 * self.variances + sigma**2
@@ -174,11 +179,15 @@ class GaussianMixture(Denoiser):
         return torch.einsum("bkj,kij->bki" if back else "bki,kij->bkj", v, self.bases)
 
 
-def _numbers(values: Any) -> Tensor:
-    return double(values) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+def _numbers(**given: Array | float) -> list[Tensor]:
+    numbers = {name: double(as_tensor(values, name)) for name, values in given.items()}
+    for name, values in numbers.items():
+        if (wrong := values[~values.isfinite()]).numel():
+            raise ValueError(f"a mixture is made of finite numbers; got {float(wrong[0])} among the {name}")
+    return list(numbers.values())
 
 
-def gaussian(sde: GaussianSDE, mean: Tensor, covariance: Tensor) -> GaussianMixture:
+def gaussian(sde: GaussianSDE, mean: Array, covariance: Array | float) -> GaussianMixture:
     """x_0 ~ N(mean, covariance), a mixture of one component.
 
     Args:
@@ -186,7 +195,7 @@ def gaussian(sde: GaussianSDE, mean: Tensor, covariance: Tensor) -> GaussianMixt
         mean: (*event).
         covariance: (d, d), d variances, or one variance.
     """
-    mean, covariance = torch.as_tensor(mean), torch.as_tensor(covariance)
+    mean, covariance = _numbers(means=mean, covariances=covariance)
     return GaussianMixture(sde, torch.ones(1), mean[None], covariance[None])
 
 

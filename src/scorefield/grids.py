@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorefield._inputs import whole
 from scorefield.processes import SDE, VE, VP, GaussianSDE
 
 
@@ -80,7 +81,7 @@ def smld(sde: VE, levels: int) -> list[float]:
 
     At these times VE's marginals are those of the discrete chain of Song & Ermon 2019.
     """
-    _require_steps(levels)
+    levels = whole(levels, "levels")
     return [*torch.linspace(sde.T, 0, levels, dtype=torch.float64).clamp_min(sde.t_min).tolist(), 0.0]
 
 
@@ -92,7 +93,7 @@ def ddpm(sde: VP, levels: int) -> list[float]:
     continuous process at i/N: for N = 1000 the standard deviation at the first step is 0.01 instead of 0.0105. The few
     last levels, which are noisier than the process at T, are replaced by T.
     """
-    _require_steps(levels)
+    levels = whole(levels, "levels")
     betas = torch.linspace(sde.beta_min, sde.beta_max, levels, dtype=torch.float64) / levels
     if float(betas.max()) >= 1:
         raise ValueError(f"DDPM's chain needs every beta_i < 1: use more than {sde.beta_max:g} levels; got {levels}")
@@ -104,15 +105,10 @@ def ddpm(sde: VP, levels: int) -> list[float]:
 def _grid(
     sde: SDE, steps: int, end: float | None, to: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]
 ) -> list[float]:
-    _require_steps(steps)
+    steps = whole(steps, "steps")
     end = sde.t_end if end is None else end
     if not 0 < end < sde.t_start:
         raise ValueError(f"the last time before 0 must lie in (0, {sde.t_start}); got {end}")
     first, last = to(torch.tensor([sde.t_start, end], dtype=torch.float64)).tolist()
     inner = back(torch.linspace(first, last, steps, dtype=torch.float64)).tolist()[1:-1]
     return [sde.T, *inner, end, 0.0] if steps > 1 else [sde.T, 0.0]
-
-
-def _require_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"a grid needs at least 1 step; got {steps}")

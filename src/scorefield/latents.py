@@ -7,14 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import widened, widest
+from scorefield._inputs import Array, as_tensor
 from scorefield._shapes import event_size, event_sum, expand
 
 ALIGNED = 1e-12  # sine of an angle below which vectors count as parallel or opposite
 
 
-def slerp(
-    a: Float[Tensor, "b *event"], b: Float[Tensor, "b *event"], weight: float | Float[Tensor, "..."]
-) -> Float[Tensor, "b *event"]:
+def slerp(a: Array, b: Array, weight: float | Float[Tensor, "..."]) -> Float[Tensor, "b *event"]:
     """Spherical interpolation of each sample: along the great circle from a to b, the norm from |a| to |b|.
 
         ((1 - w) |a| + w |b|) (cos(w theta) u + sin(w theta) e),    theta the angle between a and b
@@ -31,6 +30,7 @@ def slerp(
         b: latents of the same shape, with at least two components each.
         weight: w, () or (b,), in [0, 1].
     """
+    a, b = as_tensor(a, "a"), as_tensor(b, "b")
     w = torch.as_tensor(weight, dtype=widest(a.device), device=a.device)
     if a.shape != b.shape or event_size(a) < 2 or w.ndim > 1 or (w.ndim and len(w) != len(a)):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from scorefield import grids
 from scorefield._finite import require_finite
-from scorefield._noise import Noise, NoiseSource, as_seeds
+from scorefield._inputs import Array, Seeds, Shape, as_seeds, as_shape, as_tensor, whole
+from scorefield._noise import Noise, NoiseSource
 from scorefield.processes import SDE, GaussianSDE, Knot, Prior
-from scorefield.score import Score, ScoreModule, evaluating, placement
+from scorefield.score import Score, ScoreModule, as_states, evaluating, placement
 from scorefield.solvers import (
     DDIM,
     BogackiShampine,
@@ -28,7 +29,7 @@ from scorefield.solvers import (
     Solver,
     Step,
 )
-from scorefield.solvers.solver import advance
+from scorefield.solvers.solver import advance, check_solver
 
 Callback = Callable[[int, Knot, Step], None]
 
@@ -56,12 +57,13 @@ def integrate(
     Returns:
         The states at times[-1].
     """
+    check_solver(solver)
     if isinstance(solver, Corrector):
         raise ValueError(
             f"{type(solver).__name__} moves states at a fixed time: use it in PredictorCorrector or AnnealedLangevin, "
             "or by `chain`"
         )
-    knots = model.sde.knots(times)
+    x, knots = as_tensor(x, "x"), model.sde.knots(times)
     if len(knots) < 2:
         raise ValueError(f"times must have at least 2 points; got {len(knots)}")
     if knots[0].t == 0:
@@ -101,11 +103,11 @@ def chain(
     Returns:
         The last states.
     """
-    if steps < 1 or not t > 0:
-        raise ValueError(f"a chain needs at least 1 step and a time above 0; got {steps} and {t}")
+    if not t > 0:
+        raise ValueError(f"a chain needs a time above 0; got {t}")
     (knot,) = model.sde.knots([t])
-    state: Any = None
-    for k in range(1, steps + 1):
+    x, state = as_states(model, x), None
+    for k in range(1, whole(steps, "steps") + 1):
         step = corrector.step(model, x, knot, knot, state, noise=noise.at(k))
         x, state = step.x, step.state
         if callback is not None:
@@ -116,13 +118,13 @@ def chain(
 @torch.no_grad()
 def sample(
     model: Score,
-    event_shape: Sequence[int],
+    event_shape: Shape,
     times: Sequence[float],
     solver: Solver,
     *,
-    seeds: Iterable[int] | Tensor,
+    seeds: Seeds,
     batch_size: int | None = None,
-    start: tuple[Float[Tensor, "n *event"], float] | None = None,
+    start: tuple[Array, float] | None = None,
     prior: Prior | None = None,
     callback: Callback | None = None,
     progress: bool = False,
@@ -135,10 +137,10 @@ def sample(
 
     Args:
         model: the score; networks are run in evaluation mode.
-        event_shape: shape of one sample.
+        event_shape: shape of one sample; 2 is (2,).
         times: from `scorefield.grids`, decreasing; they begin at T if neither `prior` nor `start` is given.
         solver: the method.
-        seeds: one 64-bit integer for each of the n samples.
+        seeds: one 64-bit integer for each of the n samples; 7 is [7].
         batch_size: samples in one network call; all n by default.
         start: states and their time t, to begin there instead of with noise: the grid's times below t are used
             (SDEdit, Meng et al. 2022, if the states are noised data).
@@ -152,15 +154,16 @@ def sample(
     Raises:
         Diverged: a ValueError, of samples that are not finite.
     """
-    keys, shape = as_seeds(seeds), tuple(event_shape)
+    check_solver(solver)
+    keys, shape = as_seeds(seeds), as_shape(event_shape)
     n, times = len(keys), [float(t) for t in times]
-    batch_size = n if batch_size is None else batch_size
-    if n == 0 or batch_size < 1:
-        raise ValueError(f"sampling needs at least one seed and a batch_size of at least 1; got {n} and {batch_size}")
+    if n == 0:
+        raise ValueError("sampling needs at least one seed; got none")
+    batch_size = n if batch_size is None else whole(batch_size, "batch_size")
     if start is None:
         like = torch.empty((0, *shape), **placement(model))
     else:
-        like, t = start
+        like, t = as_states(model, start[0], "start"), start[1]
         if like.shape != (n, *shape):
             raise ValueError(f"start must hold states of shape {(n, *shape)}; got {tuple(like.shape)}")
         times = [t, *(s for s in times if s < t)]

@@ -183,7 +183,7 @@ BAD = [
     ("train-classifier RUN --out new", "data"),
     (T + "--objective CrossEntropy", "CrossEntropy trains a NoisyClassifier; got Preconditioned"),
     (G, "--label"),
-    (G + "--label 2", "classes 0 to 1; got .2"),
+    (G + "--label 2", "label.*0 to 1; got .2"),
     (G + "--label 1 --guidance .nan", "weight.*nan"),
     (G + "--label 1 --guidance 2 --guidance_interval [0,1]", "--guidance_interval.*--classifier"),
     (G + "--label 1 --classifier RUN", "RUN.*describes a score model; wanted a classifier"),

@@ -315,7 +315,8 @@ def test_what_is_written_is_read(name, seeds, tmp_path):
             torch.tensor([1, 500, 999]).double() / 999
         )  # whole steps for all of `PRECONDS`' times
         if isinstance(one.precond, DDPMPrecond):
-            log_snr = one.precond.log_snrs()[[0, 2, -1]]
+            last = one.sde.log_snr(torch.tensor(one.sde.T, dtype=torch.float64))  # beyond it the process has no time
+            log_snr = one.precond.log_snrs()[[0, 2, -1]].clamp_min(last)
         x = torch.randn(3, *model.event_shape, generator=torch.Generator().manual_seed(0))
         label = {"label": torch.tensor([0, 0, model.classes - 1])} if model.classes else {}
         values = []

@@ -87,7 +87,7 @@ def test_without_gradients_it_is_the_same_and_leaves_no_graph():
     with torch.no_grad():
         plain = model.score(x, t)
     assert recorded.requires_grad and not plain.requires_grad
-    assert torch.equal(recorded.detach(), plain)
+    torch.testing.assert_close(recorded.detach(), plain, rtol=1e-12, atol=1e-14)  # kernels differ with a graph
 
 
 def test_it_is_a_log_density_under_conditions_as_well():
@@ -167,5 +167,5 @@ def test_line_integration_takes_any_process():
 def test_impossible_lines_are_refused(mixture):
     with pytest.raises(ValueError, match="one shape"):
         log_density_ratio(mixture, normals(2, 2), normals(3, 2), torch.tensor(0.5))
-    with pytest.raises(ValueError, match="at least 1 node"):
+    with pytest.raises(ValueError, match="nodes must be at least 1"):
         log_density_ratio(mixture, normals(2, 2), normals(2, 2), torch.tensor(0.5), nodes=0)

@@ -239,7 +239,7 @@ def test_a_network_of_another_shape_is_an_error():
             return x[:, :2]
 
     model = Preconditioned(Wrong(), VP(), EDMPrecond(0.5))
-    with pytest.raises(ValueError, match=r"Wrong returned shape \(4, 2\) .* \(4, 3\).*event shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"Wrong returned shape \(4, 2\) .* \(4, 3\).*events of shape \(3,\)"):
         model(normals(4, 3), torch.tensor(0.5))
 
 

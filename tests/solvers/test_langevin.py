@@ -317,9 +317,11 @@ def test_a_chain_needs_steps_and_a_time_and_reports_each_step() -> None:
     model = two_modes(VP())
     x, _ = states(2)
     noise = Noise.per_sample(range(2))
-    for t, steps in ((0.3, 0), (0.0, 1), (-0.1, 1), (math.nan, 1)):
-        with pytest.raises(ValueError, match="at least 1 step and a time above 0"):
-            chain(model, x, t, Langevin(), steps, noise=noise)
+    with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
+        chain(model, x, 0.3, Langevin(), 0, noise=noise)
+    for t in (0.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="a time above 0"):
+            chain(model, x, t, Langevin(), 1, noise=noise)
     with pytest.raises(ValueError, match=r"lie in \[0, 1.0\]; got 1.5"):
         chain(model, x, 1.5, Langevin(), 1, noise=noise)
     seen: list[tuple[int, Knot, Step]] = []

@@ -109,7 +109,7 @@ def test_ode_solvers_run_from_data_to_noise_as_well(solver: Solver) -> None:
 def test_ancestral_step_is_the_gaussian_posterior(sde: GaussianSDE) -> None:
     # one step given D: Bayes' rule for x_b given x_a and x_0, the only test that sees a wrong eta
     now, next = (sde.knot_at(v) for v in (-1.0, 0.7))
-    coefs = _one_step(Ancestral(), now, next)
+    coefs = _one_step(Ancestral(), now, next, sde)
     ratio = now.alpha / next.alpha
     forward = now.sigma**2 - ratio**2 * next.sigma**2
     assert coefs.state == pytest.approx(ratio * next.sigma**2 / now.sigma**2, rel=1e-12)
@@ -162,8 +162,8 @@ def test_eta_counts_only_in_its_interval() -> None:
     sde = EDM()
     inside, outside = sde.knots([0.9, 0.5]), sde.knots([1.5, 0.9])
     solver = SASolver(1)
-    assert _one_step(solver, *inside).noise > 0.1
-    assert _one_step(solver, *outside).noise == 0
+    assert _one_step(solver, *inside, sde).noise > 0.1
+    assert _one_step(solver, *outside, sde).noise == 0
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0])
@@ -176,7 +176,7 @@ def test_exponential_step_solves_the_reverse_sde_for_a_constant_denoiser(eta: fl
     for k in range(n):
         state, denoised = state * (1 - (1 + eta) * h), denoised + (1 + eta) * h * (1 - denoised)
         variance = variance * (1 - (1 + eta) * h) ** 2 + 2 * eta * h * (sbar * math.exp(-(k + 0.5) * h)) ** 2
-    coefs = _one_step(ExponentialAdams(1, corrector=False, eta=eta, sigma_data=0.0), now, next)
+    coefs = _one_step(ExponentialAdams(1, corrector=False, eta=eta, sigma_data=0.0), now, next, VE())
     assert coefs.state == pytest.approx(state, rel=1e-3)
     assert coefs.denoised == pytest.approx(denoised, rel=1e-3)
     assert coefs.noise == pytest.approx(math.sqrt(variance), rel=1e-3)
@@ -185,7 +185,7 @@ def test_exponential_step_solves_the_reverse_sde_for_a_constant_denoiser(eta: fl
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_euler_maruyama_step(eta: float) -> None:
     now, next = VP().knots([0.6, 0.55])
-    coefs, h, beta = _one_step(EulerMaruyama(eta), now, next), 0.05, 0.1 + 19.9 * 0.6
+    coefs, h, beta = _one_step(EulerMaruyama(eta), now, next, VP()), 0.05, 0.1 + 19.9 * 0.6
     share = (1 + eta) / 2 * beta / now.sigma**2
     assert coefs.state == pytest.approx(1 + h * (beta / 2 - share), rel=1e-12)
     assert coefs.denoised == pytest.approx(h * share * now.alpha, rel=1e-12)
@@ -354,12 +354,12 @@ class _Counting(_Constant):
         return 0.5 * x
 
 
-def _one_step(solver: Solver, now: Knot, next: Knot) -> _Coefficients:
+def _one_step(solver: Solver, now: Knot, next: Knot, sde: GaussianSDE) -> _Coefficients:
     noise = Noise.per_sample([5])
     zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
 
     def run(x: Tensor, denoised: float) -> float:
-        return float(solver.step(_Constant(VP(), denoised), x, now, next, None, noise=noise).x)
+        return float(solver.step(_Constant(sde, denoised), x, now, next, None, noise=noise).x)
 
     at_rest = run(zero, 0.0)
     return _Coefficients(run(one, 0.0) - at_rest, run(zero, 1.0) - at_rest, at_rest / float(noise.normal(one)))

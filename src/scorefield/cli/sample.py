@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from scorefield._noise import as_seeds
+from scorefield._inputs import as_seeds
 from scorefield.cli.certify import instability
 from scorefield.cli.parts.grids import Grid, times_of_run
 from scorefield.cli.parts.guiding import guided_model

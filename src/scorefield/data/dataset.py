@@ -7,10 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from scorefield._inputs import Array, as_tensor, whole
 from scorefield.data.audio import Audio
 from scorefield.data.images import Images
 from scorefield.data.stored import Stored
@@ -63,15 +65,19 @@ class ArrayDataset:
 
     def __init__(
         self,
-        x: Tensor | Stored,
-        label: Tensor | None = None,
-        cond: Tensor | None = None,
+        x: Array | Stored,
+        label: Array | Sequence[int] | None = None,
+        cond: Array | None = None,
         levels: int | None = None,
         classes: int | None = None,
         class_names: Sequence[str] = (),
         name: str = "data",
         how: Images | Table | Audio | None = None,
     ) -> None:
+        x = as_tensor(x, name) if isinstance(x, np.ndarray) else x
+        label = None if label is None else as_tensor(label, f"the label of {name}")
+        cond = None if cond is None else as_tensor(cond, f"the cond of {name}")
+        levels = None if levels is None else whole(levels, "levels", 2)
         if len(x.shape) < 1 or math.prod(x.shape) == 0:
             raise ValueError(f"{name} is empty: its shape is {tuple(x.shape)}")
         self.name, self.levels, self.how = name, levels, how
@@ -92,7 +98,9 @@ class ArrayDataset:
                 raise ValueError(
                     f"the labels of {name} go to {int(label.max())}, beyond its {most} classes: number them from 0"
                 )
-        if cond is not None and (not cond.is_floating_point() or not bool(torch.isfinite(cond).all())):
+        if cond is not None and not cond.is_floating_point() and not cond.is_complex():
+            cond = cond.to(torch.get_default_dtype())
+        if cond is not None and (cond.is_complex() or not bool(torch.isfinite(cond).all())):
             raise ValueError(f"the conditions `cond` of {name} must be finite real numbers; got {cond.dtype}")
         self.x = x
         self.event_shape = tuple(x.shape[1:])

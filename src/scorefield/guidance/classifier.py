@@ -10,9 +10,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scorefield._device import double, moved
+from scorefield._inputs import Time
 from scorefield._shapes import factor
 from scorefield.guidance.extrapolation import check_process
 from scorefield.guidance.measurement import Label
+from scorefield.processes import as_point
 from scorefield.score import Denoiser
 
 
@@ -71,8 +73,9 @@ class Classifier(Denoiser):
         denoised = self.denoiser(x, t, **cond)
         return (1 - self.weight, self.weight), (denoised, denoised + self._pull(x, t))
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The guided D, and ehat - w sigma grad log p(c | x)."""
+        x, t = as_point(self.sde, x, t)
         (alpha, sigma), shift = self._scales(x, t), self.weight * self._pull(x, t)
         denoised, noise = self.denoiser.predictions(x, t, **cond)
         return denoised + shift, noise - alpha / sigma * shift

@@ -11,8 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scorefield._device import double, placed
+from scorefield._inputs import Time
 from scorefield._shapes import expand
 from scorefield.guidance.measurement import Label
+from scorefield.processes import as_point
 from scorefield.score import Denoiser
 
 EVERYWHERE = (0.0, math.inf)
@@ -62,8 +64,9 @@ class Extrapolation(Denoiser):
         """The guided denoiser; further conditions go to both models."""
         return self._extrapolated(x, t, lambda model: (model(x, t, **cond),))[0]
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The guided ones, mixed alike."""
+        x, t = as_point(self.sde, x, t)
         denoised, noise = self._extrapolated(x, t, lambda model: model.predictions(x, t, **cond))
         return denoised, noise
 

@@ -12,9 +12,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from scorefield._device import double
+from scorefield._inputs import Time
 from scorefield._shapes import factor
 from scorefield.guidance.measurement import Label, Measurement
 from scorefield.operators import MeasurementNoise, Operator
+from scorefield.processes import as_point
 from scorefield.score import Denoiser
 
 
@@ -66,8 +68,9 @@ class PosteriorDenoiser(Denoiser):
         look = self._look(x, t, cond)
         return look.denoised + self.correction(x, t, look)
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and the prior's ehat less alpha / sigma times the correction."""
+        x, t = as_point(self.sde, x, t)
         look = self._look(x, t, cond)
         correction = self.correction(x, t, look)
         return look.denoised + correction, look.noise - correction / self._ratio(x, t)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import placed, widened
 from scorefield._finite import require_finite
+from scorefield._inputs import Array, Seeds, whole
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
-from scorefield.likelihood.batches import batches, check_finite, keys_of
+from scorefield.likelihood.batches import batches, keys_of
 from scorefield.likelihood.decoder import Cells, cell_decoder, normal_decoder
 from scorefield.likelihood.flow import ends_of
 from scorefield.likelihood.mismatch import terminal_divergence
 from scorefield.likelihood.profile import NoiseProfile, squared_error
 from scorefield.likelihood.record import LogProb
 from scorefield.processes import NormalPrior, Prior
-from scorefield.score import Denoiser, Score, as_denoiser, evaluating
+from scorefield.score import Denoiser, Score, as_denoiser, as_states, evaluating
 
 PART = 253  # of a sample's noise
 GROUPS = 4  # independent estimates of stratified draws, for the standard error
@@ -29,9 +31,9 @@ GROUPS = 4  # independent estimates of stratified draws, for the standard error
 @torch.no_grad()
 def elbo(
     model: Score,
-    x: Float[Tensor, "n *event"] | Sequence[Float[Tensor, "n *event"]],
+    x: Array | Sequence[Array],
     *,
-    seeds: Iterable[int] | Tensor | None = None,
+    seeds: Seeds | None = None,
     draws: int = 48,
     profile: NoiseProfile | None = None,
     cells: Cells | None = None,
@@ -74,10 +76,12 @@ def elbo(
     Raises:
         Diverged: a ValueError, of bounds that are not finite.
     """
-    copies = [x] * GROUPS if isinstance(x, Tensor) else list(x)
+    given = [x] * GROUPS if isinstance(x, Tensor | np.ndarray) else x
+    copies = [as_states(model, copy) for copy in given]
     if len(copies) != GROUPS:
         raise ValueError(f"wanted samples, or {GROUPS} copies of them; got {len(copies)} copies")
     denoiser, n, d = as_denoiser(model), len(copies[0]), event_size(copies[0])
+    draws = whole(draws, "draws", 0)
     if draws < 2 * GROUPS or draws % GROUPS:
         raise ValueError(f"draws must be a multiple of {GROUPS}, at least {2 * GROUPS}; got {draws}")
     shape = copies[0].shape
@@ -87,14 +91,12 @@ def elbo(
             f"{tuple(cells.k.shape)}, {int(cells.k.min())} to {int(cells.k.max())}"
         )
     keys = keys_of(seeds, n)
-    for copy in copies:
-        check_finite(copy)
     sde, law = denoiser.sde, prior or denoiser.sde.prior
     profile = profile or NoiseProfile.of_normal(sde)
     wanted = sde.log_snr(torch.tensor([sde.t_start, sde.t_min], dtype=torch.float64))
-    given = torch.tensor([profile.log_snr[0], profile.log_snr[-1]], dtype=torch.float64)
-    if not torch.allclose(given, wanted, rtol=0, atol=1e-6):
-        raise ValueError(f"the profile must span the process's log-SNRs {wanted.tolist()}; got {given.tolist()}")
+    ends = torch.tensor([profile.log_snr[0], profile.log_snr[-1]], dtype=torch.float64)
+    if not torch.allclose(ends, wanted, rtol=0, atol=1e-6):
+        raise ValueError(f"the profile must span the process's log-SNRs {wanted.tolist()}; got {ends.tolist()}")
     density = profile.density
     parts: list[tuple[Tensor, Tensor]] = []
     with evaluating(denoiser), batches(n, batch_size, draws, progress) as (every, bar):
@@ -102,10 +104,10 @@ def elbo(
             part, batch = denoiser.select(rows, n), [copy[rows.to(copy.device)] for copy in copies]
             noise, values = Noise.per_sample(keys[rows], batch[0].device).child(PART), []
             for k in range(draws):
-                x = batch[k % GROUPS]
-                u = noise.at(k).uniform(torch.empty(len(x), dtype=torch.float64), draw=1)
+                copy = batch[k % GROUPS]
+                u = noise.at(k).uniform(torch.empty(len(copy), dtype=torch.float64), draw=1)
                 log_snr, p = density.draw((k // GROUPS + u) / (draws // GROUPS))
-                values.append(_draw(part, x, noise.at(k).normal(x), log_snr, profile.at(log_snr), p, law))
+                values.append(_draw(part, copy, noise.at(k).normal(copy), log_snr, profile.at(log_snr), p, law))
                 bar.update()
             diffusion, sampled = (torch.stack(column, 1) for column in zip(*values, strict=True))
             parts.append((_by_group(diffusion), _by_group(sampled)))

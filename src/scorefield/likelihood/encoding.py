@@ -9,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._finite import require_finite
+from scorefield._inputs import Array
 from scorefield._shapes import event_size
-from scorefield.likelihood.batches import batches, check_finite
-from scorefield.likelihood.flow import ENCODING, carry, check_settings, ends_of, transport
-from scorefield.score import Score, as_denoiser, evaluating
+from scorefield.likelihood.batches import batches
+from scorefield.likelihood.flow import ENCODING, carry, checked_steps, ends_of, transport
+from scorefield.score import Score, as_denoiser, as_states, evaluating
 
 
 def encode(
     model: Score,
-    x: Float[Tensor, "n *event"],
+    x: Array,
     *,
     steps: int = 80,
     tolerance: float | None = None,
@@ -40,7 +41,7 @@ def encode(
     Raises:
         Diverged: a ValueError, of results that are not finite.
     """
-    sde = as_denoiser(model).sde
+    sde, x = as_denoiser(model).sde, as_states(model, x)
     ends = ends_of(sde, x.dtype)
     latent = ends.far * _moved(model, ends.near * x, ends.first, ends.last, steps, tolerance, batch_size, progress)
     require_finite(latent, "latents", sde)
@@ -49,7 +50,7 @@ def encode(
 
 def decode(
     model: Score,
-    latent: Float[Tensor, "n *event"],
+    latent: Array,
     *,
     steps: int = 80,
     tolerance: float | None = None,
@@ -57,7 +58,7 @@ def decode(
     progress: bool = False,
 ) -> Float[Tensor, "n *event"]:
     """The sample of each latent: the inverse of `encode` up to the error of the ODE solver; the arguments are its."""
-    sde = as_denoiser(model).sde
+    sde, latent = as_denoiser(model).sde, as_states(model, latent, "latent")
     ends = ends_of(sde, latent.dtype)
     x = _moved(model, latent / ends.far, ends.last, ends.first, steps, tolerance, batch_size, progress) / ends.near
     require_finite(x, "samples", sde)
@@ -77,8 +78,7 @@ def _moved(
 ) -> Float[Tensor, "n *event"]:
     """The states u at another sigma / alpha."""
     denoiser, n, d = as_denoiser(model), len(u), event_size(u)
-    check_settings(steps, tolerance)
-    check_finite(u)
+    steps = checked_steps(steps, tolerance)
     parts: list[Tensor] = []
     with evaluating(denoiser), batches(n, batch_size, 1, progress) as (every, bar):
         for rows in every:

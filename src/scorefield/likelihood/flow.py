@@ -32,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import widened
+from scorefield._inputs import whole
 from scorefield._shapes import event_size, event_sum, factor
 from scorefield.likelihood.divergence import Directions
 from scorefield.likelihood.solver_error import THIRD, local_error
@@ -111,12 +112,11 @@ def ends_of(sde: GaussianSDE, dtype: torch.dtype) -> Ends:
     return Ends(first, min(last, FARTHEST), 1 / math.sqrt(1 + first**2), far.size / other.size * size)
 
 
-def check_settings(steps: int, tolerance: float | None) -> None:
-    """Refuses impossible steps and tolerances."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+def checked_steps(steps: int, tolerance: float | None) -> int:
+    """The steps; refuses impossible ones, and tolerances."""
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie in (0, 1); got {tolerance}")
+    return whole(steps, "steps")
 
 
 class Carried(NamedTuple):

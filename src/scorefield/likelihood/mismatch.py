@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import widened
+from scorefield._inputs import Array
 from scorefield._shapes import event_size, event_sum
 from scorefield.processes import GaussianSDE, NormalPrior
+from scorefield.score import as_states
 
 
-def prior_mismatch(sde: GaussianSDE, x0: Float[Tensor, "n *event"], prior: NormalPrior | None = None) -> float:
+def prior_mismatch(sde: GaussianSDE, x0: Array, prior: NormalPrior | None = None) -> float:
     """Mean over the data of KL(p(x_T | x_0) || prior), in nats: at least KL(p_T || prior), by convexity.
 
     Args:
@@ -20,7 +22,7 @@ def prior_mismatch(sde: GaussianSDE, x0: Float[Tensor, "n *event"], prior: Norma
         x0: data in the model's space.
         prior: the process's by default.
     """
-    return float(terminal_divergence(sde, x0, prior or sde.prior).mean())
+    return float(terminal_divergence(sde, as_states(sde, x0, "x0"), prior or sde.prior).mean())
 
 
 def terminal_divergence(sde: GaussianSDE, x0: Float[Tensor, "n *event"], prior: NormalPrior) -> Float[Tensor, "n"]:

@@ -5,31 +5,30 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import widened
 from scorefield._finite import require_finite
+from scorefield._inputs import Array, Seeds
 from scorefield._noise import Noise
 from scorefield._shapes import event_size
-from scorefield.likelihood.batches import batches, check_finite, keys_of
+from scorefield.likelihood.batches import batches, keys_of
 from scorefield.likelihood.divergence import Divergence, ExactTrace, Hutchinson
 from scorefield.likelihood.flow import (
     DENSITY,
     SKETCHED,
     beginning,
     carry,
-    check_settings,
+    checked_steps,
     ends_of,
     flow,
     products,
 )
 from scorefield.likelihood.record import LogProb
 from scorefield.processes import Prior
-from scorefield.score import Denoiser, Score, as_denoiser, evaluating
+from scorefield.score import Denoiser, Score, as_denoiser, as_states, evaluating
 
 ROUNDINGS = 8  # of a result in the model's precision
 LARGE = 0.5  # nats per dimension, a larger error of the default than which is warned of
@@ -39,9 +38,9 @@ STEPS = 10
 @torch.no_grad()
 def log_prob(
     model: Score,
-    x: Float[Tensor, "n *event"],
+    x: Array,
     *,
-    seeds: Iterable[int] | Tensor | None = None,
+    seeds: Seeds | None = None,
     steps: int | None = None,
     tolerance: float | None = None,
     divergence: Divergence | None = None,
@@ -61,7 +60,7 @@ def log_prob(
 
     Args:
         model: a score of a Gaussian process, without conditioning or with it bound by `given`.
-        x: n samples in the model's space.
+        x: n samples in the model's space, (n, *event).
         seeds: one 64-bit integer a sample for the probes, 0, 1, ... by default; a result depends on its own alone.
         steps: equal steps of the variable of `scorefield.likelihood.flow`, with 6 network calls each, 10 by default,
             for data of about unit size: of others ask for a tolerance, or standardise them. A call more at T, where the
@@ -77,11 +76,9 @@ def log_prob(
     Raises:
         Diverged: a ValueError, of likelihoods that are not finite.
     """
-    denoiser, n, d = as_denoiser(model), len(x), event_size(x)
-    count = STEPS if steps is None else steps
-    check_settings(count, tolerance)
+    denoiser, x = as_denoiser(model), as_states(model, x)
+    n, d, count = len(x), event_size(x), checked_steps(STEPS if steps is None else steps, tolerance)
     keys = keys_of(seeds, n)
-    check_finite(x)
     divergence = divergence or (ExactTrace() if d <= 64 else Hutchinson())
     law = prior or denoiser.sde.prior
     parts: list[tuple[Tensor, ...]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import double, widened
+from scorefield._inputs import Array, Seeds, whole
 from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum
-from scorefield.likelihood.batches import batches, check_finite, keys_of
+from scorefield.likelihood.batches import batches, keys_of
 from scorefield.processes import GaussianSDE
-from scorefield.score import Denoiser, Score, as_denoiser, evaluating
+from scorefield.score import Denoiser, Score, as_denoiser, as_states, evaluating
 
 PART = 254  # of a sample's noise
 UNIFORM = 0.1  # share of a bound's draws
@@ -104,9 +104,9 @@ class NoiseProfile:
 @torch.no_grad()
 def noise_profile(
     model: Score,
-    x: Float[Tensor, "n *event"],
+    x: Array,
     *,
-    seeds: Iterable[int] | Tensor | None = None,
+    seeds: Seeds | None = None,
     nodes: int = 33,
     batch_size: int | None = None,
     progress: bool = False,
@@ -121,11 +121,8 @@ def noise_profile(
         batch_size: samples in one network call; all n by default.
         progress: show a progress bar.
     """
-    denoiser, n = as_denoiser(model), len(x)
-    if nodes < 2:
-        raise ValueError(f"nodes must be at least 2; got {nodes}")
-    keys = keys_of(seeds, n)
-    check_finite(x)
+    denoiser, x, nodes = as_denoiser(model), as_states(model, x), whole(nodes, "nodes", 2)
+    n, keys = len(x), keys_of(seeds, len(x))
     log_snr = _nodes(denoiser.sde, nodes)
     moments = torch.zeros(5, nodes, dtype=torch.float64)
     with evaluating(denoiser), batches(n, batch_size, nodes, progress) as (every, bar):

@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Float64, Shaped
 from torch import Tensor
 
+from scorefield._inputs import Array, as_tensor
+
 BLOCK = 4_000_000  # distances at a time
 
 
-def flat_pair(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+def flat_pair(x: Array, y: Array, least: int = 1) -> tuple[Tensor, Tensor]:
     """Both sets as rows of float64; sets of other events, of too few samples, or with NaN or infinities are refused."""
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
     if x.ndim < 1 or x.shape[1:] != y.shape[1:] or min(len(x), len(y)) < least:
         raise ValueError(
             f"wanted two sets of at least {least} samples of one shape; got {tuple(x.shape)}, {tuple(y.shape)}"

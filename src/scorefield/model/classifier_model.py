@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import index
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from scorefield._inputs import Shape, as_shape, whole
 from scorefield.data import Affine, Transform
 from scorefield.guidance import Classifier
 from scorefield.model import stored
+from scorefield.model.conditions import Condition, Label, numbered
 from scorefield.model.score_model import ScoreModel
 from scorefield.score import Denoiser, NoisyClassifier
 
@@ -32,18 +32,18 @@ class ClassifierModel:
     def __init__(
         self,
         classifier: NoisyClassifier,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int,
         transform: Transform | None = None,
         about: Mapping[str, Any] | None = None,
         class_names: Sequence[str] = (),
     ) -> None:
-        self.classifier, self.event_shape = classifier, tuple(index(side) for side in event_shape)
-        self.transform, self.classes = transform or Affine(), index(classes)
+        self.classifier, self.event_shape = classifier, as_shape(event_shape)
+        self.transform, self.classes = transform or Affine(), whole(classes, "classes", 0)
         self.about, self.class_names = dict(about or {}), tuple(class_names)
         stored.check_form(self.event_shape, self.transform, self.classes, self.class_names)
 
-    def guide(self, model: ScoreModel, label: int | Tensor, weight: float = 1.0, **cond: Tensor | None) -> ScoreModel:
+    def guide(self, model: ScoreModel, label: Label, weight: float = 1.0, **cond: Condition | None) -> ScoreModel:
         """The score model guided to a class by this classifier: see `guidance.Classifier`.
 
         Args:
@@ -73,10 +73,11 @@ class ClassifierModel:
                 "this score model was trained only with labels, and a classifier guides one without: train it with "
                 "label dropout (--label_dropout 0.1) or without labels (--use_labels false)"
             )
-        denoiser = model.given(**cond)
+        denoiser = model.given(None, **cond)
         if not isinstance(denoiser, Denoiser):
             raise TypeError(f"guidance needs a denoiser; got {type(denoiser).__name__}")
-        return model.guided(Classifier(denoiser, self.classifier, label, weight))
+        numbers = numbered(label, self.classes, self.class_names)
+        return model.guided(Classifier(denoiser, self.classifier, numbers, weight))
 
     def save(self, path: str | Path) -> None:
         """Writes config.json and model.safetensors into a directory, which is made if need be."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from scorefield import likelihood
 from scorefield._device import widest
-from scorefield._noise import Noise, as_seeds
+from scorefield._inputs import Array, Seeds, Shape, Time, as_seeds, as_shape, as_tensor, check_event, whole
+from scorefield._noise import Noise
 from scorefield.data import Affine, Transform, level_distance
 from scorefield.likelihood import (
     Cells,
@@ -28,13 +28,13 @@ from scorefield.likelihood import (
 from scorefield.likelihood.batches import keys_of
 from scorefield.likelihood.bound import GROUPS
 from scorefield.model import stored
-from scorefield.model.conditions import numbered, standardised
+from scorefield.model.conditions import Condition, Label, numbered, standardised
 from scorefield.model.measured import Measured, measured
 from scorefield.model.solving import solving
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import sample
-from scorefield.score import ScoreModule, evaluating, placement
+from scorefield.score import ScoreModule, as_states, evaluating, placement
 from scorefield.solvers import Solver
 
 
@@ -58,7 +58,7 @@ class ScoreModel:
     def __init__(
         self,
         denoiser: ScoreModule,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         transform: Transform | None = None,
         classes: int = 0,
         about: Mapping[str, Any] | None = None,
@@ -66,8 +66,8 @@ class ScoreModel:
         class_names: Sequence[str] = (),
         cond_transform: Affine | None = None,
     ) -> None:
-        self.denoiser, self.event_shape = denoiser, tuple(index(side) for side in event_shape)
-        self.transform, self.classes = transform or Affine(), index(classes)
+        self.denoiser, self.event_shape = denoiser, as_shape(event_shape)
+        self.transform, self.classes = transform or Affine(), whole(classes, "classes", 0)
         self.about, self.needs_label, self.class_names = dict(about or {}), needs_label, tuple(class_names)
         self.cond_transform = cond_transform
         stored.check_form(self.event_shape, self.transform, self.classes, self.class_names)
@@ -75,23 +75,24 @@ class ScoreModel:
     def sample(
         self,
         *,
-        seeds: Iterable[int] | Tensor,
+        seeds: Seeds,
         steps: int = 20,
-        label: int | Tensor | None = None,
+        label: Label | None = None,
         solver: Solver | None = None,
         times: Sequence[float] | None = None,
         tolerance: float | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor | None,
+        **cond: Condition | None,
     ) -> Tensor:
         """Draws one sample for each seed.
 
         Args:
-            seeds: one 64-bit integer for each sample; a sample depends on its own alone.
+            seeds: one 64-bit integer for each sample, which depends on its own alone; 7 is [7].
             steps: network calls for each sample with the default solver and grid; for a `PosteriorDenoiser` steps of
                 the reverse SDE.
-            label: one class for all, or one for each sample; any class by default, unless the model needs one.
+            label: one class for all, or one for each sample, by their numbers or their names; any class by default,
+                unless the model needs one.
             solver: instead of the default one.
             times: instead of the default solver's grid, or of `steps` equal steps of the log-SNR for another (of
                 sqrt(t) for a process that is not Gaussian; adaptive solvers make their own steps).
@@ -104,10 +105,8 @@ class ScoreModel:
         Returns:
             (n, *event) in the data's units.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1; got {steps}")
         keys = as_seeds(seeds)
-        solver, times = solving(self.denoiser, steps, solver, times, tolerance)
+        solver, times = solving(self.denoiser, whole(steps, "steps"), solver, times, tolerance)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,
@@ -121,10 +120,10 @@ class ScoreModel:
 
     def log_prob(
         self,
-        x: Tensor,
+        x: Array,
         *,
-        label: int | Tensor | None = None,
-        seeds: Iterable[int] | Tensor | None = None,
+        label: Label | None = None,
+        seeds: Seeds | None = None,
         steps: int | None = None,
         tolerance: float | None = None,
         divergence: Divergence | None = None,
@@ -132,7 +131,7 @@ class ScoreModel:
         draws: int = 1,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor | None,
+        **cond: Condition | None,
     ) -> LogProb:
         """Log-likelihoods in the data's units: densities of continuous data, a lower bound for discrete ones.
 
@@ -146,11 +145,10 @@ class ScoreModel:
             dequantisation: the law q of u, `Uniform()` by default.
             draws: K, at least 1; it multiplies the network calls.
         """
-        if draws < 1 or (self.transform.levels is None and (draws > 1 or dequantisation is not None)):
-            raise ValueError(
-                f"draws must be at least 1; draws and dequantisation are for discrete data alone; got {draws} and "
-                f"{dequantisation}"
-            )
+        draws = whole(draws, "draws")
+        if self.transform.levels is None and (draws > 1 or dequantisation is not None):
+            raise ValueError(f"draws and dequantisation are for discrete data alone; got {draws} and {dequantisation}")
+        x = self._data(x)
         keys = keys_of(seeds, len(x))
         given, found = self._given(label, len(x), cond), list[LogProb]()
         for draw in range(draws):
@@ -173,16 +171,16 @@ class ScoreModel:
 
     def elbo(
         self,
-        x: Tensor,
+        x: Array,
         *,
-        label: int | Tensor | None = None,
-        seeds: Iterable[int] | Tensor | None = None,
+        label: Label | None = None,
+        seeds: Seeds | None = None,
         draws: int = 48,
         profile: NoiseProfile | None = None,
         centred: bool = False,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor | None,
+        **cond: Condition | None,
     ) -> LogProb:
         """The stochastic lower bound in the data's units; see `scorefield.elbo` for the other arguments.
 
@@ -195,6 +193,7 @@ class ScoreModel:
         levels = self.transform.levels
         if centred and levels is None:
             raise ValueError("only discrete data have cells with centres: leave out `centred`")
+        x = self._data(x)
         keys = keys_of(seeds, len(x))
         copies = [self._to_model(x, keys, None if centred else Uniform(), k) for k in range(GROUPS)]
         cells = None
@@ -214,16 +213,17 @@ class ScoreModel:
 
     def noise_profile(
         self,
-        x: Tensor,
+        x: Array,
         *,
-        label: int | Tensor | None = None,
-        seeds: Iterable[int] | Tensor | None = None,
+        label: Label | None = None,
+        seeds: Seeds | None = None,
         centred: bool = False,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor | None,
+        **cond: Condition | None,
     ) -> NoiseProfile:
         """Where this model errs on data such as x, for `elbo`; see `scorefield.noise_profile`."""
+        x = self._data(x)
         keys = keys_of(seeds, len(x))
         z, _ = self._to_model(x, keys, None if centred else Uniform())
         given = self._given(label, len(x), cond)
@@ -231,20 +231,21 @@ class ScoreModel:
 
     def encode(
         self,
-        x: Tensor,
+        x: Array,
         *,
-        label: int | Tensor | None = None,
-        seeds: Iterable[int] | Tensor | None = None,
+        label: Label | None = None,
+        seeds: Seeds | None = None,
         steps: int = 80,
         tolerance: float | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor | None,
+        **cond: Condition | None,
     ) -> Float[Tensor, "n *event"]:
         """The latent of each sample at time T; discrete data are dequantised by their seed.
 
         See `scorefield.encode` for the arguments.
         """
+        x = self._data(x)
         keys = keys_of(seeds, len(x))
         given = self._given(label, len(x), cond)
         z, _ = self._to_model(x, keys, Uniform())
@@ -252,42 +253,42 @@ class ScoreModel:
 
     def decode(
         self,
-        latent: Float[Tensor, "n *event"],
+        latent: Array,
         *,
-        label: int | Tensor | None = None,
+        label: Label | None = None,
         steps: int = 80,
         tolerance: float | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-        **cond: Tensor | None,
+        **cond: Condition | None,
     ) -> Tensor:
         """The sample of each latent; see `scorefield.encode` for the arguments."""
         self._check_gaussian()
-        self._check_shape(latent)
-        z, given = latent.to(**placement(self.denoiser)), self._given(label, len(latent), cond)
+        z = as_states(self.denoiser, latent, "latent").to(placement(self.denoiser)["dtype"])
+        check_event(z, self.event_shape, "this model")
+        given = self._given(label, len(z), cond)
         return self.transform.inverse(
             likelihood.decode(given, z, steps=steps, tolerance=tolerance, batch_size=batch_size, progress=progress)
         )
 
-    def score(
-        self, x: Tensor, t: Tensor | float, *, label: int | Tensor | None = None, **cond: Tensor | None
-    ) -> Tensor:
+    def score(self, x: Array, t: Time, *, label: Label | None = None, **cond: Condition | None) -> Tensor:
         """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers."""
-        self._check_shape(x)
-        place, times = placement(self.denoiser), torch.as_tensor(t, dtype=torch.float64)
+        place, x = placement(self.denoiser), as_states(self.denoiser, x)
+        check_event(x, self.event_shape, "this model")
         with torch.enable_grad(), evaluating(self.denoiser):
-            x = x.detach().to(x.dtype if x.is_floating_point() else place["dtype"], copy=True)
+            x = x.detach().clone()
             z = self.transform.forward(x.requires_grad_(), torch.zeros_like(x))
-            value = self._given(label, len(x), cond).score(z.detach().to(**place), times).to(z)
+            value = self._given(label, len(x), cond).score(z.detach().to(**place), t).to(z)
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
         dtype = widest(place["device"]) if gradient.dtype == torch.float64 else gradient.dtype
         return gradient.to(place["device"], dtype)
 
-    def given(self, label: int | Tensor | None = None, **cond: Tensor | None) -> ScoreModule:
+    def given(self, label: Label | None = None, **cond: Condition | None) -> ScoreModule:
         """The denoiser under conditions, each checked: what guidance is made of.
 
         Args:
-            label: one class for all, or one for each sample; any class by default, unless the model needs one.
+            label: one class for all, or one for each sample, by their numbers or their names; any class by default,
+                unless the model needs one.
             cond: further conditions, one row for each sample or one for all; `cond` in the units of the training data.
         """
         return self._given(label, None, cond)
@@ -305,14 +306,14 @@ class ScoreModel:
             )
         return ScoreModel(denoiser, self.event_shape, self.transform, 0, self.about, cond_transform=self.cond_transform)
 
-    def measured(self, operator: Operator, y: Tensor, noise: MeasurementNoise) -> Measured:
+    def measured(self, operator: Operator, y: Array, noise: MeasurementNoise) -> Measured:
         """A measurement y = A(x) + noise of the data, in their units, as one of the model's space.
 
         `model.guided(PiGDM(model.given(), *model.measured(a, y, noise))).sample(seeds=range(16))` draws what y may have
         been measured of. See `scorefield.model.measured`.
         """
         like = torch.empty(0, **placement(self.denoiser))
-        return measured(self.transform, self.event_shape, operator, y, noise, like)
+        return measured(self.transform, self.event_shape, operator, as_tensor(y, "y"), noise, like)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json and model.safetensors into a directory, which is made if need be."""
@@ -329,14 +330,14 @@ class ScoreModel:
         """
         return stored.load(cls, stored.SCORE, Path(path), types, device)
 
-    def _given(self, label: int | Tensor | None, n: int | None, cond: Mapping[str, Tensor | None]) -> ScoreModule:
+    def _given(self, label: Label | None, n: int | None, cond: Mapping[str, Condition | None]) -> ScoreModule:
         """The model under its conditions, with one row for each of n samples, if they are known, or one for all."""
-        bound = {name: value for name, value in cond.items() if value is not None}
+        bound = {name: as_tensor(value, name) for name, value in cond.items() if value is not None}
         if "cond" in bound:
             like = torch.empty(0, **placement(self.denoiser))
             bound["cond"] = standardised(bound["cond"], self.cond_transform, like)
         if label is not None:
-            bound["label"] = numbered(label, self.classes)
+            bound["label"] = numbered(label, self.classes, self.class_names)
         elif self.needs_label:
             raise ValueError("this model was trained only with labels and cannot be used without one: give a label")
         for name, value in bound.items():
@@ -350,18 +351,19 @@ class ScoreModel:
                 f"likelihoods and encodings need a Gaussian process; got {type(self.denoiser.sde).__name__}"
             )
 
-    def _check_shape(self, x: Tensor) -> None:
-        if x.shape[1:] != self.event_shape:
-            raise ValueError(f"this model is of events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
+    def _data(self, x: Array) -> Tensor:
+        """Samples of this model's data; real ones as finite numbers on its device."""
+        self._check_gaussian()
+        x = as_tensor(x, "x") if self.transform.levels is not None else as_states(self.denoiser, x)
+        check_event(x, self.event_shape, "this model")
+        if len(x) == 0:
+            raise ValueError("wanted at least one sample; got none")
+        return x
 
     def _to_model(
         self, x: Tensor, keys: Tensor, dequantisation: Dequantisation | None, draw: int = 0
     ) -> tuple[Tensor, Tensor]:
         """The data in the model's space, and log q of their dequantisation; without one at the centres of the cells."""
-        self._check_gaussian()
-        self._check_shape(x)
-        if len(x) == 0:
-            raise ValueError("wanted at least one sample; got none")
         levels, place = self.transform.levels, placement(self.denoiser)
         nothing = torch.zeros(len(x), dtype=widest(place["device"]), device=place["device"])
         if levels is None:

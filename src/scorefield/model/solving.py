@@ -10,6 +10,7 @@ from scorefield.processes import GaussianSDE
 from scorefield.sampling import adaptive, default, stochastic
 from scorefield.score import ScoreModule
 from scorefield.solvers import Solver
+from scorefield.solvers.solver import check_solver
 
 
 def solving(
@@ -23,6 +24,8 @@ def solving(
         if not isinstance(sde, GaussianSDE):
             raise ValueError(f"tolerance is for Gaussian processes; got {type(sde).__name__}: give steps")
         return adaptive(sde, tolerance)
+    if solver is not None:
+        check_solver(solver)
     if solver is None:
         count = steps if times is None else len(times) - 1
         if isinstance(model, PosteriorDenoiser):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield._inputs import Shape, as_shape, check_event
 from scorefield.nn.embedding import ConditionEmbedding
 from scorefield.nn.encoder import CONVOLUTIONS, Encoder, check_levels
 from scorefield.nn.encoder import Residual as ConvolutionalResidual
@@ -49,13 +50,14 @@ class MLPClassifier(ClassifierNetwork):
     """
 
     def __init__(
-        self, event_shape: Sequence[int], classes: int, features: int = 128, blocks: int = 2, dropout: float = 0.0
+        self, event_shape: Shape, classes: int, features: int = 128, blocks: int = 2, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        event_shape = as_shape(event_shape)
         _check_classes(classes)
         if features < 1 or blocks < 0:
             raise ValueError(f"wanted features >= 1 and blocks >= 0; got {features} and {blocks}")
-        self.event_shape, self.classes = tuple(event_shape), classes
+        self.event_shape, self.classes = event_shape, classes
         self.features, self.blocks, self.dropout = features, blocks, dropout
         self.embedding = ConditionEmbedding(features)
         self.inp = nn.Linear(math.prod(self.event_shape), features)
@@ -65,8 +67,7 @@ class MLPClassifier(ClassifierNetwork):
 
     def forward(self, x: Float[Tensor, "b *event"], noise: Float[Tensor, "..."]) -> Float[Tensor, "b classes"]:
         """The logits."""
-        if x.shape[1:] != self.event_shape:
-            raise ValueError(f"this MLPClassifier takes events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
+        check_event(x, self.event_shape, "this MLPClassifier")
         embedding = nn.functional.silu(self.embedding(noise))
         h = row_linear(self.inp, x.reshape(len(x), -1))
         for layer in self.layers:
@@ -89,7 +90,7 @@ class UNetClassifier(ClassifierNetwork):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int,
         channels: Sequence[int] = (32, 64, 128),
         blocks: int = 2,
@@ -97,9 +98,10 @@ class UNetClassifier(ClassifierNetwork):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        event_shape = as_shape(event_shape)
         _check_classes(classes)
         attention = check_levels("UNetClassifier", event_shape, channels, blocks, attention)
-        self.event_shape, self.classes, self.channels = tuple(event_shape), classes, tuple(channels)
+        self.event_shape, self.classes, self.channels = event_shape, classes, tuple(channels)
         self.blocks, self.attention, self.dropout = blocks, attention, dropout
         dims, width = len(event_shape) - 1, 4 * channels[0]
         self.embedding = ConditionEmbedding(width)
@@ -113,10 +115,7 @@ class UNetClassifier(ClassifierNetwork):
 
     def forward(self, x: Float[Tensor, "b c *space"], noise: Float[Tensor, "..."]) -> Float[Tensor, "b classes"]:
         """The logits."""
-        if x.ndim != len(self.event_shape) + 1 or x.shape[1] != self.event_shape[0]:
-            raise ValueError(
-                f"this UNetClassifier takes events like {self.event_shape}, of any size; got shape {tuple(x.shape[1:])}"
-            )
+        check_event(x, self.event_shape, "this UNetClassifier", any_size=True)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         embedding = nn.functional.silu(self.embedding(noise))

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scorefield._inputs import Shape, as_shape, check_event
 from scorefield.nn.edm2_parts import Block, UnitRows, joined, unit_silu, weighted_sum
 from scorefield.nn.embedding import check_no_label, row_of
 from scorefield.nn.encoder import check_levels
-from scorefield.nn.network import Network, check_events, filled
+from scorefield.nn.network import Network, filled
 from scorefield.nn.resampling import Rate
 
 
@@ -45,7 +46,7 @@ class EDM2UNet(Network):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int = 0,
         channels: Sequence[int] = (192, 384, 576, 768),
         blocks: int = 3,
@@ -56,14 +57,15 @@ class EDM2UNet(Network):
         whole_heads: bool = False,
     ) -> None:
         super().__init__()
+        event_shape = as_shape(event_shape)
         if len(event_shape) != 3 or classes < 0 or blocks < 1 or head_channels < 1:
             raise ValueError(
                 "EDM2UNet takes images, events of shape (channels, height, width), classes >= 0, blocks and "
-                f"head_channels >= 1; got events {tuple(event_shape)}, classes={classes}, blocks={blocks}, "
+                f"head_channels >= 1; got events {event_shape}, classes={classes}, blocks={blocks}, "
                 f"head_channels={head_channels}: use UNet for signals and volumes, MLP for vectors"
             )
         attention = check_levels("EDM2UNet", event_shape, channels, blocks, attention)
-        self.event_shape, self.classes, self.channels = tuple(event_shape), classes, tuple(channels)
+        self.event_shape, self.classes, self.channels = event_shape, classes, tuple(channels)
         self.blocks, self.attention, self.head_channels = blocks, attention, head_channels
         self.dropout, self.checkpointing, self.whole_heads = dropout, checkpointing, whole_heads
 
@@ -111,7 +113,7 @@ class EDM2UNet(Network):
         cond: Tensor | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """F(x, noise)."""
-        check_events(self, x)
+        check_event(x, self.event_shape, "this EDM2UNet", any_size=True)
         if cond is not None:
             raise ValueError("EDM2UNet takes no conditions but labels: use UNet, or leave them out")
         height, width = x.shape[2:]

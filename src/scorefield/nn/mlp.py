@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scorefield._inputs import Shape, as_shape, check_event
 from scorefield.nn.embedding import ConditionEmbedding
 from scorefield.nn.network import Network
 
@@ -26,7 +26,7 @@ class MLP(Network):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int = 0,
         features: int = 128,
         blocks: int = 3,
@@ -36,7 +36,7 @@ class MLP(Network):
         super().__init__()
         if features < 1 or blocks < 0:
             raise ValueError(f"wanted features >= 1 and blocks >= 0; got {features} and {blocks}")
-        self.event_shape, self.features, self.blocks = tuple(event_shape), features, blocks
+        self.event_shape, self.features, self.blocks = as_shape(event_shape), features, blocks
         self.classes, self.cond_features, self.dropout = classes, cond_features, dropout
         d = math.prod(self.event_shape)
         self.embedding = ConditionEmbedding(features, classes, cond_features)
@@ -55,8 +55,7 @@ class MLP(Network):
         cond: Float[Tensor, "b cond"] | None = None,
     ) -> Float[Tensor, "b *event"]:
         """F(x, noise)."""
-        if x.shape[1:] != self.event_shape:
-            raise ValueError(f"this MLP takes events of shape {self.event_shape}; got {tuple(x.shape[1:])}")
+        check_event(x, self.event_shape, "this MLP")
         embedding = nn.functional.silu(self.embedding(noise, label, cond))
         h = row_linear(self.inp, x.reshape(len(x), -1))
         for layer in self.layers:

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, elu, interpolate, max_pool2d
 
-from scorefield.nn.network import Network, check_events, filled
+from scorefield._inputs import Shape, as_shape, check_event
+from scorefield.nn.network import Network, filled
 
 EPS = 1e-5
 
@@ -39,23 +40,24 @@ class NCSN(Network):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int = 0,
         channels: Sequence[int] = (128, 256, 256, 256),
         noise_levels: int = 0,
     ) -> None:
         super().__init__()
+        event_shape = as_shape(event_shape)
         if len(event_shape) != 3 or classes:
             raise ValueError(
                 f"NCSN takes images, events of shape (channels, height, width), without labels; got events "
-                f"{tuple(event_shape)}, classes={classes}: use UNet, or train without labels (--use_labels false)"
+                f"{event_shape}, classes={classes}: use UNet, or train without labels (--use_labels false)"
             )
         if len(channels) < 3 or min(channels) < 2 or channels[-1] != channels[-2] or noise_levels < 0:
             raise ValueError(
                 "wanted at least 3 levels of 2 and more channels, the last two alike, and noise_levels >= 0; got "
                 f"channels={tuple(channels)}, noise_levels={noise_levels}"
             )
-        self.event_shape, self.classes = tuple(event_shape), classes
+        self.event_shape, self.classes = event_shape, classes
         self.channels, self.noise_levels = tuple(channels), noise_levels
         last = len(channels) - 1
         self.inp = nn.Conv2d(event_shape[0], channels[0], 3, padding=1)
@@ -81,7 +83,7 @@ class NCSN(Network):
         """F(x, noise), with a noise level from 0 to noise_levels - 1, if there are any."""
         if label is not None or cond is not None:
             raise ValueError("NCSN takes neither labels nor conditions")
-        check_events(self, x)
+        check_event(x, self.event_shape, "this NCSN", any_size=True)
         height, width = x.shape[2:]
         h = self.inp(filled(x, 2 ** (len(self.channels) - 3)).contiguous(memory_format=torch.channels_last))
         features: list[Tensor] = []

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scorefield._inputs import Shape, as_shape, check_event
 from scorefield.nn.ncsnpp_parts import Block, Down, Form, Pyramid, PyramidIn, PyramidOut, Up, initialise
-from scorefield.nn.network import Network, check_events, filled
+from scorefield.nn.network import Network, filled
 from scorefield.nn.resampling import Rate, ResampleConv
 from scorefield.nn.time_embedding import TimeEmbedding
 
@@ -62,7 +63,7 @@ class NCSNpp(Network):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int = 0,
         width: int = 128,
         channels: Sequence[int] = (128, 256, 256, 256),
@@ -86,10 +87,11 @@ class NCSNpp(Network):
         label_last: bool = False,
     ) -> None:
         super().__init__()
+        event_shape = as_shape(event_shape)
         if len(event_shape) != 3 or classes < 0:
             raise ValueError(
                 f"NCSNpp takes images, events of shape (channels, height, width), and classes >= 0; got events "
-                f"{tuple(event_shape)}, classes={classes}: use UNet for signals and volumes, MLP for vectors"
+                f"{event_shape}, classes={classes}: use UNet for signals and volumes, MLP for vectors"
             )
         if blocks < 1 or min(channels, default=0) < 1 or len(attention) != len(channels):
             raise ValueError(
@@ -104,7 +106,7 @@ class NCSNpp(Network):
                 "wanted width, group_width and head_channels >= 1, eps > 0, and frequency_shift 0 or 1; got "
                 f"{width}, {group_width}, {head_channels}, {eps}, {frequency_shift}"
             )
-        self.event_shape, self.classes, self.width = tuple(event_shape), classes, width
+        self.event_shape, self.classes, self.width = event_shape, classes, width
         self.channels, self.blocks, self.attention = tuple(channels), blocks, tuple(attention)
         self.fourier_scale, self.frequency_shift = fourier_scale, frequency_shift
         self.resample_blocks, self.fir, self.centred = resample_blocks, fir, centred
@@ -177,7 +179,7 @@ class NCSNpp(Network):
         cond: Tensor | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """F(x, noise)."""
-        check_events(self, x)
+        check_event(x, self.event_shape, "this NCSNpp", any_size=True)
         if cond is not None:
             raise ValueError("NCSNpp takes no conditions but labels: use UNet, or leave them out")
         embedding = self.embedding(noise, label)

@@ -16,14 +16,6 @@ def filled(x: Float[Tensor, "b c *space"], multiple: int) -> Float[Tensor, "b c 
     return pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
 
 
-def check_events(net: Network, x: Tensor) -> None:
-    """Refuses an input of another number of channels or dimensions than the events that a network is made for."""
-    if x.ndim != len(net.event_shape) + 1 or x.shape[1] != net.event_shape[0]:
-        raise ValueError(
-            f"this {type(net).__name__} takes events like {net.event_shape}, of any size; got {tuple(x.shape[1:])}"
-        )
-
-
 class Network(nn.Module, ABC):
     """F(x, noise, **cond), the trainable part of a `Preconditioned` denoiser.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from scorefield._inputs import Shape, as_shape
 from scorefield.nn.network import Network
 
 CHANNELS = 32, 64, 128, 256
@@ -28,11 +28,12 @@ class TutorialUNet(Network):
 
     frequencies: Tensor
 
-    def __init__(self, event_shape: Sequence[int], classes: int = 0) -> None:
+    def __init__(self, event_shape: Shape, classes: int = 0) -> None:
         super().__init__()
-        self.event_shape, self.classes = tuple(event_shape), classes
+        event_shape = as_shape(event_shape)
+        self.event_shape, self.classes = event_shape, classes
         if len(event_shape) != 3 or any(side % 8 != 4 or side < 28 for side in event_shape[1:]):
-            raise ValueError(f"TutorialUNet takes images of sides 28, 36, 44, ...; got events {tuple(event_shape)}")
+            raise ValueError(f"TutorialUNet takes images of sides 28, 36, 44, ...; got events {event_shape}")
         if classes:
             raise ValueError(
                 f"TutorialUNet takes no labels: train without them (--use_labels false); got {classes} classes"

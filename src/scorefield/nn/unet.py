@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scorefield._inputs import Shape, as_shape, check_event
 from scorefield.nn.embedding import ConditionEmbedding
 from scorefield.nn.encoder import CONVOLUTIONS, Encoder, Residual, check_levels
-from scorefield.nn.network import Network, check_events, filled
+from scorefield.nn.network import Network, filled
 from scorefield.nn.normalisation import Norm
 
 
@@ -36,7 +37,7 @@ class UNet(Network):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         classes: int = 0,
         channels: Sequence[int] = (32, 64, 128),
         blocks: int = 2,
@@ -47,11 +48,12 @@ class UNet(Network):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        event_shape = as_shape(event_shape)
         in_channels, dims = event_shape[0], len(event_shape) - 1
         attention = check_levels("UNet", event_shape, channels, blocks, attention)
         if cond_channels < 0:
             raise ValueError(f"wanted cond_channels >= 0; got {cond_channels}")
-        self.event_shape, self.classes, self.channels = tuple(event_shape), classes, tuple(channels)
+        self.event_shape, self.classes, self.channels = event_shape, classes, tuple(channels)
         self.blocks, self.attention = blocks, attention
         self.cond_features, self.cond_channels = cond_features, cond_channels
         self.dropout, self.checkpointing = dropout, checkpointing
@@ -89,7 +91,7 @@ class UNet(Network):
         cond: Float[Tensor, "b *cond"] | None = None,
     ) -> Float[Tensor, "b c *space"]:
         """F(x, noise)."""
-        check_events(self, x)
+        check_event(x, self.event_shape, "this UNet", any_size=True)
         vector = None if self.cond_channels else cond
         embedding = nn.functional.silu(self.embedding(noise, label, vector))
         x = torch.cat((x, self._image(x, cond)), 1) if self.cond_channels else x

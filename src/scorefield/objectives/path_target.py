@@ -76,6 +76,7 @@ def path_target(
 def _path_target(sde: SDE, x0: Tensor, times: list[float], z: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x, pilot = sde.confine(x0), _pilot(sde, x0)
     bent = _depends_on_state(sde, pilot, times)
+    _require_noise(sde, pilot, times)
     found, target, weight = x, torch.zeros_like(x), torch.zeros_like(x)
     total, variance = torch.zeros_like(x), torch.zeros((), dtype=torch.float64)
     mean, slope = torch.ones_like(variance), _mean_slope(sde, pilot, times, bent)
@@ -134,6 +135,15 @@ def _depends_on_state(sde: SDE, x: Tensor, times: list[float]) -> bool:
                 "both: use SlicedScoreMatching"
             )
     return depends
+
+
+def _require_noise(sde: SDE, x: Tensor, times: list[float]) -> None:
+    """Refuses a process that is without noise at some time, from which no score can be learnt by its paths."""
+    for t in (times[0], times[len(times) // 2], times[-2]):
+        if not bool((sde.diffusion(x, Knot(t).time) > 0).any()):
+            raise ValueError(
+                f"PathTarget needs noise at every time; got a diffusion of 0 at t = {t:g} for {type(sde).__name__}"
+            )
 
 
 def _mean_slope(sde: SDE, x: Tensor, times: list[float], bent: bool) -> float:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import moved
+from scorefield._inputs import whole
 from scorefield._noise import Noise
 from scorefield._shapes import expand, factor
 from scorefield.objectives.adaptive import AdaptiveLogSNR
@@ -132,8 +133,7 @@ def usual_states(model: ScoreModule) -> States:
 
 def check_steps(steps: int) -> None:
     """Refuses a path without steps."""
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    whole(steps, "steps")
 
 
 def path_times(sde: SDE, steps: int) -> list[float]:

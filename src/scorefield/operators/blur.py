@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from scorefield._inputs import Array, as_tensor
 from scorefield.operators.operator import LinearOperator, real
 
 
@@ -24,8 +25,9 @@ class Blur(LinearOperator):
 
     kernel: Tensor
 
-    def __init__(self, kernel: Inexact[Tensor, "*size"], circular: bool = True) -> None:
+    def __init__(self, kernel: Array, circular: bool = True) -> None:
         super().__init__()
+        kernel = as_tensor(kernel, "the kernel of Blur")
         if not kernel.ndim or not kernel.numel() or not bool(torch.isfinite(kernel).all()):
             raise ValueError(f"wanted a finite kernel with axes of space; got one of shape {tuple(kernel.shape)}")
         self.register_buffer("kernel", real(kernel, "the kernel of Blur"))

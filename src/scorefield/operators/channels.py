@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._inputs import Array, as_tensor
 from scorefield.operators.operator import LinearOperator, expect, real
 
 
@@ -22,8 +23,9 @@ class ChannelMix(LinearOperator):
     matrix: Tensor
     inverse: Tensor
 
-    def __init__(self, matrix: Inexact[Tensor, "c_out c_in"]) -> None:
+    def __init__(self, matrix: Array) -> None:
         super().__init__()
+        matrix = as_tensor(matrix, "the matrix of ChannelMix")
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("the matrix of ChannelMix must be finite")
         self.register_buffer("matrix", real(matrix, "the matrix of ChannelMix"))

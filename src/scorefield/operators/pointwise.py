@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Inexact
+from jaxtyping import Inexact
 from torch import Tensor
 
+from scorefield._inputs import Array, as_tensor
 from scorefield.operators.operator import LinearOperator, expect
 
 
@@ -36,8 +37,9 @@ class Mask(LinearOperator):
     gram = 1.0
     observed: Tensor
 
-    def __init__(self, mask: Bool[Tensor, "..."], event_shape: Sequence[int] | None = None) -> None:
+    def __init__(self, mask: Array, event_shape: Sequence[int] | None = None) -> None:
         super().__init__()
+        mask = as_tensor(mask, "the mask").bool()
         self.event_shape = tuple(mask.shape if event_shape is None else event_shape)
         if not broadcasts(mask, self.event_shape):
             raise ValueError(f"a mask of shape {tuple(mask.shape)} does not broadcast to events {self.event_shape}")
@@ -66,9 +68,9 @@ class Diagonal(LinearOperator):
 
     weights: Tensor
 
-    def __init__(self, weights: float | Tensor) -> None:
+    def __init__(self, weights: float | Array) -> None:
         super().__init__()
-        weights = torch.as_tensor(weights)
+        weights = as_tensor(weights, "the weights of Diagonal")
         if weights.is_complex() or not bool(torch.isfinite(weights).all()):
             raise ValueError("the weights of Diagonal must be real and finite")
         self.register_buffer("weights", weights.double())

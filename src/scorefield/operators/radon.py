@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield._inputs import Array, as_tensor
 from scorefield.operators.operator import LinearOperator, expect
 
 REACH = math.sqrt(2)  # of the detectors on either side: half the diagonal of [-1, 1]^2
@@ -33,12 +34,13 @@ class Radon(LinearOperator):
 
     angles: Tensor
 
-    def __init__(self, side: int, angles: int | Float[Tensor, "angles"], detectors: int | None = None) -> None:
+    def __init__(self, side: int, angles: int | Array, detectors: int | None = None) -> None:
         super().__init__()
         self.side = side
         self.detectors = math.ceil(REACH * side) if detectors is None else detectors
         if isinstance(angles, int):
             angles = torch.arange(angles, dtype=torch.float64) * (math.pi / max(angles, 1))
+        angles = as_tensor(angles, "angles")
         if side < 1 or self.detectors < 1 or not len(angles) or not bool(torch.isfinite(angles).all()):
             raise ValueError(
                 f"wanted side and detectors of at least 1 and finite angles; got {side}, {self.detectors} and {angles}"

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._inputs import Array, as_tensor
 from scorefield._noise import Noise
 from scorefield.operators.operator import LinearOperator, expect, real
 
@@ -23,8 +24,9 @@ class Dense(LinearOperator):
 
     matrix: Tensor
 
-    def __init__(self, matrix: Inexact[Tensor, "m d"], event_shape: Sequence[int] | None = None) -> None:
+    def __init__(self, matrix: Array, event_shape: Sequence[int] | None = None) -> None:
         super().__init__()
+        matrix = as_tensor(matrix, "the matrix of Dense")
         self.event_shape = tuple(matrix.shape[1:] if event_shape is None else event_shape)
         if math.prod(self.event_shape) != matrix.shape[1] or not bool(torch.isfinite(matrix).all()):
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from scorefield._device import widened
 from scorefield._finite import require_finite
-from scorefield._noise import CHILDREN, Noise, as_seeds
+from scorefield._inputs import Seeds, Shape, as_seeds, as_shape, whole
+from scorefield._noise import CHILDREN, Noise
 from scorefield._shapes import event_sum
 from scorefield.grids import uniform_log_snr
 from scorefield.guidance import GuidedSolver
@@ -65,9 +66,9 @@ class ParticleSampler(PosteriorSampler):
     @torch.no_grad()
     def sample(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         *,
-        seeds: Iterable[int] | Tensor,
+        seeds: Seeds,
         batch_size: int | None = None,
         progress: bool = False,
         callback: Callback | None = None,
@@ -80,9 +81,10 @@ class ParticleSampler(PosteriorSampler):
         they may err by any amount; where the latter is small, nothing shows that modes have their weights.
         """
         keys = as_seeds(seeds)
-        if len(keys) == 0 or (batch_size is not None and batch_size < 1):
-            raise ValueError(f"wanted at least one seed and a batch_size of at least 1; got {len(keys)}, {batch_size}")
-        like = torch.empty((max(self.count, len(keys)), *event_shape), **placement(self.denoiser))
+        if len(keys) == 0:
+            raise ValueError("wanted at least one seed; got none")
+        batch_size = None if batch_size is None else whole(batch_size, "batch_size")
+        like = torch.empty((max(self.count, len(keys)), *as_shape(event_shape)), **placement(self.denoiser))
         noise = Noise.per_batch(int(keys[0]), len(like), device=like.device)
         sizes: Mapping[str, float] = {}
 

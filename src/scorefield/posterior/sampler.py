@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorefield._finite import require_finite
-from scorefield._noise import Noise, as_seeds
+from scorefield._inputs import Seeds, Shape, as_seeds, as_shape, whole
+from scorefield._noise import Noise
 from scorefield.guidance import Label, Measurement
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.score import Denoiser, evaluating, placement
@@ -32,9 +33,9 @@ class PosteriorSampler(ABC):
     @abstractmethod
     def sample(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         *,
-        seeds: Iterable[int] | Tensor,
+        seeds: Seeds,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> Float[Tensor, "n *event"]:
@@ -84,19 +85,19 @@ class OuterLoop(PosteriorSampler):
     @torch.no_grad()
     def sample(
         self,
-        event_shape: Sequence[int],
+        event_shape: Shape,
         *,
-        seeds: Iterable[int] | Tensor,
+        seeds: Seeds,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> Float[Tensor, "n *event"]:
         """One sample for each seed; it does not depend on the others (see `scorefield.sample`)."""
         keys = as_seeds(seeds)
         n = len(keys)
-        batch_size = n if batch_size is None else batch_size
-        if n == 0 or batch_size < 1:
-            raise ValueError(f"wanted at least one seed and a batch_size of at least 1; got {n} and {batch_size}")
-        like = torch.empty((batch_size, *event_shape), **placement(self.denoiser))
+        if n == 0:
+            raise ValueError("wanted at least one seed; got none")
+        batch_size = n if batch_size is None else whole(batch_size, "batch_size")
+        like = torch.empty((batch_size, *as_shape(event_shape)), **placement(self.denoiser))
         batches, results = range(0, n, batch_size), list[Tensor]()
         with (
             evaluating(self.denoiser),

@@ -12,6 +12,7 @@ from scorefield.processes.sde import SDE as SDE
 from scorefield.processes.sde import Knot as Knot
 from scorefield.processes.sde import NormalPrior as NormalPrior
 from scorefield.processes.sde import Prior as Prior
+from scorefield.processes.sde import as_point as as_point
 from scorefield.processes.sde import check_size as check_size
 from scorefield.processes.slope import diffusion_and_slope as diffusion_and_slope
 from scorefield.processes.stationary import StationaryPrior as StationaryPrior

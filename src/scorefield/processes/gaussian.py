@@ -7,17 +7,32 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import double
+from scorefield._inputs import Time, as_tensor
 from scorefield._shapes import factor
 from scorefield.processes.sde import DATA, SDE, Knot, NormalPrior
 
 HUGE = 1e150  # whose square float64 holds
 LOST = 2.0**20  # noise over signal beyond which the data are lost, and with them most digits of a score
+
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def _of_numbers(function: F) -> F:
+    """The function of time, of plain numbers as well."""
+
+    @functools.wraps(function)
+    def taking(self: Any, t: Any) -> Tensor:
+        return function(self, t if isinstance(t, Tensor) else double(as_tensor(t, "t")))
+
+    return cast(F, taking)
 
 
 class GaussianSDE(SDE):
@@ -27,6 +42,12 @@ class GaussianSDE(SDE):
     replace these by their closed forms; tests hold the two together. At T alpha may vanish, in float64 or altogether.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("alpha", "sigma", "log_snr", "a", "g", "time"):
+            if name in vars(cls):
+                setattr(cls, name, _of_numbers(vars(cls)[name]))
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Factor of the data, > 0."""
@@ -35,20 +56,24 @@ class GaussianSDE(SDE):
     def sigma(self, t: Tensor) -> Tensor:
         """Standard deviation of the noise, > 0 for t > 0."""
 
+    @_of_numbers
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha^2 / sigma^2), strictly decreasing in t."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
+    @_of_numbers
     def a(self, t: Tensor) -> Tensor:
         """Drift rate d log(alpha)/dt."""
         return _derivative(lambda s: self.alpha(s).log(), t)
 
+    @_of_numbers
     def g(self, t: Tensor) -> Tensor:
         """Diffusion rate: g^2 = d(sigma^2)/dt - 2 a sigma^2."""
         t = t.clamp_min(1e-12 * self.T)  # sigma(t) = sqrt(t) has no derivative at 0, though g has a value
         sigma = self.sigma(t)
         return (2 * sigma * (_derivative(self.sigma, t) - self.a(t) * sigma)).sqrt()
 
+    @_of_numbers
     def time(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr`, to float64 resolution, for values in its range."""
         wanted = double(log_snr)
@@ -72,6 +97,11 @@ class GaussianSDE(SDE):
             return self.T
         return float(self.time(torch.tensor(faintest, dtype=torch.float64)))
 
+    @functools.cached_property
+    def noisy_at_0(self) -> bool:
+        """Whether sigma(0) > 0."""
+        return float(self.sigma(torch.zeros((), dtype=torch.float64))) > 0
+
     @property
     def prior(self) -> NormalPrior:
         """N(0, alpha(T)^2 + sigma(T)^2): has the true variance for data of unit variance."""
@@ -91,10 +121,10 @@ class GaussianSDE(SDE):
         return factor(self.g(t), x)
 
     def perturb(
-        self, x0: Float[Tensor, "b *event"], t: Tensor, eps: Float[Tensor, "b *event"]
+        self, x0: Float[Tensor, "b *event"], t: Time, eps: Float[Tensor, "b *event"]
     ) -> Float[Tensor, "b *event"]:
         """alpha(t) x_0 + sigma(t) eps, a draw from p(x_t | x_0) when eps is standard normal; `t` is () or (b,)."""
-        t = double(t)
+        t = double(as_tensor(t, "t"))
         return factor(self.alpha(t), x0) * x0 + factor(self.sigma(t), x0) * eps
 
     def knots(self, times: Sequence[float]) -> list[Knot]:
@@ -105,6 +135,9 @@ class GaussianSDE(SDE):
         rows = iter(torch.stack(columns, 1).tolist())
         knots = [Knot(*next(rows)) if v else DATA for v in values]
         for knot in knots:
+            if knot.t and not knot.sigma > 0:
+                name = type(self).__name__
+                raise ValueError(f"{name} has sigma = {knot.sigma} at t = {knot.t}: wanted noise at every time after 0")
             if not (math.isfinite(knot.alpha) and knot.sigma < HUGE):
                 raise ValueError(
                     f"{self}: at t = {knot.t} alpha = {knot.alpha} and sigma = {knot.sigma} are beyond what float64 "

@@ -73,6 +73,8 @@ class LinearSDE(GaussianSDE):
             found = torch.stack((log_alpha, 2 * log_alpha + log_v))
             new, old = found[:, ::2], previous
             largest = new[1].max()
+            if largest == -math.inf:
+                raise ValueError(f"the diffusion_rate of this LinearSDE is 0 on all of [0, {self.T}]: wanted noise")
             changes = (new[0] - old[0], (new[1] - largest).exp() - (old[1] - largest).exp())
             # an absolute error of log(alpha) is a relative one of alpha
             if all(float(change.abs().max()) <= 1e-11 for change in changes):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._device import double
+from scorefield._inputs import Time, as_tensor
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_size, event_sum
 
@@ -123,6 +125,11 @@ class SDE(ABC):
         """Where solvers start: T, unless nothing is left of the data from an earlier time on (see `GaussianSDE`)."""
         return self.T
 
+    @functools.cached_property
+    def noisy_at_0(self) -> bool:
+        """Whether x_0 as the process has it is the data with noise: then a model has a score at t = 0."""
+        return False
+
     @property
     @abstractmethod
     def prior(self) -> Prior:
@@ -171,9 +178,37 @@ class SDE(ABC):
             path.append(self.confine(x + h * self.drift(x, t) + math.sqrt(h) * self.diffusion(x, t) * z))
         return torch.stack(path)
 
-    def _check(self, times: Sequence[float]) -> list[float]:
-        values = [float(t) for t in times]
+    def _check(self, times: Sequence[float] | float) -> list[float]:
+        values = [float(t) for t in (times if isinstance(times, Iterable) else (times,))]
         for t in values:
             if not 0 <= t <= self.T * (1 + 1e-12):
                 raise ValueError(f"times of {type(self).__name__} lie in [0, {self.T}]; got {t}")
         return values
+
+
+def as_point(sde: SDE, x: Float[Tensor, "b *event"], t: Time, data: bool = False) -> tuple[Tensor, Tensor]:
+    """States as real numbers, and their time in (0, T], () or (b,), as a float64 tensor; with `data` also t = 0.
+
+    Raises:
+        ValueError: there is no such time. Those on a GPU are not looked at, which would have to wait for them.
+    """
+    x = as_tensor(x, "x")
+    if not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
+    time = double(as_tensor(t, "t"))
+    if x.ndim == 0 or time.ndim > 1 or (time.ndim and len(time) != len(x)):
+        raise ValueError(
+            f"wanted states (n, *event) and one time, or one for each; got shapes {tuple(x.shape)} and "
+            f"{tuple(time.shape)}"
+        )
+    if time.is_cuda or not time.numel() or torch.compiler.is_compiling():
+        return x, time
+    least, most = (time, time) if time.ndim == 0 else time.aminmax()
+    first = 0.0 if data or sde.noisy_at_0 else 5e-324
+    if not first <= least.item() <= most.item() <= sde.T * (1 + 1e-6):
+        wrong = f"{least.item():g}" if time.ndim == 0 else f"{least.item():g} to {most.item():g}"
+        raise ValueError(
+            f"a model of {type(sde).__name__} takes times in (0, {sde.T:g}]; got {wrong}: at t = 0 the data have no "
+            f"score, begin at t_min = {sde.t_min:g}"
+        )
+    return x, time

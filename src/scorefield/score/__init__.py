@@ -23,6 +23,7 @@ from scorefield.score.preconditioned import VelocityPrecond as VelocityPrecond
 from scorefield.score.preconditioned import noise_level as noise_level
 from scorefield.score.protocols import LogDensity as LogDensity
 from scorefield.score.protocols import Score as Score
+from scorefield.score.protocols import as_states as as_states
 from scorefield.score.protocols import evaluating as evaluating
 from scorefield.score.protocols import placement as placement
 from scorefield.score.published import DDPMPrecond as DDPMPrecond

@@ -11,32 +11,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from scorefield._device import double, moved
+from scorefield._inputs import Time, as_tensor, matching
 from scorefield._shapes import factor
-from scorefield.processes import SDE, GaussianSDE
+from scorefield.processes import SDE, GaussianSDE, as_point
 from scorefield.score.protocols import LogDensity, Score
 
 
 class ScoreModule(nn.Module, ABC):
     """A score that is a torch module, so that it can be trained, conditioned, saved and moved.
 
-    `t` is a float64 tensor, () or (b,), best on the host, where what follows from it is computed. Conditioning tensors
-    have one row a sample, or one row or none for the whole batch.
+    `t` is a number, or a float64 tensor, () or (b,), best on the host, where what follows from it is computed.
+    Conditioning tensors have one row a sample, or one row or none for the whole batch.
     """
 
     sde: SDE
 
     @abstractmethod
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """grad_x log p_t(x | cond)."""
 
     def given(self, **cond: Tensor | int) -> ScoreModule:
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
-        return ConditionedScore(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+        return ConditionedScore(self, {name: as_tensor(value, name) for name, value in cond.items()})
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> ScoreModule:
         """The model for some rows of a batch of n; a wrapper that holds one value a sample keeps those of the rows."""
@@ -57,26 +57,34 @@ class Denoiser(ScoreModule):
         super().__init__()
         self.sde: GaussianSDE = sde  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def __call__(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """`forward`, once the states and the time are looked at, and that its result is of their shape."""
+        x, t = as_point(self.sde, x, t)
+        return matching(super().__call__(x, t, **cond), x, self)
+
     @abstractmethod
     def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The posterior mean of the clean sample."""
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """D and ehat by one call of the network, x = alpha D + sigma ehat; here ehat = (x - alpha D) / sigma."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales(x, t)
         denoised = self(x, t, **cond)
         return denoised, (x - alpha * denoised) / sigma
 
-    def noise(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def noise(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """ehat."""
         return self.predictions(x, t, **cond)[1]
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """-ehat / sigma."""
-        return self.noise(x, t, **cond) / -factor(self.sde.sigma(double(t)), x)
+        x, t = as_point(self.sde, x, t)
+        return self.noise(x, t, **cond) / -factor(self.sde.sigma(t), x)
 
-    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def velocity(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """alpha ehat - sigma D  (Salimans & Ho 2022)."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales(x, t)
         denoised, noise = self.predictions(x, t, **cond)
         return alpha * noise - sigma * denoised
@@ -90,7 +98,7 @@ class Denoiser(ScoreModule):
     def given(self, **cond: Tensor | int) -> Denoiser:
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
         kind = ConditionedDensity if isinstance(self, LogDensity) else Conditioned
-        return kind(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+        return kind(self, {name: as_tensor(value, name) for name, value in cond.items()})
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
         """The model for some rows of a batch of n; a wrapper that holds one value a sample keeps those of the rows."""
@@ -141,7 +149,7 @@ class ConditionedScore(_Conditions, ScoreModule):
         super().__init__()
         self.sde, self.model, self.cond = model.sde, model, cond
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The inner score under the condition."""
         return self.model.score(x, t, **self._bound(x, cond))
 
@@ -167,15 +175,15 @@ class Conditioned(_Conditions, Denoiser):
         """The inner denoiser under the condition."""
         return self.denoiser(x, t, **self._bound(x, cond))
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """The inner ones."""
         return self.denoiser.predictions(x, t, **self._bound(x, cond))
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The inner one."""
         return self.denoiser.score(x, t, **self._bound(x, cond))
 
-    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def velocity(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The inner one."""
         return self.denoiser.velocity(x, t, **self._bound(x, cond))
 
@@ -193,7 +201,7 @@ class Conditioned(_Conditions, Denoiser):
 class ConditionedDensity(Conditioned):
     """The same of a model that knows its log-density."""
 
-    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
+    def log_density(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b"]:
         """log p_t(x | cond) up to a constant."""
         inner: Any = self.denoiser
         return inner.log_density(x, t, **self._bound(x, cond))
@@ -221,15 +229,17 @@ class FromScore(Denoiser):
         """(x + sigma^2 s) / alpha."""
         return self.predictions(x, t, **cond)[0]
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """(x + sigma^2 s) / alpha and -sigma s."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales(x, t)
-        score = self.model.score(x, t, **cond)
+        score = matching(self.model.score(x, t, **cond), x, self.model)
         return (x + sigma**2 * score) / alpha, -sigma * score
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """S itself."""
-        return self.model.score(x, t, **cond)
+        x, t = as_point(self.sde, x, t)
+        return matching(self.model.score(x, t, **cond), x, self.model)
 
 
 def as_denoiser(model: Score) -> Denoiser:

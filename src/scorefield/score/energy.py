@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._device import double, placed
+from scorefield._inputs import Time, matching, whole
 from scorefield._shapes import event_sum, factor
-from scorefield.processes import GaussianSDE
+from scorefield.processes import GaussianSDE, as_point
 from scorefield.score.preconditioned import Precond, Preconditioned
-from scorefield.score.protocols import Score
+from scorefield.score.protocols import Score, in_its_precision
 
 
 class Energy(Preconditioned):
@@ -38,19 +38,20 @@ class Energy(Preconditioned):
         if not hasattr(net, "value"):
             raise TypeError(f"{type(net).__name__} has no `value` that it is the gradient of: wrap it in nn.Potential")
 
-    def log_density(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b"]:
+    def log_density(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b"]:
         """log p_t(x) up to a constant of t."""
-        t = double(t)
+        x, t = as_point(self.sde, x, t)
         alpha, sigma, coefs = self.sde.alpha(t), self.sde.sigma(t), self.precond(self.sde, t)
         square = -self.precond.rest(coefs, alpha, sigma) / (2 * sigma**2)
         scale = alpha * coefs.out / (sigma**2 * coefs.inp)
         net: Any = self.net
-        value = net.value(factor(coefs.inp, x) * x, placed(coefs.noise, x), **cond)
+        inp, noise, cond = in_its_precision(self.net, factor(coefs.inp, x) * x, coefs.noise, cond)
+        value = net.value(inp, noise, **cond).to(x.dtype)
         return factor(square, value) * event_sum(x**2) + factor(scale, value) * value
 
 
 def log_density_ratio(
-    model: Score, x: Float[Tensor, "b *event"], y: Float[Tensor, "b *event"], t: Tensor, nodes: int = 32
+    model: Score, x: Float[Tensor, "b *event"], y: Float[Tensor, "b *event"], t: Time, nodes: int = 32
 ) -> Float[Tensor, "b"]:
     """log p_t(y) - log p_t(x) = int_0^1 s(x + u (y - x), t) . (y - x) du, by Gauss-Legendre quadrature.
 
@@ -65,12 +66,13 @@ def log_density_ratio(
         nodes: of the quadrature, a model call each, at least 1. Between far modes the integrand has a peak as narrow as
             they are: compare with twice as many.
     """
-    if x.shape != y.shape or nodes < 1:
-        raise ValueError(
-            f"wanted two points of one shape and at least 1 node; got {tuple(x.shape)}, {tuple(y.shape)} and {nodes}"
-        )
-    places, weights = np.polynomial.legendre.leggauss(nodes)
+    if x.shape != y.shape:
+        raise ValueError(f"wanted two points of one shape; got {tuple(x.shape)} and {tuple(y.shape)}")
+    x, t = as_point(model.sde, x, t)
+    places, weights = np.polynomial.legendre.leggauss(whole(nodes, "nodes"))
     total = x.new_zeros(len(x))
     for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
-        total = total + 0.5 * weight * event_sum(model.score(torch.lerp(x, y, 0.5 * (1 + place)), t) * (y - x))
+        total = total + 0.5 * weight * event_sum(
+            matching(model.score(torch.lerp(x, y, 0.5 * (1 + place)), t), x, model) * (y - x)
+        )
     return total

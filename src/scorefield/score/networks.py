@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._device import double, placed
+from scorefield._inputs import Time, matching
 from scorefield._shapes import factor
-from scorefield.processes import SDE, ItoSDE, diffusion_and_slope
+from scorefield.processes import SDE, ItoSDE, as_point, diffusion_and_slope
 from scorefield.score.denoiser import ScoreModule
+from scorefield.score.protocols import in_its_precision
 
 TINY = 1e-12  # of g^2, where the noise ends at the boundary of a domain
 
@@ -36,17 +37,14 @@ class ScoreNetwork(ScoreModule):
             raise ValueError(f"diffusion must be positive; got {diffusion}")
         self.net, self.sde, self.diffusion = net, sde, diffusion
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """The score at rest and the network's."""
+        x, t = as_point(self.sde, x, t)
         wide = factor(t, x)
         g, slope = diffusion_and_slope(self.sde, x, wide)
         rest = (2 * self.sde.drift(x, wide) - 2 * g * slope) / (g**2).clamp_min(TINY)
-        f = self.net(x, placed(0.125 * (double(t) / self.sde.T).log(), x), **cond)
-        if f.shape != x.shape:
-            raise ValueError(
-                f"the network {type(self.net).__name__} returned shape {tuple(f.shape)} for an input of shape "
-                f"{tuple(x.shape)}: give it the event shape {tuple(x.shape[1:])}"
-            )
+        inp, noise, cond = in_its_precision(self.net, x, 0.125 * (t / self.sde.T).log(), cond)
+        f = matching(self.net(inp, noise, **cond), x, self.net)
         return rest + f.to(x.dtype) / (self.diffusion * wide.sqrt())
 
 
@@ -70,6 +68,7 @@ class PlainScore(ScoreModule):
         self.net = net
         self.sde = ItoSDE(f=_nothing, g=_nothing)
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """F(x), at any time."""
-        return self.net(x, x.new_zeros(()), **cond).to(x.dtype)
+        inp, noise, cond = in_its_precision(self.net, x, x.new_zeros(()), cond)
+        return matching(self.net(inp, noise, **cond), x, self.net).to(x.dtype)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._device import double, placed
+from scorefield._inputs import Time
 from scorefield._shapes import factor
-from scorefield.processes import GaussianSDE
+from scorefield.processes import GaussianSDE, as_point
 from scorefield.score.preconditioned import EDMPrecond
+from scorefield.score.protocols import in_its_precision
 
 
 class NoisyClassifier(nn.Module):
@@ -28,8 +29,10 @@ class NoisyClassifier(nn.Module):
         self.net, self.sde, self.sigma_data = net, sde, sigma_data
         self._precond = EDMPrecond(sigma_data)
 
-    def log_prob(self, x: Float[Tensor, "b *event"], t: Tensor) -> Float[Tensor, "b classes"]:
+    def log_prob(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, "b classes"]:
         """log p(c | x_t = x) of each class, in x's dtype; `t` is () or (b,)."""
-        coefs = self._precond(self.sde, double(t))
-        logits = self.net(factor(coefs.inp, x) * x, placed(coefs.noise, x))
+        x, t = as_point(self.sde, x, t)
+        coefs = self._precond(self.sde, t)
+        inp, noise, _ = in_its_precision(self.net, factor(coefs.inp, x) * x, coefs.noise, {})
+        logits = self.net(inp, noise)
         return logits.to(x.dtype).log_softmax(1)

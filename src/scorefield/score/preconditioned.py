@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scorefield._device import double, placed
+from scorefield._device import double
+from scorefield._inputs import Time, matching
 from scorefield._shapes import factor
-from scorefield.processes import GaussianSDE
+from scorefield.processes import GaussianSDE, as_point
 from scorefield.score.denoiser import Denoiser
+from scorefield.score.protocols import in_its_precision
 
 
 class Coefs(NamedTuple):
@@ -68,36 +70,33 @@ class Preconditioned(Denoiser):
         coefs = self.precond(self.sde, double(t))
         return _mixed(coefs.skip, x, coefs.out, self.raw(x, coefs, **cond))
 
-    def predictions(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> tuple[Tensor, Tensor]:
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
         """skip x + out F and (rest x - alpha out F) / sigma."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma, coefs, kept = self._coefficients(t)
         f = self.raw(x, coefs, **cond)
         return _mixed(coefs.skip, x, coefs.out, f), _mixed(kept, x, -alpha * coefs.out / sigma, f)
 
-    def score(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """(alpha out F - rest x) / sigma^2."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma, coefs, kept = self._coefficients(t)
         return _mixed(-kept / sigma, x, alpha * coefs.out / sigma**2, self.raw(x, coefs, **cond))
 
-    def velocity(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+    def velocity(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """(alpha rest / sigma - sigma skip) x - (alpha^2 + sigma^2) / sigma out F."""
+        x, t = as_point(self.sde, x, t)
         alpha, sigma, coefs, kept = self._coefficients(t)
         of_x, of_f = alpha * kept - sigma * coefs.skip, -(alpha**2 + sigma**2) / sigma * coefs.out
         return _mixed(of_x, x, of_f, self.raw(x, coefs, **cond))
 
     def raw(self, x: Float[Tensor, "b *event"], coefs: Coefs, **cond: Tensor) -> Float[Tensor, "b *event"]:
-        """F(inp x, noise), in x's dtype."""
-        f = self.net(factor(coefs.inp, x) * x, placed(coefs.noise, x), **cond)
-        if f.shape != x.shape:
-            raise ValueError(
-                f"the network {type(self.net).__name__} returned shape {tuple(f.shape)} for an input of shape "
-                f"{tuple(x.shape)}: give it the event shape {tuple(x.shape[1:])}"
-            )
-        return f.to(x.dtype)
+        """F(inp x, noise) by the network in its own precision, in x's dtype."""
+        inp, noise, cond = in_its_precision(self.net, factor(coefs.inp, x) * x, coefs.noise, cond)
+        return matching(self.net(inp, noise, **cond), x, self.net).to(x.dtype)
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Coefs, Tensor]:
         """alpha, sigma, the preconditioner's and rest / sigma."""
-        t = double(t)
         alpha, sigma, coefs = self.sde.alpha(t), self.sde.sigma(t), self.precond(self.sde, t)
         return alpha, sigma, coefs, self.precond.rest(coefs, alpha, sigma) / sigma
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield._device import moved, widest
+from scorefield._inputs import Array, as_tensor
 from scorefield.processes import SDE
 
 
@@ -56,3 +58,34 @@ def placement(model: object) -> dict[str, Any]:
         return {"dtype": torch.get_default_dtype(), "device": torch.device("cpu")}
     double = tensors[0].dtype == torch.float64
     return {"dtype": torch.float64 if double else torch.float32, "device": tensors[0].device}
+
+
+def as_states(model: object, values: Array, name: str = "x") -> Tensor:
+    """Samples as finite real numbers on the model's device: float32 and float64 as they are, others in its dtype."""
+    x, place = as_tensor(values, name), placement(model)
+    if x.is_complex():
+        raise ValueError(f"{name} is complex: give real and imaginary parts as two channels")
+    if x.ndim == 0:
+        raise ValueError(f"{name} needs an axis of samples, (n, *event); got a single number")
+    if not (isinstance(model, nn.Module) and any(True for _ in model.parameters())):
+        place["device"] = x.device  # which a model without weights goes to
+    dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else place["dtype"]
+    x = x.to(place["device"], dtype if dtype != torch.float64 else widest(place["device"]))
+    if not bool(torch.isfinite(x).all()):
+        strange = int((~torch.isfinite(x)).sum())
+        raise ValueError(f"{name} holds {strange} values that are not finite: clean the data first")
+    return x
+
+
+PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def in_its_precision(
+    net: nn.Module, x: Tensor, noise: Tensor, cond: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """A network's input, noise level and conditions on x's device, real numbers in the dtype of its weights."""
+    weight = next(net.parameters(), x)
+    dtype = weight.dtype if weight.dtype in PRECISIONS else x.dtype
+    given = {name: as_tensor(value, name) for name, value in cond.items()}
+    given = {name: moved(v.to(dtype) if v.is_floating_point() else v, x.device) for name, v in given.items()}
+    return x.to(dtype), moved(noise.to(dtype), x.device), given

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._inputs import matching
 from scorefield._noise import NoiseSource
 from scorefield.processes import Knot, diffusion_and_slope
 from scorefield.score import Denoiser, Score
@@ -70,5 +71,5 @@ def without_noise(model: Score, x: Tensor, now: Knot, next: Knot, eta: float) ->
     g, slope = diffusion_and_slope(model.sde, x, t)
     y = x + h * model.sde.drift(x, t)
     if share:  # not for the forward process itself
-        y = y - (h * share) * (g**2 * model.score(x, t) + 2 * g * slope)
+        y = y - (h * share) * (g**2 * matching(model.score(x, t), x, model) + 2 * g * slope)
     return y, g, slope

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield._device import widened
+from scorefield._inputs import matching
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum, expand
 from scorefield.processes import Knot
@@ -55,14 +56,14 @@ class HMC(Corrector):
         """One path."""
         past: _Past | None = state
         t, h = next.time, 2 * self.snr * self.unit(model, next)
-        first = past.score if past and past.x is x and past.t == next.t else model.score(x, t)
+        first = past.score if past and past.x is x and past.t == next.t else matching(model.score(x, t), x, model)
         start = p = noise.normal(x)
         y, score, climbed = x, first, widened(x.new_zeros(len(x)))
         for _ in range(self.steps):
             p = torch.add(p, score, alpha=0.5 * h)
             moved, before = h * p, score
             y = y + moved
-            score = model.score(y, t)
+            score = matching(model.score(y, t), y, model)
             climbed = climbed + 0.5 * event_sum(widened((before + score) * moved))
             p = torch.add(p, score, alpha=0.5 * h)
         if isinstance(model, LogDensity):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._inputs import matching
 from scorefield._noise import NoiseSource
 from scorefield.processes import Knot
 from scorefield.score import Score
@@ -70,7 +71,7 @@ class Langevin(Corrector):
     ) -> Step:
         """One update; `now.t == next.t` when the states are already where they shall be."""
         eps = 2 * (self.snr * self.unit(model, next)) ** 2
-        y = torch.add(x, model.score(x, next.time), alpha=eps)
+        y = torch.add(x, matching(model.score(x, next.time), x, model), alpha=eps)
         return Step(y.add_(noise.normal(x), alpha=math.sqrt(2 * eps)))
 
 
@@ -87,4 +88,8 @@ class GradientAscent(Corrector):
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:
         """One update."""
-        return Step(torch.add(x, model.score(x, next.time), alpha=2 * (self.snr * self.unit(model, next)) ** 2))
+        return Step(
+            torch.add(
+                x, matching(model.score(x, next.time), x, model), alpha=2 * (self.snr * self.unit(model, next)) ** 2
+            )
+        )

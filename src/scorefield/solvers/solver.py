@@ -96,6 +96,13 @@ def advance(
     return solver.step(model, x, now, next, state, noise=noise)
 
 
+def check_solver(solver: object) -> None:
+    """Refuses what is no solver: a class, or the name of one."""
+    if not isinstance(solver, Solver):
+        what = f"the class {solver.__name__}" if isinstance(solver, type) else repr(solver)
+        raise TypeError(f"wanted a solver, such as solvers.DDIM(); got {what}")
+
+
 def tau_step(now: Knot, next: Knot, eta: float) -> float:
     """The step of tau = -log(sigma / alpha); with noise it must lead towards the data."""
     h = 0.5 * (next.log_snr - now.log_snr)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._inputs import matching
 from scorefield._noise import NoiseSource
 from scorefield.processes import Knot
 from scorefield.score import Score
@@ -56,11 +57,11 @@ class BAOAB(Corrector):
         h = 2 * self.snr * self.unit(model, next)
         damping = math.exp(-2 * self.friction * self.snr)
         fresh = past is not None and past.x is x and past.t == next.t
-        score = past.score if past and fresh else model.score(x, next.time)
+        score = past.score if past and fresh else matching(model.score(x, next.time), x, model)
         momentum = past.momentum if past else noise.normal(x, draw=1)
         p = torch.add(momentum, score, alpha=0.5 * h)
         y = torch.add(x, p, alpha=0.5 * h)
         p = torch.add(damping * p, noise.normal(x), alpha=math.sqrt(-math.expm1(2 * math.log(damping))))
         y = y.add_(p, alpha=0.5 * h)
-        score = model.score(y, next.time)
+        score = matching(model.score(y, next.time), y, model)
         return Step(y, _Past(p.add_(score, alpha=0.5 * h), y, next.t, score))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefield._device import moved
+from scorefield._inputs import whole
 from scorefield._noise import Noise
 from scorefield.data import Affine, Dataset, Transform
 
@@ -48,9 +49,7 @@ class Batches:
         centred: bool = False,
         cond_transform: Affine | None = None,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"the batch size must be at least 1; got {size}")
-        self.data, self.transform, self.size, self.seed = data, transform, size, seed
+        self.data, self.transform, self.size, self.seed = data, transform, whole(size, "the batch size"), seed
         self.device, self.dtype, self.centred = torch.device(device), dtype, centred
         self.cond_transform = cond_transform
         self._epoch, self._order = -1, torch.empty(0)

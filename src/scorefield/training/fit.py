@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
-from scorefield.data import Affine, Dataset, transformed_std
+from scorefield._inputs import Array, whole
+from scorefield.data import Affine, ArrayDataset, Dataset, transformed_std
 from scorefield.data.dataset import named, unseen_classes
 from scorefield.model import ScoreModel
 from scorefield.nn import Network
 from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objective
 from scorefield.processes import VP, GaussianSDE
-from scorefield.score import EDMPrecond, Precond, Preconditioned
+from scorefield.score import EDMPrecond, Precond, Preconditioned, placement
 from scorefield.training.batches import Batches
 from scorefield.training.loop import train
 from scorefield.training.optimisation import Optimisation
@@ -22,7 +25,7 @@ from scorefield.training.state import TrainState
 
 def fit(
     net: Network,
-    data: Dataset,
+    data: Dataset | Array,
     sde: GaussianSDE | None = None,
     *,
     steps: int,
@@ -43,7 +46,7 @@ def fit(
 
     Args:
         net: what is trained, on the device where its weights are; it is changed.
-        data: rows, with labels if the network takes classes.
+        data: rows, with labels if the network takes classes; an array (n, *event) of real numbers.
         sde: the forward process, VP by default.
         steps: of training.
         seed: of the order of the data and of the noise.
@@ -57,6 +60,7 @@ def fit(
     Raises:
         ValueError: data and network differ in their shape or classes, or the training has diverged.
     """
+    data = ArrayDataset(data) if isinstance(data, Tensor | np.ndarray) else data
     if tuple(net.event_shape) != tuple(data.event_shape):
         raise ValueError(
             f"the network takes events of shape {tuple(net.event_shape)}, the data have {tuple(data.event_shape)}: "
@@ -67,8 +71,7 @@ def fit(
             f"the network takes {net.classes} classes, the data have {data.classes}: make it with data.classes, or "
             "train on data.unlabelled()"
         )
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    steps, batch_size = whole(steps, "steps"), whole(batch_size, "batch_size")
     if data.classes and isinstance(objective, LabelDropout):
         raise ValueError(f"give the rate {objective.rate} as label_dropout, and the objective within LabelDropout")
     names: tuple[str, ...] = getattr(data, "class_names", ())
@@ -81,8 +84,8 @@ def fit(
         objective = LabelDropout(objective, label_dropout)
     denoiser = Preconditioned(net, sde or VP(), precond or EDMPrecond(std))
     state = TrainState(denoiser, optimisation, seed=seed)
-    device = next(net.parameters()).device
-    batches = Batches(data, transform, batch_size, seed=seed, device=device, cond_transform=cond_transform)
+    place = placement(net)
+    batches = Batches(data, transform, batch_size, seed=seed, cond_transform=cond_transform, **place)
     for _ in tqdm(train(state, batches, objective, steps=steps), total=steps, disable=not progress, unit="step"):
         pass
     model = state.averaged()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import pydoc
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from scorefield._inputs import meant
 
 POSITIONAL = {"run": "the directory of a trained model", "path": "what another project has written"}
 LIST = "a list such as [1,2]"
@@ -48,10 +49,10 @@ def explained(message: str, options: Iterable[str], classes: Mapping[str, type])
         return f"{command} wants {', '.join(wanted)} as well"
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         word = found[1].partition("=")[0]
-        return f"there is no option {word}{_meant(word, options)}" if word[:1] == "-" else f"{word}: one word too many"
+        return f"there is no option {word}{meant(word, options)}" if word[:1] == "-" else f"{word}: one word too many"
     if found := re.match(r"argument subcommand: invalid choice: '(.*?)' \(choose from (.*)\)", message):
         commands = re.findall(r"[\w-]+", found[2])
-        return f"there is no command {found[1]}{_meant(found[1], commands) or ': there are ' + ', '.join(commands)}"
+        return f"there is no command {found[1]}{meant(found[1], commands) or ': there are ' + ', '.join(commands)}"
     if message.startswith('expected "subcommand"'):
         return "wanted a command: scorefield --help names them"
     if found := re.match(r"argument (\S+): (.*)", message):
@@ -110,20 +111,20 @@ def _no_class(name: str, kinds: Sequence[type], suited: Mapping[str, type], clas
     if name in classes:
         kin = any(_package(classes[name]) == _package(kind) for kind in kinds)
         return f"{name} is {'for Python alone' if kin else 'a class of another kind'}; {there_are}"
-    return f"there is no class {name}{_meant(name, usable) or f'; {there_are}'}"
+    return f"there is no class {name}{meant(name, usable) or f'; {there_are}'}"
 
 
 def _of_option(path: str, text: str) -> str:
     """Of an option that a class does not have."""
     kind, name = pydoc.locate(path), text.partition("'")[2].partition("'")[0]
     has = list(inspect.signature(kind).parameters) if isinstance(kind, type) else []
-    rest = _meant(name, has) or (f"; it has {', '.join(has)}" if has else "; it has none")
+    rest = meant(name, has) or (f"; it has {', '.join(has)}" if has else "; it has none")
     return f"{path.rpartition('.')[2]} has no option {name}{rest}"
 
 
 def _leaf(text: str, classes: Mapping[str, type]) -> str:
     if found := re.match(r"Expected a dot import path string: (.*)", text):
-        return f"there is no class {found[1]}{_meant(found[1], classes) or ': one of your own needs its import path'}"
+        return f"there is no class {found[1]}{meant(found[1], classes) or ': one of your own needs its import path'}"
     if found := re.match(r"Type .* callable class: (Option .*) Got value: Namespace\(class_path='(.*?)'", text):
         return _of_option(found[2], found[1])
     if found := re.match(r"Expected a member of <enum '\w+'>: \{(.*?)\}(?:\. Got value: (.*))?", text):
@@ -137,14 +138,6 @@ def _leaf(text: str, classes: Mapping[str, type]) -> str:
 
 def _got(value: str | None) -> str:
     return f"; got {value}" if value else ""
-
-
-def _meant(word: str, names: Iterable[str]) -> str:
-    """Which names may have been meant by a word that is none of them: by its letters, else as a part of them."""
-    plain, by_case = word.casefold(), {name.casefold(): name for name in names}
-    found = [plain] if plain in by_case else difflib.get_close_matches(plain, by_case, cutoff=0.7)
-    found = found or [name for name in by_case if len(plain) > 3 and plain in name][:3]
-    return f": did you mean {' or '.join(by_case[name] for name in found)}?" if found else ""
 
 
 def _is_any(kind: type, wanted: Sequence[type]) -> bool:
