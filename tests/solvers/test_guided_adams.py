@@ -77,6 +77,18 @@ def test_it_converges_to_the_guided_path_with_order_2(weight: float) -> None:
     assert math.log2(errors[0] / errors[1]) > 1.75
 
 
+@pytest.mark.parametrize(("weight", "calls", "other"), [(1.5, 20, UniPC()), (10.0, 12, DDIM())])
+def test_it_is_better_than_the_better_of_order_1_and_of_order_3(weight: float, calls: int, other: Solver) -> None:
+    """Kills: orders as low where guidance is weak as where it is strong, and correctors of steps that bear none."""
+    sde = VP()
+    guided, noise = ClassifierFree(*modes(sde), weight), Noise.per_sample(range(32))
+    x = sde.prior.sample(torch.empty(32, 4, dtype=torch.float64), noise.at(0))
+    exact = integrate(guided, x, grids.uniform_log_snr(sde, 1000), RK4(), noise=noise)
+    solver, times = default(sde, calls)
+    ours, theirs = (float((integrate(guided, x, times, s, noise=noise) - exact).norm()) for s in (solver, other))
+    assert ours < 0.5 * theirs
+
+
 @pytest.mark.parametrize("calls", [4, 10, 30])
 def test_without_guidance_it_is_its_plain_method_to_the_bit(calls: int) -> None:
     sde = VP()

@@ -22,7 +22,8 @@ from scorefield.solvers.lagrange import lagrange, quadrature
 from scorefield.solvers.solver import Solver, Step
 
 ORDERS = 3  # of the polynomials
-CAUTION = 3.0  # times as well as D itself must the fitted laws foretell D, and times h, the step, each further order
+CAUTION = 3.0  # times as well as the polynomials must the fitted laws foretell D
+EASY, STIFF = 2 / 3, 3.0  # (1 - c) h, below which high orders are safe, and beyond which a corrector is not
 
 
 class _Look(NamedTuple):
@@ -60,9 +61,13 @@ class GuidedAdams(Solver):
 
     which is stable for any step, and without error where the laws are normal with mean 0. A sample takes each step by
     that of four methods which would have foretold its newest D best: D - c xbar as a constant, or c = 0 and the
-    polynomial in tau through the last 1, 2 or 3 values of D, as UniPC. The newest D corrects the step that led to it,
-    as there  (Zhao et al. 2023), without a call of its own, and the last step is that of `ExponentialSolver` onto the
-    data. The laws with positive weights count as at most as wide as those with negative ones, so that c <= 1.
+    polynomial in tau through the last 1, 2 or 3 values of D, as UniPC. To foretell better is not to be stable: since
+    each order bears a smaller (1 - c) h than the one before, its miss counts ((1 - c) h / `EASY`)^2 times more, and so
+    less where guidance is weak or the steps are short; the miss of the constant D - c xbar counts `CAUTION` times. The
+    newest D corrects the step that led to it, as there (Zhao et al. 2023), without a call of its own, but no step by a
+    polynomial with (1 - c) h beyond `STIFF`, where the corrector multiplies errors more than the step does. The last
+    step is that of `ExponentialSolver` onto the data. The laws with positive weights count as at most as wide as those
+    with negative ones, so that c <= 1.
 
     Args:
         plain: the method for models of one part, which are not guided.
@@ -97,9 +102,11 @@ class GuidedAdams(Solver):
             return Step(at_the_data(tuple(o.tau for o in looks), tuple(o.denoised for o in looks)))
         v, method = _variances(looks, weights), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         if past:
-            method = _foreteller(looks, weights)
+            stiffness = (1 - _linear(v, weights, look.tau)) * (look.tau - looks[1].tau)
+            method = _foreteller(looks, weights, stiffness)
             corrected = _moved(looks, past.start, looks[1].tau, look.tau, v, weights, method, values=1)
-            xbar = xbar + (corrected - past.reached)  # the change alone, so that what a corrector has done to it stays
+            change = corrected - past.reached  # alone, so that what a corrector has done to xbar stays
+            xbar = torch.where(expand((method == 0) | (stiffness < STIFF), xbar), xbar + change, xbar)
         reached = _moved(looks, xbar, look.tau, 0.5 * next.log_snr, v, weights, method, values=0)
         return Step(next.alpha * reached, _Past(tuple(looks[:ORDERS]), weights, xbar, reached))
 
@@ -124,17 +131,17 @@ def _linear(v: Tensor, weights: Sequence[float], tau: float) -> Float[Tensor, "b
     return (v / (v + math.exp(-2 * tau))) @ _numbers(weights, v)
 
 
-def _foreteller(looks: Sequence[_Look], weights: Sequence[float]) -> Int64[Tensor, "b"]:
+def _foreteller(looks: Sequence[_Look], weights: Sequence[float], stiffness: Float[Tensor, "b"]) -> Int64[Tensor, "b"]:
     """The method whose guess of the newest D was best: the order of a polynomial, or 0 for the fitted laws."""
     new, (old, *_) = looks[0], looks[1:]
-    v, h = _variances(looks[1:], weights), new.tau - old.tau
+    v = _variances(looks[1:], weights)
     rest = [look.denoised - expand(_linear(v, weights, look.tau), look.point) * look.point for look in (new, old)]
     errors = [CAUTION**2 * event_sum((rest[0] - rest[1]) ** 2)]
     for order in range(1, len(looks)):
         used = looks[1 : 1 + order]
         guess = lagrange(tuple(look.tau for look in used), np.array(new.tau)).tolist()
         missed = new.denoised - _sum(guess, [look.denoised for look in used])
-        errors.append((CAUTION * h) ** (2 * order - 2) * event_sum(missed**2))
+        errors.append((stiffness / EASY) ** (4 * order - 4) * event_sum(missed**2))
     return torch.stack(errors).argmin(0)
 
 
