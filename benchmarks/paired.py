@@ -50,11 +50,11 @@ def task(name: str) -> float:
     model = sf.fit(net, data, steps=2, seed=0)
     label = None if tiny else torch.arange(32) % 10
     if name.endswith("sampling"):
-        return shortest(lambda: model.sample(seeds=range(32), steps=20, label=label), 20 if tiny else REPEATS)
+        return shortest(lambda: model.sample(seeds=range(32), steps=20, label=label), 40)
     x = data.rows(torch.arange(32)).x
     if tiny:
         return shortest(lambda: model.log_prob(x), 5)
-    return shortest(lambda: model.log_prob(x[:8], label=label[:8] if label is not None else None), 1)
+    return shortest(lambda: model.log_prob(x[:8], label=label[:8] if label is not None else None), REPEATS)
 
 
 def seconds(source: Path, name: str) -> float:
