@@ -24,8 +24,8 @@ CHANGED = "is not the file that the data were read from, or has changed since: r
 class Stored:
     """An array (n, *event) in a file, of which only the rows that are asked for are in memory.
 
-    Copies in one process are the array itself. A pickle holds the file's path and identity (device, inode, bytes, time of
-    change), by which another process opens it again; that of a file without a name is refused.
+    Copies in one process are the array itself. A pickle holds the file's path and identity (device, inode, size, time
+    of change), by which another process opens it again; that of a file without a name is refused.
 
     Args:
         file: open for reading; it may be closed afterwards.
