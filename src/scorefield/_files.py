@@ -63,13 +63,24 @@ def sweep(folder: Path) -> None:
     """Removes what writers that were killed have left in a folder; those that are at work hold a lock."""
     for part in folder.glob(".*.part"):
         if UNFINISHED.fullmatch(part.name):
-            with suppress(OSError):
-                handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(part)
-                finally:
-                    os.close(handle)
+            with suppress(OSError), held(part):
+                _remove(part)
+
+
+@contextmanager
+def held(path: Path) -> Generator[None]:
+    """Holds the lock of a file or a directory in the block.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it is a link, or its file system knows no locks.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def discard(path: Path) -> None:
@@ -91,6 +102,13 @@ def not_a_link(path: Path) -> Path:
     return path
 
 
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    return False
+
+
 @contextmanager
 def alone(path: Path) -> Generator[None]:
     """Waits until no other process is in such a block for this file, which it may read, change and write."""
@@ -99,7 +117,7 @@ def alone(path: Path) -> Generator[None]:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         with suppress(OSError):  # of a file system that knows no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, lock):  # or else the one before has removed it
+        if is_at(handle, lock):  # or else the one before has removed it
             break
         os.close(handle)
     try:
@@ -117,7 +135,7 @@ def _unfinished(path: Path, make: Callable[[Path], int]) -> Generator[tuple[Path
         handle = make(part)
         with suppress(OSError):  # of a file system that knows no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, part):  # or else another process has swept it away before it was locked
+        if is_at(handle, part):  # or else another process has swept it away before it was locked
             break
         os.close(handle)
     try:
@@ -138,13 +156,6 @@ def _new_file(path: Path) -> int:
 def _new_directory(path: Path) -> int:
     path.mkdir()
     return os.open(path, os.O_RDONLY)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file still has this name."""
-    with suppress(OSError):
-        return os.path.samestat(os.fstat(handle), os.lstat(path))
-    return False
 
 
 def _remove(path: Path) -> None:

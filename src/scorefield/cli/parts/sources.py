@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from scorefield import data, plot
-from scorefield._files import not_a_link, sweep, write_file
+from scorefield._files import held, is_at, not_a_link, sweep, write_file
 from scorefield.cli.parts.measuring import load_values
 from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.data import ArrayDataset, Rows
@@ -181,22 +181,29 @@ def directory(path: Path, files: Sequence[str] = (), folders: Sequence[str] = ()
     except BaseException:
         with contextlib.suppress(OSError):
             for folder in new:
-                folder.rmdir()
+                with held(folder):  # and not that of a command that has begun in the meantime
+                    folder.rmdir()
         raise
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None]:
     """Keeps other commands that want the directory for themselves out; the processes of one command count as one."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if distributed.rank() == 0:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            if distributed.rank() == 0:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            said = f"--out {path}: another command is writing there: wait for its end, or end it"
+            raise BlockingIOError(said) from None
+        except OSError:
+            pass  # the file system knows no locks
+        if path.is_symlink() or is_at(descriptor, path):  # or else a command that failed has removed what it had made
+            break
         os.close(descriptor)
-        raise BlockingIOError(f"--out {path}: another command is writing there: wait for its end, or end it") from None
-    except OSError:
-        pass  # the file system knows no locks
     try:
         yield
     finally:
