@@ -12,6 +12,7 @@ everything, with `most` of each kind for each command, spread over its operation
 from __future__ import annotations
 
 import builtins
+import contextlib
 import csv
 import errno
 import io
@@ -34,7 +35,6 @@ from PIL import Image
 from scorefield import VP, Preconditioned, ScoreModel
 from scorefield._files import UNFINISHED, read_json, read_tensors
 from scorefield.cli import main as scorefield
-from scorefield.cli import parser
 from scorefield.data import Affine
 from scorefield.interop import save_diffusers
 from scorefield.nn import NCSNpp, Pyramid, seeded
@@ -42,7 +42,7 @@ from scorefield.score import VPPrecond
 from scorefield.training.checkpoint import _faults
 
 TINY = "--net.features 8 --net.blocks 1 --batch_size 16 --device cpu --validation 16 --resume true"
-SAVING = "--steps 6 --save_every 1"
+SAVING = "--steps 4 --save_every 1"
 FEW = "--device cpu --steps 2"
 TRAIN = f"train --data two_moons --net MLP {TINY} --previews 0 --optimisation.half_lives [500,50]"
 EFFORT = "--effort.samples 50 --effort.steps 2 --effort.calls [2] --effort.likelihoods 4 --effort.batch_size 25"
@@ -380,7 +380,15 @@ def main() -> None:
     most = int(sys.argv[1]) if len(sys.argv) > 1 else sys.maxsize
     chosen = sys.argv[2].split(",") if len(sys.argv) > 2 else list(COMMANDS)
     torch.set_num_threads(1)
-    parser()  # once for all
+    with tempfile.TemporaryDirectory() as place:  # all that is imported and built but once
+        prepare(Path(place))
+        os.chdir(place)
+        Path("out").mkdir()
+        for name in chosen:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                scorefield(COMMANDS[name].split())
+            shutil.rmtree("out")
+        os.chdir("/")
     start, counts, bad = time.perf_counter(), Counter[str](), list[str]()
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "source"

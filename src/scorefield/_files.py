@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.part", re.DOTALL)  # what has not got its name yet
+DESCRIPTION = "description_sha256"  # in a file of tensors, of what it says beside them; older files have none
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -176,8 +177,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     """Writes named tensors and plain values to a safetensors file, which replaces an older one when it is complete."""
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     bytearray(2 * sum(value.nbytes for value in copies.values()))  # a MemoryError, where `save` would end the process
-    text = json.dumps({**(about or {}), "sha256": digest(copies)})
-    data = save(copies, {"scorefield": text, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    told = json.loads(json.dumps({**(about or {}), "sha256": digest(copies)}))  # with the keys that a reader finds
+    data = save(copies, {"scorefield": json.dumps({**told, DESCRIPTION: digest_of_values(told)})})
     write_file(path, lambda file: file.write(data))
 
 
@@ -187,11 +188,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, "pt") as file:
-            head = file.metadata() or {}
-            text = head.get("scorefield", "{}")
-            if head.get("sha256") not in (None, hashlib.sha256(text.encode()).hexdigest()):
+            about = read_json((file.metadata() or {}).get("scorefield", "{}"))
+            if about.pop(DESCRIPTION, known := digest_of_values(about, DESCRIPTION)) != known:
                 raise ValueError("its description is not the one that was written")
-            about = read_json(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about.pop("sha256", None) not in (None, digest(tensors)):
             raise ValueError("its tensors are not those that were written")
@@ -228,6 +227,19 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for _, value in sorted(tensors.items()):
         found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def digest_of_values(values: Mapping[str, Any], without: str = "") -> str:
+    """SHA-256 of values as JSON has them, however they are laid out in a file, but for that of one name.
+
+    Raises:
+        ValueError: they are nested too deeply.
+    """
+    try:
+        text = json.dumps({name: value for name, value in values.items() if name != without}, sort_keys=True)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
@@ -16,7 +15,7 @@ from torch import nn
 from scorefield import nn as networks
 from scorefield import processes, score
 from scorefield._describe import build, class_name, describe
-from scorefield._files import check_tensors, read_json, read_tensors, sweep, write_tensors, write_text
+from scorefield._files import check_tensors, digest_of_values, read_json, read_tensors, sweep, write_tensors, write_text
 from scorefield.data import Affine, Transform, transforms
 from scorefield.score import NoisyClassifier, ScoreModule
 
@@ -69,7 +68,7 @@ def save(model: object, kind: Kind, path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     sweep(path)
     write_tensors(path / WEIGHTS, getattr(model, kind.part).state_dict())
-    write_text(path / CONFIG, json.dumps({**config, DIGEST: _digest(config)}, indent=2) + "\n")
+    write_text(path / CONFIG, json.dumps({**config, DIGEST: digest_of_values(config)}, indent=2) + "\n")
 
 
 def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], device: torch.device | str) -> Model:
@@ -113,16 +112,6 @@ def is_classifier(path: Path) -> bool:
     return _kind(_read_config(path)) is CLASSIFIER
 
 
-def _digest(config: dict[str, Any]) -> str:
-    """SHA-256 of a description's values, however they are laid out in the file."""
-    rest = {name: value for name, value in config.items() if name != DIGEST}
-    try:
-        text = json.dumps(rest, sort_keys=True)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _kind(config: dict[str, Any]) -> Kind | None:
     return next((kind for kind in (SCORE, CLASSIFIER) if kind.part in config), None)
 
@@ -136,7 +125,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     try:
         config = read_json(file.read_text(encoding="utf-8"))
-        if config.pop(DIGEST, known := _digest(config)) != known:
+        if config.pop(DIGEST, known := digest_of_values(config, DIGEST)) != known:
             raise ValueError(f"it is not what was written; if the change is meant, take {DIGEST!r} out of it")
     except (ValueError, OSError) as error:
         raise ValueError(f"{file}: damaged ({error}): use another copy of the model") from error
