@@ -6,7 +6,7 @@ At the k-th operation of a command on a file (open for writing, write, fsync, mk
 ends, in the middle of a write; or the disk is full from there on, or read-only; or the folder of its output is removed.
 Or two of one command run at once. Then nothing under a final name may be torn, what is said is a line, and the same
 command completes to the bytes of one that was left alone. Each trial is a fork of a process that has imported
-everything, with `most` of each kind for each command, spread over its operations; all of them by default.
+everything. Kills are at every operation, the rest at `most` of each command, 15 by default, spread over its operations.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
-from scorefield import VP, Preconditioned, ScoreModel
+from scorefield import VP, Preconditioned, ScoreModel, plot
 from scorefield._files import UNFINISHED, read_json, read_tensors
 from scorefield.cli import main as scorefield
 from scorefield.data import Affine
@@ -42,27 +43,32 @@ from scorefield.score import VPPrecond
 from scorefield.training.checkpoint import _faults
 
 TINY = "--net.features 8 --net.blocks 1 --batch_size 16 --device cpu --validation 16 --resume true"
-SAVING = "--steps 4 --save_every 1"
+SAVING = "--steps 6 --save_every 1"
 FEW = "--device cpu --steps 2"
-TRAIN = f"train --data two_moons --net MLP {TINY} --previews 0 --optimisation.half_lives [500,50]"
+TRAIN = f"train --data points.npz --net MLP {TINY} --previews 0 --optimisation.half_lives [500,50]"
 EFFORT = "--effort.samples 50 --effort.steps 2 --effort.calls [2] --effort.likelihoods 4 --effort.batch_size 25"
 COMMANDS = {
     "train": f"{TRAIN} {SAVING} --optimisation.widths [0.1,0.2] --keep 2 --out out",
-    "train-classifier": f"train-classifier run --data two_moons --net MLPClassifier {TINY} {SAVING} --out out",
-    "evaluate": f"evaluate run --data two_moons --extractor Pixels {EFFORT} --device cpu --out out",
+    "train-classifier": f"train-classifier run --data points.npz --net MLPClassifier {TINY} {SAVING} --out out",
+    "evaluate": f"evaluate run --data points.npz --extractor Pixels {EFFORT} --device cpu --out out",
     "sample": f"sample run --seeds 0-15 --grid optimised {FEW} --out out",
     "import": "import pipeline --format diffusers --out out/model",
     "export": "export diffuser --format diffusers --out out/pipeline",
     "average": "average run --width 0.15 --out out",
-    "likelihood": f"likelihood run --data two_moons --limit 4 {FEW} --out out/l.csv",
-    "encode": f"encode run --data two_moons --limit 4 {FEW} --out out/l.npz",
-    "stats": "stats --data two_moons --device cpu --keep true --out out/s.npz",
+    "likelihood": f"likelihood run --data points.npz --limit 4 {FEW} --out out/l.csv",
+    "encode": f"encode run --data points.npz --limit 4 {FEW} --out out/l.npz",
+    "stats": "stats --data points.npz --device cpu --keep true --out out/s.npz",
 }
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 PLACE = {"os.rename": 0, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0}
 DESCRIPTOR = {"os.rename": 2, "os.remove": 1, "os.mkdir": 2, "os.rmdir": 1}
 GROWING = ("open", "write", "os.mkdir")  # what a full disk refuses
 QUIET = "*.lock"  # an empty file, which the next command that needs the lock removes
+
+
+PICTURE = io.BytesIO()
+Image.new("L", (64, 64)).save(PICTURE, "PNG")
+PICTURE = PICTURE.getvalue()
 
 
 class Watch:
@@ -199,6 +205,8 @@ def begin(words: str, folder: Path, at: int = sys.maxsize, happens: Any = killed
         os.dup2(said, 1)
         os.dup2(said, 2)
         time.perf_counter = lambda: 0.0  # reports hold seconds
+        Figure.savefig = lambda self, file, **_: file.write(PICTURE)  # most of the time otherwise
+        plot.loss_curve = lambda *_: Figure()
         watch = Watch(folder, at, happens)
         watch.begin()
         status = 1
@@ -283,9 +291,9 @@ class Trials:
         (folder / "out").mkdir()
         return folder
 
-    def points(self) -> list[int]:
-        """Operations to end at, from the first to the last."""
-        most = min(self.most, self.operations)
+    def points(self, kind: str) -> list[int]:
+        """Operations at which something happens, from the first to the last."""
+        most = self.operations if kind == "killed" else min(self.most, self.operations)
         return [1 + k * self.operations // most for k in range(most)]
 
     def check(self, kind: str, folder: Path, said: str, same: Callable[[dict[str, Any]], bool]) -> None:
@@ -310,7 +318,7 @@ class Trials:
 
     def interrupted(self, kind: str, happens: Callable[[], Any], statuses: tuple[int, ...]) -> int:
         """Something happens at every operation; the number of trials."""
-        for at in self.points():
+        for at in self.points(kind):
             folder = self.fresh()
             status, said = run(self.words, folder, at, happens())
             if status not in statuses:
@@ -321,11 +329,11 @@ class Trials:
                 said if kind != "killed" else "",
                 self.partly if kind == "removed" else self.all,
             )
-        return len(self.points())
+        return len(self.points(kind))
 
     def at_once(self) -> int:
         """Two of the same command; the number of pairs."""
-        for k in range(count := min(self.most, 20)):
+        for k in range(self.most):
             folder = self.fresh()
             both = [begin(self.words, folder, name=f"said{j}") for j in range(2)]
             statuses = {ended(pid) for pid in both}
@@ -333,7 +341,7 @@ class Trials:
             if not statuses <= {0, 2} or 0 not in statuses:
                 self.bad.append(f"{self.name}, pair {k}: ended with {statuses}: {said}"[:1200])
             self.check(f"pair {k}", folder, "".join(s for s in said if "Traceback" in s), self.all)
-        return count
+        return self.most
 
     def all(self, found: dict[str, Any]) -> bool:
         return found == self.wanted
@@ -347,6 +355,8 @@ class Trials:
 
 def prepare(folder: Path) -> None:
     """What the commands read: a run of points, and pictures' models of ours and of diffusers."""
+    points = np.random.default_rng(0).normal(size=(400, 2))
+    np.savez(folder / "points.npz", x=points, labels=(points[:, 0] > 0).astype(int))
     words = f"{TRAIN} --steps 4 --save_every 2 --optimisation.widths [0.1,0.2] --out run"
     status, said = run(words, folder)
     assert status == 0, said
@@ -377,7 +387,7 @@ KINDS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 
 
 def main() -> None:
-    most = int(sys.argv[1]) if len(sys.argv) > 1 else sys.maxsize
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     chosen = sys.argv[2].split(",") if len(sys.argv) > 2 else list(COMMANDS)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:  # all that is imported and built but once

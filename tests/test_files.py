@@ -273,8 +273,8 @@ def test_any_bit_of_what_a_file_of_tensors_says_is_under_its_digest(tmp_path):
             found, told = read_tensors(file)
         except ValueError:
             continue
-        read += 1  # where the name of the tensor or of the digest has changed
-        assert about.items() <= told.items() and torch.equal(*found.values(), tensors["x"])
+        read += 1  # where a name has changed: of the tensor, of the digest, or of all that is said
+        assert told in ({}, {**about, **told}) and torch.equal(*found.values(), tensors["x"])
     assert read < head / 2
 
 
