@@ -275,7 +275,7 @@ def test_any_bit_of_what_a_file_of_tensors_says_is_under_its_digest(tmp_path):
             continue
         read += 1  # where a name has changed: of the tensor, of the digest, or of all that is said
         assert told in ({}, {**about, **told}) and torch.equal(*found.values(), tensors["x"])
-    assert read < head / 2
+    assert read < head  # of eight times as many
 
 
 def test_files_from_before_the_digest_of_what_they_say_are_read(tmp_path):

@@ -21,7 +21,10 @@ from scorefield.cli.parts import grids, running
 from scorefield.cli.parts.signals import Signals, say
 from scorefield.cli.parts.sources import directory, locked
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = [
+    pytest.mark.usefixtures("unchecked"),
+    pytest.mark.filterwarnings("default:.*(lost or damaged|was removed|cannot be kept)"),
+]
 
 WIDTHS = ["--optimisation.widths", "[0.1,0.2]", "--optimisation.half_lives", "[5000,500]", "--save_every", 10]
 EFFORT = ["--effort.samples", 50, "--effort.steps", 2, "--effort.calls", "[]", "--effort.likelihoods", 0]
