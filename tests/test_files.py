@@ -141,6 +141,30 @@ def test_a_file_for_which_there_is_no_memory_leaves_the_older_one(tmp_path):
     assert torch.equal(read_tensors(file)[0]["x"], torch.ones(3)) and [*tmp_path.iterdir()] == [file]
 
 
+@pytest.mark.parametrize("place", ["none", "file"])
+def test_errors_name_the_file_that_was_meant(place, tmp_path):
+    """Mutants: that of the unfinished file; no name, as errors of writing have none."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=rf"Errno \d+\] [\w ]+: '{tmp_path}/{place}/out'$"):
+        write_text(tmp_path / place / "out", "new")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for path in (tmp_path / "out", tmp_path / "folder" / "inner"):
+        with pytest.raises(OSError, match=rf"No space left on device: '{path}'$"):
+            if path.parent == tmp_path:
+                write_file(path, full)
+            else:
+                with new_directory(path.parent) as folder:
+                    write_file(folder / path.name, full)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IsADirectoryError, match=rf" '{tmp_path}/out'$"):
+        write_text(tmp_path / "out", "new")
+    with pytest.raises(FileNotFoundError, match="'elsewhere'$"), new_directory(tmp_path / "folder"):
+        Path("elsewhere").read_text()
+
+
 # what writers that were killed have left
 
 KILLED = """

@@ -113,6 +113,7 @@ def is_at(handle: int, path: Path) -> bool:
 @contextmanager
 def alone(path: Path) -> Generator[None]:
     """Waits until no other process is in such a block for this file, which it may read, change and write."""
+    sweep(path.parent)
     lock = path.with_name(f".{path.name}.lock")
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -133,17 +134,30 @@ def _unfinished(path: Path, make: Callable[[Path], int]) -> Generator[tuple[Path
     """What `make` opens under a name of its own, locked; at the end of the block it is gone, unless it was renamed."""
     while True:
         part = path.with_name(_own_name(path))
-        handle = make(part)
+        with _named(part, path):
+            handle = make(part)
         with suppress(OSError):  # of a file system that knows no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if is_at(handle, part):  # or else another process has swept it away before it was locked
             break
         os.close(handle)
     try:
-        yield part, handle
+        with _named(part, path):
+            yield part, handle
     finally:
         _remove(part)
         os.close(handle)
+
+
+@contextmanager
+def _named(part: Path, path: Path) -> Generator[None]:
+    """Errors name the file that was to be made, also those of a full disk, which name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename2 is None:
+            error.filename = str(error.filename or part).replace(str(part), str(path))
+        raise
 
 
 def _own_name(path: Path) -> str:

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from helpers.described import undigested
 from helpers.networks import awake
 from torch import Tensor, nn
 

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers.described import undigested
 from helpers.networks import awake
 
 import scorefield as sf
