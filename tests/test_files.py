@@ -161,7 +161,7 @@ def test_errors_name_the_file_that_was_meant(place, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(IsADirectoryError, match=rf" '{tmp_path}/out'$"):
         write_text(tmp_path / "out", "new")
-    with pytest.raises(FileNotFoundError, match="'elsewhere'$"), new_directory(tmp_path / "folder"):
+    with pytest.raises(FileNotFoundError, match=r"'elsewhere'$"), new_directory(tmp_path / "folder"):
         Path("elsewhere").read_text()
 
 
