@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import re
 import signal
 import subprocess
@@ -141,6 +142,84 @@ def test_the_record_of_losses_is_read_back_up_to_a_step(tmp_path):
     complete.load(up_to=5)
     complete.save()
     assert (tmp_path / "loss.csv").read_bytes() == whole
+    assert (complete.rate(5), complete.rate(6), LossLog(tmp_path / "none.csv").rate(0)) == (0.5, None, None)
+
+
+NEXT = StepInfo(6, torch.tensor(6.0), torch.tensor(7.0), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "left", "why"),
+    [
+        (lambda lines: None, 0, "No such file"),
+        (lambda lines: [b"step,loss", b"x,y"], 0, "invalid literal"),
+        (lambda lines: lines[:4], 3, "ends before step 5"),
+        (lambda lines: [*lines[:4], lines[4][:9]], 3, "could not convert|float"),
+        (lambda lines: [*lines[:3], lines[2], *lines[3:]], 2, "step 2 follows step 2"),
+        (lambda lines: [*lines[:3], b"\xff\xfe", *lines[3:]], 0, "decode"),
+    ],
+)
+def test_a_record_of_losses_that_is_lost_in_part_stops_no_training(damage, left, why, tmp_path):
+    """Mutant: rows of half a line, or of steps that are there already, are taken."""
+    file = tmp_path / "loss.csv"
+    log = LossLog(file)
+    for step in range(1, 6):
+        log.add(StepInfo(step, torch.tensor(step / 4), torch.tensor(float(step)), 0.1))
+    log.save()
+    lines = damage(file.read_bytes().splitlines())
+    file.unlink() if lines is None else file.write_bytes(b"\n".join(lines))
+    again = LossLog(file)
+    with pytest.warns(UserWarning, match=rf"loss.csv: lost or damaged .*({why}).*losses of steps {left + 1} to 5 are"):
+        again.load(up_to=5)
+    assert again.steps == [*range(1, left + 1)] and len(again.losses) == left
+    again.add(NEXT)
+    again.save()
+    assert [int(row["step"]) for row in table(file)] == [*range(1, left + 1), 6]
+    LossLog(file).load(up_to=6)  # the gap is said once
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_text("short"),
+        lambda file: file.write_bytes(file.read_bytes() + b"5"),
+        lambda file: file.rename(file.with_name("kept")) and file.symlink_to(file.with_name("kept")),
+    ],
+)
+def test_a_record_of_losses_that_somebody_touches_is_written_again(happens, tmp_path):
+    """Mutant: rows are appended to whatever is there."""
+    log = LossLog(tmp_path / "loss.csv")
+    for step in range(1, 6):
+        log.add(StepInfo(step, torch.tensor(step / 4), torch.tensor(float(step)), 0.1))
+        log.save()
+    whole = (tmp_path / "loss.csv").read_bytes()
+    happens(tmp_path / "loss.csv")
+    log.add(NEXT)
+    log.save()
+    assert (tmp_path / "loss.csv").read_bytes().startswith(whole) and not (tmp_path / "loss.csv").is_symlink()
+    assert [int(row["step"]) for row in table(tmp_path / "loss.csv")] == [1, 2, 3, 4, 5, 6]
+    kept = tmp_path / "kept"
+    assert not kept.exists() or kept.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_no_half_row_of_losses(tmp_path, monkeypatch):
+    log = LossLog(tmp_path / "loss.csv")
+    log.add(StepInfo(1, torch.tensor(1.0), torch.tensor(1.0), 0.1))
+    log.save()
+    whole = (tmp_path / "loss.csv").read_bytes()
+    log.add(StepInfo(2, torch.tensor(1.0), torch.tensor(1.0), 0.1))
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="no space left"):
+            log.save()
+    assert (tmp_path / "loss.csv").read_bytes() == whole
+    log.save()
+    assert len(table(tmp_path / "loss.csv")) == 2
 
 
 def interrupted_at(step, monkeypatch):
@@ -293,7 +372,7 @@ def test_a_run_whose_end_was_prevented_is_completed_by_resuming(tmp_path):
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
-    (tmp_path / "run" / "checkpoints" / "000000010.part").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / ".000000010.0123456789abcdef.part").mkdir(parents=True)
     trained(tmp_path / "run", "two_moons", "--resume", "true")
     assert ScoreModel.load(tmp_path / "run").about["step"] == 20
 

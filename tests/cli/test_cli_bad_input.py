@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.described import undigested
 from test_cli import MINE, scorefield, state_after, trained
 
 TINY_YAML = """
@@ -100,8 +101,6 @@ BAD = [
     (T + "--out RUN --resume true --steps 20 --optimisation.lr 0.5", "state.safetensors.*optimisation"),
     (T + "--out LOST_STATE --resume true", "LOST_STATE.*no checkpoint to go on from"),
     (T + "--out DAMAGED_STATE --resume true", "state.safetensors is not what was written.*all checkpoints are damaged"),
-    (T + "--out LOST_LOSSES --resume true --steps 20", "loss.csv"),
-    (T + "--out DAMAGED_LOSSES --resume true --steps 20", "loss.csv"),
     ("train --data two_moons", "out"),
     ("train --out new", "data"),
     (S + "--out x.png --seeds abc", "--seeds abc.*0-63"),
@@ -250,7 +249,7 @@ def spoil(folder):
 
     def copy(name, **contents):
         shutil.copytree(folder / "RUN", folder / name)
-        places = {"state": state_after(20), "model": "model.safetensors", "config": "config.json", "loss": "loss.csv"}
+        places = {"state": state_after(20), "model": "model.safetensors", "config": "config.json"}
         for part, content in contents.items():
             file = folder / name / places[part]
             if content is not None:
@@ -261,11 +260,9 @@ def spoil(folder):
                 file.unlink()
 
     trained(folder / "RUN")
-    config = (folder / "RUN" / "config.json").read_bytes()
+    config = undigested(folder / "RUN").encode()
     copy("LOST_STATE", state=None)
     copy("DAMAGED_STATE", state=(folder / "RUN" / state_after(20)).read_bytes()[:-9])
-    copy("LOST_LOSSES", loss=None)
-    copy("DAMAGED_LOSSES", loss=b"step,loss\nx,y\n")
     copy("DAMAGED_CONFIG", config=config[:100])
     copy("DAMAGED_WEIGHTS", model=(folder / "RUN" / "model.safetensors").read_bytes()[:-9])
     copy("OTHER_WEIGHTS", config=config.replace(b'"features": 16', b'"features": 32'))

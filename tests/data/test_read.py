@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import io
+import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -19,7 +23,7 @@ import torch
 from PIL import Image
 from scipy.io import wavfile
 
-from scorefield.data import Alpha, ArrayDataset, Audio, Broken, Colour, Fit, Images, Stored, Table, read, stored
+from scorefield.data import Alpha, ArrayDataset, Audio, Broken, Colour, Fit, Images, Stored, Subset, Table, read, stored
 from scorefield.data.dataset import choice, some_rows
 
 GENERATOR = np.random.default_rng(0)
@@ -268,6 +272,76 @@ def test_numbers_in_a_file_are_checked_when_they_are_read(little_memory, tmp_pat
     assert bool((data.rows(torch.arange(20)).x == 1).all())
     with pytest.raises(ValueError, match=r"x.npy holds 1 values that are NaN"):
         data.rows(torch.tensor([3, 20]))
+
+
+def kept_in_a_file(tmp_path):
+    values = GENERATOR.normal(size=(50, 3))
+    np.save(tmp_path / "x.npy", values)
+    os.utime(tmp_path / "x.npy", ns=(10**18, 10**18))  # long ago: clocks of files have ticks of milliseconds
+    return values, read(tmp_path / "x.npy")
+
+
+def test_a_pickled_data_set_opens_its_file_again(little_memory, tmp_path):
+    """Mutant: a pickle has the number of an open file, which in another process is another file."""
+    values, data = kept_in_a_file(tmp_path)
+    np.save(tmp_path / "y.npy", values + 1)
+    program = "import pickle, sys, torch; print(pickle.load(sys.stdin.buffer).rows(torch.tensor([7, 0])).x.tolist())"
+    done = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(data), capture_output=True, cwd="/")
+    assert done.returncode == 0, done.stderr.decode()[-500:]
+    assert json.loads(done.stdout) == values[[7, 0]].tolist()
+    again = pickle.loads(pickle.dumps(data))
+    del data
+    assert np.array_equal(every(again).x.numpy(), values)
+
+
+@pytest.mark.parametrize("kind", ["named", "temporary"])
+def test_copies_in_one_process_share_the_open_file(kind, little_memory, tmp_path):
+    """Mutant: the copy's number of the file is closed with the original, and then that of another file."""
+    values, data = kept_in_a_file(tmp_path)
+    if kind == "temporary":
+        values = tree(tmp_path / "pictures", count=5)
+        data = read(tmp_path / "pictures")
+    assert isinstance(data.x, Stored)
+    for made in (copy.copy, copy.deepcopy, lambda x: copy.deepcopy(Subset(x, torch.arange(5))).data):
+        data = made(data)
+        others = [(tmp_path / "x.npy").open("rb") for _ in range(3)]
+        assert np.array_equal(every(data).x.numpy(), values)
+        for file in others:
+            file.close()
+
+
+CHANGES = {
+    "written anew": lambda file: np.save(file, np.zeros((50, 3))),
+    "another of its size": lambda file: (
+        np.save(file.with_name("z.npy"), np.zeros((50, 3))) or file.with_name("z.npy").replace(file)
+    ),
+    "longer": lambda file: file.write_bytes(file.read_bytes() + b"x"),
+    "a byte": lambda file: file.write_bytes(file.read_bytes()[:-1] + b"x"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_has_changed_is_not_read_as_the_one_it_was(change, little_memory, tmp_path):
+    """Mutants: the identity lacks the time, the inode or the size."""
+    values, data = kept_in_a_file(tmp_path)
+    pickled, before = pickle.dumps(data), (tmp_path / "x.npy").stat()
+    CHANGES[change](tmp_path / "x.npy")
+    if (tmp_path / "x.npy").stat().st_ino != before.st_ino:
+        assert np.array_equal(every(data).x.numpy(), values)  # which is still open
+    else:
+        with pytest.raises(ValueError, match=r"x.npy is not the file that the data were read from, or has"):
+            every(data)
+    with pytest.raises(ValueError, match=r"x.npy is not the file .* read the data again"):
+        pickle.loads(pickled)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"x\.npy"):
+        pickle.loads(pickled)
+
+
+def test_what_was_gathered_into_a_file_without_a_name_is_not_pickled(little_memory, tmp_path):
+    tree(tmp_path / "data", count=5)
+    with pytest.raises(TypeError, match=r"temporary file.* or save them as one .npy file"):
+        pickle.dumps(read(tmp_path / "data"))
 
 
 # bad input

@@ -36,6 +36,16 @@ def test_a_folder_holds_the_model_and_its_card(tmp_path):
     assert "license: cc-by-4.0" in card and "library_name: scorefield" in card and "VP process" in card
 
 
+def test_a_card_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").symlink_to(tmp_path / "mine")
+    HubModel(model(), license="cc-by-4.0").save_pretrained(tmp_path / "out")
+    assert (tmp_path / "mine").read_text() == "mine" and HubModel.from_pretrained(
+        tmp_path / "out"
+    ).license == "cc-by-4.0"
+
+
 def test_pushing_sends_that_folder_and_reading_fetches_it(tmp_path, monkeypatch):
     class Repo:
         repo_id = "me/points"

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from helpers.described import undigested
 from helpers.networks import awake
 from torch import Tensor, nn
 
@@ -370,7 +371,7 @@ def change(*path, to):
 )
 def test_a_damaged_classifier_is_refused_by_name(damage, message, tmp_path):
     model_of().save(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads(undigested(tmp_path))
     damage(config)
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message) as caught:

@@ -9,8 +9,12 @@ import sys
 
 import pytest
 import torch
+from helpers.described import undigested
 from safetensors.torch import load, save
-from test_model import model_of
+from test_model import model_of, same_answers
+
+from scorefield import ScoreModel
+from scorefield.model.stored import read_about
 
 
 class DELETE:
@@ -21,7 +25,7 @@ def config(*path, to):
     """Changes one entry of config.json."""
 
     def damage(run):
-        described = json.loads((run / "config.json").read_text())
+        described = json.loads(undigested(run))
         entry = described
         for key in path[:-1]:
             entry = entry[key]
@@ -40,7 +44,7 @@ def text(content):
 
 def replaced(old, new):
     def damage(run):
-        content = (run / "config.json").read_text()
+        content = undigested(run)
         assert old in content
         (run / "config.json").write_text(content.replace(old, new, 1))
 
@@ -141,6 +145,21 @@ DAMAGE = {
         "config.json",
     ),
     "long number": (replaced('"classes": 0', '"classes": ' + "9" * 5000), "config.json"),
+    **{
+        f"{old} for {new} under the digest": (
+            lambda run, old=old, new=new: (run / "config.json").write_text(
+                (run / "config.json").read_text().replace(old, new, 1)
+            ),
+            "config.json: damaged .it is not what was written; if the change is meant, take 'sha256' out",
+        )
+        for old, new in {
+            '"beta_max": 15.0': '"beta_max": 14.0',
+            '"steps": 3': '"steps": 4',
+            '"features": 16': '"features": 18',
+            '"sha256": "': '"sha256": "0',
+            '"data"': '"date"',
+        }.items()
+    },
     # the weights
     "weights empty": (raw(lambda data: b""), "model.safetensors"),
     "weights of text": (raw(lambda data: b"x" * 1000), "model.safetensors"),
@@ -205,3 +224,43 @@ def test_a_damaged_model_is_refused_and_the_file_is_named(name, outcomes):
     pattern = DAMAGE[name][1]
     assert re.search(pattern, message), message[:300]
     assert "\n" not in message and len(message) < 1200
+
+
+def test_any_bit_of_a_description_is_under_its_digest(tmp_path):
+    """Mutants: without the digest; a digest that leaves out a part of the description."""
+    model_of("vector").save(tmp_path)
+    file, whole = tmp_path / "config.json", json.loads((tmp_path / "config.json").read_text())
+    data = file.read_bytes()
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        try:
+            about = read_about(tmp_path)
+        except ValueError as error:
+            assert str(file) in str(error)
+        else:  # of the digest's own name, by which the description is none the worse
+            assert about == whole["about"] and len(json.loads(file.read_text()).keys() - whole.keys()) <= 1
+            assert {**whole, **json.loads(file.read_text())}.items() >= whole.items()
+
+
+def test_a_model_that_was_saved_before_the_digest_is_read(tmp_path):
+    model = model_of("vector")
+    model.save(tmp_path)
+    (tmp_path / "config.json").write_text(undigested(tmp_path))
+    assert "sha256" not in (tmp_path / "config.json").read_text()
+    same_answers(ScoreModel.load(tmp_path), model)
+
+
+def test_the_layout_of_a_description_does_not_matter(tmp_path):
+    """A file that has gone through another program, and what a reader makes of keys and tuples."""
+    model = model_of("vector")
+    model.about = {"by number": {10: "ten", 2: "two"}, "tuple": (1, 2.5), "word": "h\u00e9"}
+    model.save(tmp_path)
+    read = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(dict(reversed(read.items())), ensure_ascii=False, indent=None))
+    assert ScoreModel.load(tmp_path).about == {
+        "by number": {"10": "ten", "2": "two"},
+        "tuple": [1, 2.5],
+        "word": "h\u00e9",
+    }

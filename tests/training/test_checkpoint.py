@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scorefield._files import UNFINISHED
 from scorefield.training import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -52,7 +53,7 @@ def test_one_that_a_run_has_gone_back_behind_makes_room_and_never_the_new_one(tm
     kept = Checkpoints(tmp_path, keep=1)
     kept.save(30, write)
     (tmp_path / "000000030" / "a.bin").write_bytes(b"damaged")
-    (tmp_path / "000000050.part").mkdir()  # by a run that was killed
+    (tmp_path / ".000000050.0123456789abcdef.part").mkdir()  # by a run that was killed
     assert kept.save(25, write) == kept.newest()
     assert names(tmp_path) == ["000000025"]
 
@@ -110,7 +111,7 @@ def test_a_failure_while_writing_leaves_the_older_ones(tmp_path):
     with pytest.raises(OSError, match="no space"):
         kept.save(40, full)
     assert names(tmp_path) == ["000000001", "000000002", "000000030"]
-    (tmp_path / "000000050.part").mkdir()  # left by a crash
+    (tmp_path / ".000000050.0123456789abcdef.part").mkdir()  # left by a crash
     assert kept.newest() == tmp_path / "000000030"
     assert kept.save(50, write) == kept.newest()
 
@@ -135,5 +136,44 @@ def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, 
     monkeypatch.setattr(Path, "rename", renamed)
     Checkpoints(tmp_path).save(7, write)
     before = flushed.index("rename")
-    assert {"a.bin", "b.txt", "manifest.json", "000000007.part"} <= set(flushed[:before])
+    assert {"a.bin", "b.txt", "manifest.json"} <= set(flushed[:before])
+    assert any(UNFINISHED.fullmatch(name) for name in flushed[:before])
     assert tmp_path.name in flushed[before:]
+
+
+def test_links_lead_to_nothing_elsewhere(tmp_path):
+    """Mutants: the folder's own link is followed; a link of a checkpoint's name is one."""
+    for name in ("elsewhere", "run"):
+        three(tmp_path / name)
+    (tmp_path / "run" / "000000030").rename(tmp_path / "thirtieth")
+    (tmp_path / "run" / "000000030").symlink_to(tmp_path / "elsewhere" / "000000030")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="link: is a link"):
+        Checkpoints(tmp_path / "link")
+    kept = Checkpoints(tmp_path / "run", keep=1)
+    assert kept.newest() == tmp_path / "run" / "000000002"
+    assert kept.save(30, write) == kept.newest() == tmp_path / "run" / "000000030"
+    assert names(tmp_path / "elsewhere") == ["000000001", "000000002", "000000030"]
+    assert all(
+        sorted(names(path)) == ["a.bin", "b.txt", "manifest.json"] for path in (tmp_path / "elsewhere").iterdir()
+    )
+
+
+def test_what_others_keep_among_the_checkpoints_stays(tmp_path):
+    for name in ("000000050.part", "my.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("mine")
+    Checkpoints(tmp_path, keep=1).save(50, write)
+    assert names(tmp_path) == ["000000050", "000000050.part", "my.part"]
+
+
+def test_a_checkpoint_that_is_removed_is_never_seen_in_part(tmp_path, monkeypatch):
+    """Mutant: its files go one by one under its name, and a kill in between leaves a damaged checkpoint."""
+    kept = Checkpoints(tmp_path, keep=1)
+    kept.save(1, write)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", lambda *_, **__: None)
+        kept.save(2, write)
+    assert [path.name for path in kept.all()] == ["000000002"]
+    kept.save(3, write)
+    assert names(tmp_path) == ["000000003"]

@@ -205,7 +205,7 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_same_files(tmp_path, mo
     first.save(tmp_path / "state.safetensors")
     first = state_of(Curve(size=3))
     advance(first, 131, killed)
-    (killed.folder / "000000132.safetensors.part").write_bytes(b"cut short")
+    (killed.folder / ".000000132.safetensors.0123456789abcdef.part").write_bytes(b"cut short")
     resumed = state_of(Curve(size=3))
     resumed.load(tmp_path / "state.safetensors")
     killed.update(resumed, newest=True)
@@ -225,6 +225,9 @@ def test_without_widths_there_are_no_snapshots(tmp_path):
         store.average(0.1)
     with pytest.raises(ValueError, match="most must be at least 2; got 1"):
         Snapshots(tmp_path, 1)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="link: is a link"):
+        Snapshots(tmp_path / "link")
 
 
 def test_a_damaged_snapshot_is_named_and_can_be_done_without(tmp_path):
@@ -233,7 +236,9 @@ def test_a_damaged_snapshot_is_named_and_can_be_done_without(tmp_path):
     good = store.average(0.1).weights["weight"]
     file = tmp_path / "000000040.safetensors"
     content = file.read_bytes()
-    for damaged in (content[:-1], content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]):
+    other_width = content.replace(b"0.05", b"0.04", 1)
+    for damaged in (content[:-1], content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], other_width):
+        assert damaged != content
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"000000040.safetensors: damaged.*remove it"):
             store.average(0.1)

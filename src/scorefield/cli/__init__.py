@@ -28,6 +28,7 @@ from scorefield.cli.parts import measuring
 from scorefield.cli.parts.complaints import POSITIONAL, explained
 from scorefield.cli.parts.out_of_memory import out_of_memory
 from scorefield.cli.parts.reading import told
+from scorefield.cli.parts.signals import say
 from scorefield.cli.parts.sources import typed
 from scorefield.cli.sample import sample
 from scorefield.cli.stats import stats
@@ -137,4 +138,4 @@ def _instantiated(top: Parser, options: Namespace) -> Namespace:
 
 
 def _say(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"scorefield: warning: {message}", file=sys.stderr)
+    say(f"scorefield: warning: {message}", sys.stderr)

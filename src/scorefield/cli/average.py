@@ -7,8 +7,9 @@ from pathlib import Path
 
 from scorefield._files import check_tensors
 from scorefield.cli.parts.running import SNAPSHOTS
-from scorefield.cli.parts.sources import directory
+from scorefield.cli.parts.sources import directory, locked
 from scorefield.model import ScoreModel
+from scorefield.model.stored import CONFIG, WEIGHTS
 from scorefield.training import Snapshots, floating
 
 
@@ -26,13 +27,13 @@ def average(run: Path, width: float, out: Path, step: int | None = None, types: 
         types: your own classes that the model is made of, by their import paths.
     """
     model = ScoreModel.load(run, types=types)
-    if (out / "config.json").exists():
-        raise ValueError(f"--out {out}: holds a model already: name another directory")
-    made = Snapshots(run / SNAPSHOTS).average(width, step)
-    weights = floating(model.denoiser)
-    check_tensors(made.weights, weights, str(run / SNAPSHOTS))
-    model.denoiser.load_state_dict(made.weights, strict=False)
-    model.about = {**model.about, "step": made.step, "average": f"width {width:g} of the training"}
-    with directory(out):
+    with directory(out, (CONFIG, WEIGHTS)), locked(out):
+        if (out / CONFIG).exists():
+            raise ValueError(f"--out {out}: holds a model already: name another directory")
+        made = Snapshots(run / SNAPSHOTS).average(width, step)
+        weights = floating(model.denoiser)
+        check_tensors(made.weights, weights, str(run / SNAPSHOTS))
+        model.denoiser.load_state_dict(made.weights, strict=False)
+        model.about = {**model.about, "step": made.step, "average": f"width {width:g} of the training"}
         model.save(out)
     print(f"wrote the average of width {width:g} at step {made.step} to {out}; {made.residual:.2g} of it is missed")

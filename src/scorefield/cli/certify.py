@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -48,17 +49,17 @@ def certify(
                 f"certificates are of Gaussian processes; the run's is {type(model.denoiser.sde).__name__}"
             )
         process = model.denoiser.sde
-    found = certification.certify(
-        solver, process, spectrum, budgets=budgets, grid=lambda _, n: grid.times(solver, n, process, spectrum)
-    )
-    print(f"{solver} on {process}")
-    print(f"order of convergence {found.order:.2f}, claimed {found.claimed}")
-    print("calls  relative W2 error  largest std / target")
-    for budget, law in zip(found.budgets, found.laws, strict=True):
-        warning = "  unstable" if law.spread > certification.UNSTABLE else ""
-        print(f"{budget:5}  {law.error:17.3g}  {law.spread:20.3g}{warning}")
-    if out is not None:
-        with directory(out.parent):
+    with nullcontext() if out is None else directory(out.parent):
+        found = certification.certify(
+            solver, process, spectrum, budgets=budgets, grid=lambda _, n: grid.times(solver, n, process, spectrum)
+        )
+        print(f"{solver} on {process}")
+        print(f"order of convergence {found.order:.2f}, claimed {found.claimed}")
+        print("calls  relative W2 error  largest std / target")
+        for budget, law in zip(found.budgets, found.laws, strict=True):
+            warning = "  unstable" if law.spread > certification.UNSTABLE else ""
+            print(f"{budget:5}  {law.error:17.3g}  {law.spread:20.3g}{warning}")
+        if out is not None:
             name = type(solver).__name__
             save_figure(plot.error_curves({name: (found.budgets, [law.error for law in found.laws])}), out)
 

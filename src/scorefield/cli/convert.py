@@ -53,18 +53,18 @@ def import_(path: Path, format: Source, out: Path, config: str | None = None, we
     if weights is not None and format not in (Source.score_sde, Source.ncsnv2):
         raise ValueError(f"--weights {weights.name}: checkpoints of {format.name} have one set of weights alone")
     averaged = weights is not Weights.model
-    match format:
-        case Source.score_sde:
-            model = interop.load_score_sde(path, str(config), averaged)
-        case Source.ncsn:
-            model = interop.load_ncsn(path, str(config))
-        case Source.ncsnv2:
-            model = interop.load_ncsnv2(path, str(config), averaged)
-        case Source.diffusers:
-            model = interop.load_diffusers(path)
-        case Source.edm:
-            model = interop.load_edm(path)
     with new_directory(out) as folder:
+        match format:
+            case Source.score_sde:
+                model = interop.load_score_sde(path, str(config), averaged)
+            case Source.ncsn:
+                model = interop.load_ncsn(path, str(config))
+            case Source.ncsnv2:
+                model = interop.load_ncsnv2(path, str(config), averaged)
+            case Source.diffusers:
+                model = interop.load_diffusers(path)
+            case Source.edm:
+                model = interop.load_edm(path)
         model.save(folder)
     print(f"wrote the model to {out}; `scorefield info {out}` says what it is")
 

@@ -14,7 +14,7 @@ from scorefield.cli.parts.featuring import classifier_of, named_extractor, unsee
 from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.cli.parts.sources import directory, for_model, load_data, locked, parse_device, typed
 from scorefield.data import Subset, split
-from scorefield.evaluate import Effort, LabelFeatures, Ledger, Sets, check_enough, write_report
+from scorefield.evaluate import FIGURES, REPORTS, Effort, LabelFeatures, Ledger, Sets, check_enough, write_report
 from scorefield.evaluate import evaluate as measured
 from scorefield.metrics import Pixels
 from scorefield.model import ScoreModel
@@ -88,7 +88,7 @@ def evaluate(
         held_out = Subset(other, torch.arange(len(other)))
     assert held_out is not None
     check_enough(len(train), len(held_out))
-    with directory(out), locked(out):
+    with directory(out, (*REPORTS, EXTRACTOR), (FIGURES, WORK)), locked(out):
         made = named_extractor(extractor, inception_weights, source.levels)
         if made is None and is_image(source.event_shape) and not distributed.rank():
             usual = "a classifier of the labels" if source.classes > 1 else "the samples' own numbers"

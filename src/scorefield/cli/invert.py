@@ -21,6 +21,7 @@ from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.cli.parts.sources import (
     directory,
     load_conditions,
+    locked,
     parse_device,
     parse_label,
     save_figure,
@@ -39,6 +40,7 @@ from scorefield.sampling import sample, stochastic
 from scorefield.score import Denoiser
 from scorefield.solvers import Solver, Step
 
+FILES = ("samples.npz", "samples.png", "mean.png", "std.png", "figure.png", "report.json")
 Guide = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], PosteriorDenoiser]
 Loop = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], OuterLoop]
 Cloud = Callable[[Denoiser, Operator, Tensor, MeasurementNoise], TwistedSMC]
@@ -116,7 +118,7 @@ def invert(
         del k, knot
         sizes.update(step.info or {})
 
-    with directory(out):
+    with directory(out, FILES), locked(out):
         common: dict[str, Any] = {"seeds": seeds, "batch_size": batch_size, "progress": True}
         if issubclass(way, ParticleSampler):
             z = made(denoiser, *known).sample(model.event_shape, callback=watch, **common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from scorefield.cli.parts.sources import (
     check_samples_target,
     directory,
     load_conditions,
+    locked,
     parse_device,
     parse_label,
     parse_seeds,
@@ -75,8 +77,10 @@ def sample(
     """
     place = parse_device(device)
     model = ScoreModel.load(run, types=types, device=place)
+    folder = check_samples_target(out, model.event_shape)
     with (
-        directory(check_samples_target(out, model.event_shape)),
+        directory(folder),
+        locked(out) if folder == out else nullcontext(),
         torch.autocast(place.type, precision.value, enabled=precision.value is not None),
     ):
         keys = as_seeds(parse_seeds(seeds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -54,26 +55,26 @@ def stats(
         raise ValueError("give --out, a file for the statistics, or --against, statistics to compare with")
     reference = None if against is None else FeatureStats.read(against)
     parts: list[FeatureStats] = []
-    for source in [data] if isinstance(data, str) else data:
-        if source not in NAMED and FeatureStats.holds(source):
-            parts.append(FeatureStats.read(source))
-            continue
-        rows = load_data(source, reading, limit)
-        made = (named_extractor(extractor, inception_weights, rows.levels) or Pixels()).to(place)
-        own = distributed.mine(torch.arange(len(rows) if limit is None else min(limit, len(rows))))
-        features = extract(made, rows.rows(own).x, batch_size)
-        shares = distributed.gathered(FeatureStats.of(features, made.label, keep))
-        parts += shares or []
-    if distributed.rank():
-        return
-    if not parts:
-        raise ValueError("--data: wanted at least one set of data or statistics")
-    found = sum(parts[1:], start=parts[0])
-    print(f"{found.n} samples, {len(found.mean)} features of {found.extractor or 'an extractor without a name'}")
-    if out is not None:
-        with directory(out.parent):
+    with nullcontext() if out is None else directory(out.parent):
+        for source in [data] if isinstance(data, str) else data:
+            if source not in NAMED and FeatureStats.holds(source):
+                parts.append(FeatureStats.read(source))
+                continue
+            rows = load_data(source, reading, limit)
+            made = (named_extractor(extractor, inception_weights, rows.levels) or Pixels()).to(place)
+            own = distributed.mine(torch.arange(len(rows) if limit is None else min(limit, len(rows))))
+            features = extract(made, rows.rows(own).x, batch_size)
+            shares = distributed.gathered(FeatureStats.of(features, made.label, keep))
+            parts += shares or []
+        if distributed.rank():
+            return
+        if not parts:
+            raise ValueError("--data: wanted at least one set of data or statistics")
+        found = sum(parts[1:], start=parts[0])
+        print(f"{found.n} samples, {len(found.mean)} features of {found.extractor or 'an extractor without a name'}")
+        if out is not None:
             write_file(out, found.write)
-        print(f"wrote {out}")
+            print(f"wrote {out}")
     if reference is not None:
         print(f"Frechet distance {frechet_distance(reference, found):.6g}")
         if reference.n and found.n:

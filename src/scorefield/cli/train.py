@@ -18,7 +18,11 @@ from scorefield.cli.parts.building import model_of, process_of_cells, process_of
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.reading import Reading, as_own, remembered
 from scorefield.cli.parts.running import (
+    BOARD,
+    FILES,
+    FOLDERS,
     LOSSES,
+    PICTURES,
     Run,
     check_at_least,
     in_proportion,
@@ -46,8 +50,6 @@ from scorefield.objectives import DenoisingScoreMatching, LabelDropout, Objectiv
 from scorefield.processes import SDE, VP, GaussianSDE, ItoSDE
 from scorefield.score import Precond
 from scorefield.training import Batches, Optimisation, TrainState, distributed
-
-PICTURES = "samples"
 
 
 def train(
@@ -150,10 +152,10 @@ def train(
     if not affine and (precond or energy):
         raise ValueError(f"--precond and --energy are for Gaussian processes; got --sde {type(sde).__name__}")
     place = parse_device(device)
-    checkpoints, newest = take(out, data, resume, keep)
     first = distributed.rank() == 0
-    base = ScoreModel.load(init, types=types, device=place) if init else None
-    with directory(out), locked(out):
+    with directory(out, (*FILES, "samples.png"), FOLDERS), locked(out):
+        checkpoints, newest = take(out, data, resume, keep)
+        base = ScoreModel.load(init, types=types, device=place) if init else None
         before = read_about(out) if newest and (out / CONFIG).exists() else base.about if base else {}
         how = as_own(reading, before, data)
         loaded = load_data(data, how, folder=out)
@@ -233,7 +235,7 @@ def train(
             objective=objective,
             checks=batches_of(held, size=size_of_checks, seed=seed + 1),
             count=count,
-            log=LossLog(out / LOSSES, out / "tensorboard" if tensorboard and first else None),
+            log=LossLog(out / LOSSES, out / BOARD if tensorboard and first else None),
             checkpoints=checkpoints,
             fingerprint={
                 "data": source.digest(),
@@ -293,7 +295,7 @@ def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: in
             return False
         if signals.noted:
             return False
-    out.parent.mkdir(exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     drawn = plot.is_image(model.event_shape) or model.event_shape == (2,)
     save_samples(torch.cat(parts), model.transform.levels, out if drawn else out.with_suffix(".npz"))
     return True

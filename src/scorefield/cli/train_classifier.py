@@ -18,6 +18,8 @@ from scorefield.cli.parts.building import usual_classifier
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.reading import Reading, as_own, remembered
 from scorefield.cli.parts.running import (
+    FILES,
+    FOLDERS,
     LOSSES,
     Run,
     check_at_least,
@@ -89,12 +91,12 @@ def train_classifier(
     if not 0 <= seed < 2**63:
         raise ValueError(f"wanted --seed from 0 to 2^63 - 1; got {seed}")
     place = parse_device(device)
-    checkpoints, newest = take(out, data, resume)
     first, base = distributed.rank() == 0, ScoreModel.load(run, types=types)
     sde, transform = base.denoiser.sde, base.transform
     if not isinstance(sde, GaussianSDE):
         raise ValueError(f"{run}: guidance by a classifier is for Gaussian processes; got {type(sde).__name__}")
-    with directory(out), locked(out):
+    with directory(out, (*FILES, REPORT), FOLDERS), locked(out):
+        checkpoints, newest = take(out, data, resume)
         how = as_own(reading, read_about(out) if newest and (out / CONFIG).exists() else base.about, data)
         loaded = load_data(data, how, folder=out)
         source = loaded.renumbered(base.class_names)

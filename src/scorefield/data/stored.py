@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 IN_MEMORY = 1 << 30  # bytes of samples that are held in memory; more go to a file
+CHANGED = "is not the file that the data were read from, or has changed since: read the data again"
 
 
 class Stored:
     """An array (n, *event) in a file, of which only the rows that are asked for are in memory.
+
+    Copies in one process are the array itself. A pickle holds the file's path and identity (device, inode, size, time
+    of change), by which another process opens it again; that of a file without a name is refused.
 
     Args:
         file: open for reading; it may be closed afterwards.
@@ -33,6 +37,8 @@ class Stored:
     def __init__(self, file: BinaryIO, offset: int, shape: Sequence[int], dtype: np.dtype) -> None:
         self._file, self._offset, self._type = os.dup(file.fileno()), offset, dtype
         weakref.finalize(self, os.close, self._file)
+        self._path = Path(file.name).absolute() if isinstance(file.name, str) else None
+        self._identity = _identity(self._file)
         self.shape, self.dtype = torch.Size(shape), torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
         self._row = math.prod(shape[1:]) * dtype.itemsize
         have, wanted = os.fstat(file.fileno()).st_size - offset, shape[0] * self._row
@@ -43,7 +49,12 @@ class Stored:
         return self.shape[0]
 
     def __getitem__(self, index: Int64[Tensor, "b"]) -> Tensor:
-        """The rows of these indices."""
+        """The rows of these indices.
+
+        Raises:
+            ValueError: the file has changed since it was opened first.
+        """
+        self._check()
         wanted = index.tolist()
         data = bytearray(len(wanted) * self._row)
         view = memoryview(data)
@@ -53,6 +64,39 @@ class Stored:
                 raise ValueError(f"row {wanted[k]} cannot be read: the file has been cut short")
         rows = np.frombuffer(data, self._type).reshape(len(wanted), *self.shape[1:])
         return torch.from_numpy(rows.astype(self._type.newbyteorder("="), copy=False))
+
+    def __copy__(self) -> Stored:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stored:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check()
+        if self._path is None:
+            raise TypeError(
+                "cannot pickle data that were gathered into a temporary file, which other processes cannot open: let "
+                "each process read them anew, or save them as one .npy file and read that"
+            )
+        return _reopened, (self._path, self._identity, self._offset, tuple(self.shape), self._type)
+
+    def _check(self) -> None:
+        if _identity(self._file) != self._identity:
+            raise ValueError(f"{self._path or 'a temporary file'} {CHANGED}")
+
+
+def _identity(file: int) -> tuple[int, int, int, int]:
+    """What tells the content of an open file from that of any other: device, inode, bytes, time of change in ns."""
+    found = os.fstat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _reopened(path: Path, identity: tuple[int, ...], offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Stored:
+    """The same array in another process."""
+    with path.open("rb") as file:
+        if _identity(file.fileno()) != tuple(identity):
+            raise ValueError(f"{path} {CHANGED}")
+        return Stored(file, offset, shape, dtype)
 
 
 def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -> Tensor | Stored:

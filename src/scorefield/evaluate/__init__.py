@@ -13,6 +13,8 @@ from scorefield.evaluate.label_features import train_label_features as train_lab
 from scorefield.evaluate.ledger import Ledger as Ledger
 from scorefield.evaluate.paths import Paths as Paths
 from scorefield.evaluate.paths import paths as paths
+from scorefield.evaluate.report import FIGURES as FIGURES
+from scorefield.evaluate.report import REPORTS as REPORTS
 from scorefield.evaluate.report import write_report as write_report
 from scorefield.evaluate.work import Effort as Effort
 from scorefield.evaluate.work import Sets as Sets

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scorefield._files import read_tensors, write_tensors
+from scorefield._files import not_a_link, read_tensors, sweep, write_tensors
 from scorefield.training import distributed
 
-NAME = re.compile(r".+-[0-9a-f]{16}-\d{8}\.safetensors(\.part)?")  # of what `file` names
+NAME = re.compile(r".+-[0-9a-f]{16}-\d{8}\.safetensors")  # of what `file` names
 
 
 class Ledger:
@@ -29,10 +29,13 @@ class Ledger:
     Args:
         folder: where the files are, which all processes share.
         progress: show a progress bar.
+
+    Raises:
+        ValueError: the folder is a link.
     """
 
     def __init__(self, folder: Path, progress: bool = False) -> None:
-        self.folder, self.progress = folder, progress
+        self.folder, self.progress = not_a_link(folder), progress
 
     def file(self, name: str, about: object, first: int = 0) -> Path:
         """Where the part that begins with a row is kept, with a name that follows from all that it depends on."""
@@ -68,6 +71,7 @@ class Ledger:
             for file in self.folder.glob("*"):
                 if NAME.fullmatch(file.name):
                     file.unlink()
+            sweep(self.folder)
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
 

@@ -18,9 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from scorefield._files import write_file, write_text
+from scorefield._files import not_a_link, write_file, write_text
 from scorefield.evaluate.evaluation import Evaluation
 
+FIGURES = "figures"
+REPORTS = ("report.json", "report.md", "report.html")
 PICTURES = {
     "samples": "Samples",
     "training data": "Training data",
@@ -50,7 +52,7 @@ def write_report(found: Evaluation, command: str, device: str, out: Path) -> Non
     plain = _plain({**numbers, "seconds": seconds})
     write_text(out / "report.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
     pictures = {name: _png(found.pictures[name]) for name in PICTURES if name in found.pictures}
-    (out / "figures").mkdir(exist_ok=True)
+    not_a_link(out / FIGURES).mkdir(exist_ok=True)
     for name in PICTURES if older else ():
         (out / _place(name)).unlink(missing_ok=True)
     for name, data in pictures.items():
@@ -110,4 +112,4 @@ def _write(data: bytes, file: Any) -> None:
 
 
 def _place(name: str) -> str:
-    return f"figures/{name.replace(' ', '_')}.png"
+    return f"{FIGURES}/{name.replace(' ', '_')}.png"

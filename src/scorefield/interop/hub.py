@@ -16,6 +16,7 @@ except ImportError as error:
 
 import torch
 
+from scorefield._files import write_text
 from scorefield.model import ScoreModel
 from scorefield.model.stored import CONFIG, WEIGHTS
 
@@ -69,7 +70,7 @@ class HubModel(ModelHubMixin, library_name="scorefield", tags=["score-based-gene
             parameters=sum(p.numel() for p in self.model.denoiser.parameters()),
             version=version("scorefield"),
         )
-        ModelCard.from_template(data, template_str=text).save(save_directory / CARD_NAME)
+        write_text(save_directory / CARD_NAME, str(ModelCard.from_template(data, template_str=text)))
 
     @classmethod
     def _from_pretrained(

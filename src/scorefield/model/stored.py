@@ -15,12 +15,13 @@ from torch import nn
 from scorefield import nn as networks
 from scorefield import processes, score
 from scorefield._describe import build, class_name, describe
-from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
+from scorefield._files import check_tensors, digest_of_values, read_json, read_tensors, sweep, write_tensors, write_text
 from scorefield.data import Affine, Transform, transforms
 from scorefield.score import NoisyClassifier, ScoreModule
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DIGEST = "sha256"  # of all else in the description; models that were saved before it have none
 # what constructors raise when a damaged file gives them impossible arguments
 BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
 Model = TypeVar("Model")
@@ -61,12 +62,13 @@ def save(model: object, kind: Kind, path: Path) -> None:
     config: dict[str, Any] = {"format": FORMAT} | {name: describe(getattr(model, name)) for name in described}
     config |= {name: getattr(model, name) for name in kind.values}
     try:
-        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+        config = json.loads(json.dumps(config, allow_nan=False))  # with the keys and lists that a reader finds
     except (ValueError, TypeError) as error:
         raise type(error)(f"`about` holds what JSON cannot: {error}") from error
     path.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     write_tensors(path / WEIGHTS, getattr(model, kind.part).state_dict())
-    write_text(path / CONFIG, text)
+    write_text(path / CONFIG, json.dumps({**config, DIGEST: digest_of_values(config)}, indent=2) + "\n")
 
 
 def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], device: torch.device | str) -> Model:
@@ -123,6 +125,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     try:
         config = read_json(file.read_text(encoding="utf-8"))
+        if config.pop(DIGEST, known := digest_of_values(config, DIGEST)) != known:
+            raise ValueError(f"it is not what was written; if the change is meant, take {DIGEST!r} out of it")
     except (ValueError, OSError) as error:
         raise ValueError(f"{file}: damaged ({error}): use another copy of the model") from error
     if config.get("format") != FORMAT:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scorefield._files import read_json
+from scorefield._files import discard, not_a_link, read_json, sweep, unfinished_directory
 
 MANIFEST = "manifest.json"
 
@@ -23,35 +22,33 @@ class Checkpoints:
     Args:
         folder: where they lie.
         keep: number of the newest that are kept, >= 1.
+
+    Raises:
+        ValueError: `keep` is below 1, or the folder is a link: what is removed from it would be someone else's.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1; got {keep}")
-        self.folder, self.keep = folder, keep
+        self.folder, self.keep = not_a_link(folder), keep
 
     def save(self, step: int, write: Callable[[Path], object]) -> Path:
         """Makes the checkpoint of a step by `write`, which is given a directory to write files into."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        part, path = self.folder / f"{step:09d}.part", self.folder / f"{step:09d}"
-        for left in self.folder.glob("*.part"):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        part.mkdir()
-        try:
+        sweep(self.folder)
+        path = self.folder / f"{step:09d}"
+        with unfinished_directory(path) as part:
             write(part)
             files = {file.name: _fingerprint(file) for file in sorted(part.iterdir())}
             (part / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n")
             for file in (*part.iterdir(), part):
                 _flush(file)
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
             part.rename(path)
             _flush(self.folder)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
         beyond = [p for p in self.all() if int(p.name) > step]  # damaged, or the run went back behind them
         for other in (*beyond, *self.all()[len(beyond) + self.keep :]):
-            shutil.rmtree(other, ignore_errors=True)
+            discard(other)
         return path
 
     def newest(self) -> Path | None:
@@ -72,7 +69,7 @@ class Checkpoints:
     def all(self) -> list[Path]:
         """The checkpoints, newest first, damaged ones among them."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted((p for p in found if p.is_dir() and p.name.isdigit()), reverse=True)
+        return sorted((p for p in found if p.is_dir() and not p.is_symlink() and p.name.isdigit()), reverse=True)
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._files import read_tensors, write_tensors
+from scorefield._files import not_a_link, read_tensors, sweep, write_tensors
 from scorefield.training.ema import PowerEMA, exponent
 from scorefield.training.state import TrainState
 
@@ -45,12 +45,15 @@ class Snapshots:
     Args:
         folder: where the files lie.
         most: of them, beside the newest, >= 2. Each holds as many copies of the weights as the run has widths.
+
+    Raises:
+        ValueError: `most` is below 2, or the folder is a link: what is removed from it would be someone else's.
     """
 
     def __init__(self, folder: Path, most: int = 32) -> None:
         if most < 2:
             raise ValueError(f"most must be at least 2; got {most}")
-        self.folder, self.most = folder, most
+        self.folder, self.most = not_a_link(folder), most
 
     def update(self, state: TrainState, newest: bool = False) -> None:
         """Writes the averages if they are to be kept at this step, or as the newest; to be called after each step."""
@@ -59,6 +62,7 @@ class Snapshots:
         if not averages or state.step < 1 or (state.step % gap and not newest):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        sweep(self.folder)
         tensors = {
             f"{k}.{name}": value for k, average in enumerate(averages) for name, value in average.weights.items()
         }

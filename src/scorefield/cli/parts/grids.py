@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield import grids
-from scorefield._files import read_json, write_text
+from scorefield._files import alone, read_json, write_text
 from scorefield.certify import optimised_grid
 from scorefield.model import ScoreModel
 from scorefield.processes import SDE, GaussianSDE
@@ -65,12 +67,20 @@ def times_of_run(run: Path, model: ScoreModel, solver: Solver, steps: int, grid:
     if grid is not Grid.optimised:
         return grid.times(solver, steps, sde, torch.ones(1))
     file, name = run / FILE, f"{solver!r}, {steps} steps"
-    try:
-        known = read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{file}: damaged ({error}): delete it, and the grid is made again") from error
+    known = _kept(file)
     if name not in known:
         known[name] = grid.times(solver, steps, sde, Grid.spectrum(model))
         if distributed.rank() == 0:
-            write_text(file, json.dumps(known, indent=1) + "\n")
+            try:
+                with alone(file):  # others may have kept theirs in the meantime
+                    write_text(file, json.dumps({**_kept(file), name: known[name]}, indent=1) + "\n")
+            except OSError as error:
+                warnings.warn(f"the grid cannot be kept, and is made again the next time: {error}", stacklevel=2)
     return [float(t) for t in known[name]]
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    try:
+        return read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file}: damaged ({error}): delete it, and the grid is made again") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class LossLog:
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
         self.path = path
         self._written = self._shown = 0  # rows in the file, and those that TensorBoard has
+        self._size: int | None = None  # of the file as it was left
         self._board = None if tensorboard is None else _writer(tensorboard)
         self.steps: list[int] = []
         self.losses: list[float] = []
@@ -43,21 +45,19 @@ class LossLog:
         self._fetch()
         return sum(self.losses[-50:]) / len(self.losses[-50:])
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return self._rest[-1][1]
+    def rate(self, step: int) -> float | None:
+        """The learning rate of a step if it was the last one noted."""
+        return self._rest[-1][1] if self.steps[-1:] == [step] else None
 
     def save(self) -> None:
         """Appends the new rows to the file, on the disk when this returns."""
         self._fetch()
-        if not self._written:  # the first time whole, without the rows of steps that a resumed run does again
+        # whole at first, without the rows of steps that a resumed run does again, and when somebody has touched it
+        if self._size is None or self.path.is_symlink() or _size(self.path) != self._size:
             write_text(self.path, ",".join(COLUMNS) + "\n" + self._rows(0))
         else:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(self._rows(self._written))
-                file.flush()
-                os.fsync(file.fileno())
+            self._append(self._rows(self._written).encode())
+        self._size = _size(self.path)
         if self._board is not None:
             for k in range(self._shown, len(self.steps)):
                 self._board.add_scalar("loss", self.losses[k], self.steps[k])
@@ -68,23 +68,43 @@ class LossLog:
         self._written = self._shown = len(self.steps)
 
     def load(self, up_to: int) -> None:
-        """Reads the rows of an earlier part of the run, up to a step."""
+        """Reads the rows of an earlier part of the run, up to a step; what is lost of them is said and missing."""
         try:
             with self.path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     step = int(row["step"])
-                    if step > up_to or len(self.steps) == up_to:  # what follows may be cut short
+                    if step > up_to or self.steps[-1:] == [up_to]:  # what follows may be cut short
                         break
+                    if self.steps and step <= self.steps[-1]:
+                        raise ValueError(f"step {step} follows step {self.steps[-1]}")
+                    loss, rest = float(row["loss"]), (float(row["gradient_norm"]), float(row["lr"]))
+                    check = float(row["validation_loss"]) if row["validation_loss"] else None
                     self.steps.append(step)
-                    self.losses.append(float(row["loss"]))
-                    self._rest.append((float(row["gradient_norm"]), float(row["lr"])))
-                    if row["validation_loss"]:
-                        self.validation.append((step, float(row["validation_loss"])))
-            if self.steps != list(range(1, up_to + 1)):
-                raise ValueError(f"it has not the steps 1 to {up_to}")
-            self._shown = up_to
+                    self.losses.append(loss)
+                    self._rest.append(rest)
+                    if check is not None:
+                        self.validation.append((step, check))
+            if self.steps[-1:] != [up_to]:
+                raise ValueError(f"it ends before step {up_to}")
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-            raise ValueError(f"{self.path}: lost or damaged ({error}): put it back, or begin another run") from error
+            warnings.warn(
+                f"{self.path}: lost or damaged ({error}): the losses of steps {(self.steps or [0])[-1] + 1} to {up_to} "
+                "are missing; the weights are not concerned",
+                stacklevel=2,
+            )
+        self._shown = len(self.steps)
+
+    def _append(self, rows: bytes) -> None:
+        """Adds rows to the file, on the disk when this returns; all of them or, on a full disk, none."""
+        with self.path.open("r+b", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                while rows:
+                    rows = rows[file.write(rows) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
 
     def _rows(self, first: int) -> str:
         checks = dict(self.validation)
@@ -102,6 +122,11 @@ class LossLog:
                 self.losses.append(loss)
                 self._rest.append((norm, info.lr))
             self._waiting.clear()
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, -1 of none."""
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _writer(folder: Path) -> Any:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scorefield import plot
+from scorefield._files import not_a_link
 from scorefield.cli.parts.losses import LossLog
-from scorefield.cli.parts.signals import Signals
+from scorefield.cli.parts.signals import Signals, say
 from scorefield.cli.parts.sources import save_figure
 from scorefield.data import ArrayDataset, Dataset, Subset
 from scorefield.data.dataset import named, some_rows, unseen_classes
@@ -34,7 +35,9 @@ from scorefield.training import (
 )
 
 CHECKPOINTS, STATE, LOSSES = "checkpoints", "state.safetensors", "loss.csv"
-SNAPSHOTS = "averages"
+SNAPSHOTS, PICTURES, BOARD = "averages", "samples", "tensorboard"
+FILES = ("config.json", "model.safetensors", LOSSES, "loss.png")
+FOLDERS = (CHECKPOINTS, SNAPSHOTS, PICTURES, BOARD)
 
 
 class Stopped(Exception):
@@ -136,9 +139,10 @@ class Run:
     def _say_rate(self, until: int) -> None:
         """Says where the learning rate goes from here, if it was to end at another step so far."""
         step, rate = self.state.step, self.state.optimisation.rate
-        if self.log.rate != rate(step - 1, until):
+        last = self.log.rate(step)
+        if last not in (None, rate(step - 1, until)):
             print(
-                f"the learning rate was {self.log.rate:.3g} in step {step} of a run of another length; it goes on with "
+                f"the learning rate was {last:.3g} in step {step} of a run of another length; it goes on with "
                 f"{rate(step, until):.3g} and falls along the cosine that ends at step {until}"
             )
 
@@ -183,7 +187,10 @@ class Run:
         self._check()
         checked = self.log.validation[-1:]
         held_out = f", held out {checked[0][1]:.4g}" if checked and checked[0][0] == step else ""
-        tqdm.write(f"step {step}: loss {self.log.recent():.4g}{held_out}")
+        say(f"step {step}: loss {self.log.recent():.4g}{held_out}")
+        if not self.out.is_dir():
+            warnings.warn(f"{self.out} was removed: it is made again, with what this run still knows", stacklevel=2)
+            self.out.mkdir(parents=True)
         self.log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
         self.checkpoints.save(step, lambda folder: self.state.save(folder / STATE, self.fingerprint))
         self._publish()
@@ -192,7 +199,7 @@ class Run:
         """Writes the models and the curve of the losses."""
         self.model(0).save(self.out)
         for k, half_life in enumerate(self.state.optimisation.half_lives[1:], start=1):
-            self.model(k).save(self.out / f"half_life_{half_life:.12g}")
+            self.model(k).save(not_a_link(self.out / f"half_life_{half_life:.12g}"))
         save_figure(plot.loss_curve(self.log.steps, self.log.losses, self.log.validation), self.out / "loss.png")
 
 

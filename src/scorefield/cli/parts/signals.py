@@ -1,23 +1,32 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current step."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
+from typing import TextIO
 
 import torch
+from tqdm import tqdm
 
 from scorefield.training import distributed
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Signals:
-    """Inside the block the first signal is noted, a second one ends the process as usual."""
+    """Inside the block the first signal is noted, a second one ends the process as usual.
+
+    Signals that the process was started to ignore, by nohup or in the background, stay ignored.
+    """
 
     _number = 0
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in STOPPING}
+        self._before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
         for number in self._before:
             signal.signal(number, self._note)
         return self
@@ -37,9 +46,21 @@ class Signals:
 
     def status(self, message: str) -> int:
         """Says what happened; the exit status that the signal asks for."""
-        print(f"stopped by {signal.Signals(self._number or signal.SIGTERM).name}; {message}", file=sys.stderr)
+        say(f"stopped by {signal.Signals(self._number or signal.SIGTERM).name}; {message}", sys.stderr)
         return 128 + (self._number or signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._number = number
         signal.signal(number, self._before[signal.Signals(number)])
+
+
+def say(line: str, to: TextIO | None = None) -> None:
+    """Prints a line beside a progress bar; what cannot be printed, on a terminal that is gone, stops nothing."""
+    stream = to or sys.stdout
+    try:
+        tqdm.write(line, stream)
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # for all that is still to be printed there
+        os.close(nowhere)

@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from scorefield import data, plot
-from scorefield._files import write_file
+from scorefield._files import held, is_at, not_a_link, sweep, write_file
 from scorefield.cli.parts.measuring import load_values
 from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.data import ArrayDataset, Rows
@@ -154,33 +154,56 @@ def parse_seeds(text: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def directory(path: Path) -> Generator[None]:
-    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again."""
+def directory(path: Path, files: Sequence[str] = (), folders: Sequence[str] = ()) -> Generator[None]:
+    """A directory to write into, made if need be; if the block fails, what was made and is still empty goes again.
+
+    Args:
+        path: of the directory.
+        files: that will be written there.
+        folders: that will be written into there.
+
+    Raises:
+        OSError, ValueError: something could not be written, since a folder or a link is in its place.
+    """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f"--out: {path} cannot be written to")
+    for place in (path, *(not_a_link(path / name) for name in folders)):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"--out: {place} is a file, where a folder is wanted: move it away")
+        if place.exists() and not os.access(place, os.W_OK):
+            raise PermissionError(f"--out: {place} cannot be written to")
+    for name in files:
+        if (path / name).is_dir():
+            raise IsADirectoryError(f"--out: {path / name} is a folder, where a file is to be written: move it away")
+    sweep(path)
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
             for folder in new:
-                folder.rmdir()
+                with held(folder):  # and not that of a command that has begun in the meantime
+                    folder.rmdir()
         raise
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None]:
     """Keeps other commands that want the directory for themselves out; the processes of one command count as one."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if distributed.rank() == 0:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            if distributed.rank() == 0:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            said = f"--out {path}: another command is writing there: wait for its end, or end it"
+            raise BlockingIOError(said) from None
+        except OSError:
+            pass  # the file system knows no locks
+        if path.is_symlink() or is_at(descriptor, path):  # or else a command that failed has removed what it had made
+            break
         os.close(descriptor)
-        raise BlockingIOError(f"--out {path}: another command is writing there: wait for its end, or end it") from None
-    except OSError:
-        pass  # the file system knows no locks
     try:
         yield
     finally:
