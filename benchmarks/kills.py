@@ -391,9 +391,10 @@ def main() -> None:
     chosen = sys.argv[2].split(",") if len(sys.argv) > 2 else list(COMMANDS)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:  # all that is imported and built but once
-        prepare(Path(place))
-        os.chdir(place)
-        Path("out").mkdir()
+        warm = Path(place) / "warm"
+        (warm / "out").mkdir(parents=True)
+        prepare(warm)
+        os.chdir(warm)
         for name in chosen:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 scorefield(COMMANDS[name].split())

@@ -502,7 +502,9 @@ def test_the_order_of_the_rows_does_not_matter():
 def test_a_second_report_leaves_no_pictures_of_the_first(run, extractor, tmp_path):
     command = ["evaluate", str(run), "--data", "digits", "--out", str(tmp_path), *WORDS]
     assert main([*command, "--extractor", str(extractor)]) == 0
+    (tmp_path / "figures" / ".samples.png.0123456789abcdef.part").write_bytes(b"by one that was killed")
     assert main([*command, "--extractor", "Pixels", "--effort.calls", "[]"]) == 0
+    assert not [*(tmp_path / "figures").glob(".*")]
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert "classes" not in names and "curve" not in names and "samples" in names
 

@@ -174,6 +174,13 @@ def test_a_checkpoint_that_is_removed_is_never_seen_in_part(tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", lambda *_, **__: None)
         kept.save(2, write)
-    assert [path.name for path in kept.all()] == ["000000002"]
-    kept.save(3, write)
-    assert names(tmp_path) == ["000000003"]
+    assert [path.name for path in kept.all()] == ["000000002"] and len(names(tmp_path)) == 2
+    kept.tidy(2)
+    assert names(tmp_path) == ["000000002"]
+
+
+def test_what_a_kill_after_the_last_checkpoint_has_left_is_tidied(tmp_path):
+    """Older ones than are kept, and those of a run that has gone back."""
+    three(tmp_path)
+    Checkpoints(tmp_path, keep=1).tidy(2)
+    assert names(tmp_path) == ["000000002"]

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from scorefield._files import not_a_link, write_file, write_text
+from scorefield._files import not_a_link, sweep, write_file, write_text
 from scorefield.evaluate.evaluation import Evaluation
 
 FIGURES = "figures"
@@ -53,6 +53,7 @@ def write_report(found: Evaluation, command: str, device: str, out: Path) -> Non
     write_text(out / "report.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
     pictures = {name: _png(found.pictures[name]) for name in PICTURES if name in found.pictures}
     not_a_link(out / FIGURES).mkdir(exist_ok=True)
+    sweep(out / FIGURES)
     for name in PICTURES if older else ():
         (out / _place(name)).unlink(missing_ok=True)
     for name, data in pictures.items():

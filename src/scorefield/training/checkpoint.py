@@ -46,10 +46,15 @@ class Checkpoints:
             discard(path)
             part.rename(path)
             _flush(self.folder)
+        self.tidy(step)
+        return path
+
+    def tidy(self, step: int) -> None:
+        """Removes those beyond a step, all but the newest of the others, and what killed writers have left."""
+        sweep(self.folder)
         beyond = [p for p in self.all() if int(p.name) > step]  # damaged, or the run went back behind them
         for other in (*beyond, *self.all()[len(beyond) + self.keep :]):
             discard(other)
-        return path
 
     def newest(self) -> Path | None:
         """The newest checkpoint that is sound; damaged ones are named by a warning. None if there is none at all.

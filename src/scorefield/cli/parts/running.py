@@ -91,8 +91,9 @@ class Run:
         self.state.load(newest / STATE, self.fingerprint)
         self.log.load(up_to=self.state.step)
         self.saved = self.state.step
-        if distributed.rank() == 0:
-            self._publish()  # which the end of the earlier part may have prevented
+        if distributed.rank() == 0:  # the end of the earlier part may have prevented these
+            self.checkpoints.tidy(self.saved)
+            self._publish()
 
     def steps(self, batches: Batches, *, until: int, save_every: int, compiled: bool = False) -> Iterator[StepInfo]:
         """Trains up to a step, saving on the way and when a signal asks to stop; each step is yielded when saved."""
