@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from scorefield._finite import not_finite
+
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Makes a file by `write`; it replaces an older one only when it is complete."""
@@ -107,7 +109,10 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Compares names, shapes and kinds of numbers; the error lists what is missing, unexpected or different."""
+    """Compares names, shapes and kinds of numbers; the error lists what is missing, unexpected or different.
+
+    Numbers that are not finite are refused and counted as well.
+    """
     problems = [f"missing {name}" for name in wanted if name not in got]
     problems += [f"unexpected {name}" for name in got if name not in wanted]
     problems += [
@@ -123,6 +128,11 @@ def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"{where} does not fit this model: {'; '.join(problems[:8])}{more}")
+    if strange := not_finite(got):
+        raise ValueError(
+            f"{where}: of its numbers {strange}: the training has diverged; take an earlier checkpoint, or train again "
+            "with a smaller learning rate"
+        )
 
 
 def _kind(x: Tensor) -> torch.dtype | str:

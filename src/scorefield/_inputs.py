@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from scorefield._derivatives import lasting
+
 Array = Tensor | npt.NDArray[Any]
 Seeds = int | float | Iterable[int | float] | Array
 Shape = int | Sequence[int]
@@ -58,9 +60,9 @@ def as_seeds(seeds: Seeds) -> Int64[Tensor, "n"]:
 
 
 def as_tensor(values: object, name: str) -> Tensor:
-    """Numbers as a tensor."""
+    """Numbers as a tensor, of which derivatives can be taken."""
     if isinstance(values, Tensor):
-        return values
+        return lasting(values)
     array = np.asarray(values)
     if array.dtype.kind not in "biufc":
         raise ValueError(f"{name} must hold numbers; got {type(values).__name__} of dtype {array.dtype}")
@@ -70,7 +72,7 @@ def as_tensor(values: object, name: str) -> Tensor:
         array = array.astype(np.int64)
     elif array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
+    return lasting(torch.from_numpy(np.array(array, array.dtype.newbyteorder("="))))
 
 
 def matching(value: Tensor, x: Tensor, whose: object) -> Tensor:

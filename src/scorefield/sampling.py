@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorefield import grids
+from scorefield._derivatives import unrecorded
 from scorefield._finite import require_finite
 from scorefield._inputs import Array, Seeds, Shape, as_seeds, as_shape, as_tensor, whole
 from scorefield._noise import Noise, NoiseSource
@@ -115,7 +116,7 @@ def chain(
     return x
 
 
-@torch.no_grad()
+@unrecorded()
 def sample(
     model: Score,
     event_shape: Shape,
@@ -195,7 +196,7 @@ def sample(
             x = integrate(part, x, times, solver.select(rows, n), noise=noise, callback=report)
             results.append(x[: n - first])
     samples = torch.cat(results)
-    require_finite(samples, "samples", model.sde)
+    require_finite(samples, "samples", model.sde, model)
     return samples
 
 

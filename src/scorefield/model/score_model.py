@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield import likelihood
+from scorefield._derivatives import leaf, recording
 from scorefield._device import widest
+from scorefield._finite import require_finite
 from scorefield._inputs import Array, Seeds, Shape, Time, as_seeds, as_shape, as_tensor, check_event, whole
 from scorefield._noise import Noise
 from scorefield.data import Affine, Transform, level_distance
@@ -272,14 +274,19 @@ class ScoreModel:
         )
 
     def score(self, x: Array, t: Time, *, label: Label | None = None, **cond: Condition | None) -> Tensor:
-        """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers."""
+        """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers.
+
+        Raises:
+            Diverged: a ValueError, of scores that are not finite.
+        """
         place, x = placement(self.denoiser), as_states(self.denoiser, x)
         check_event(x, self.event_shape, "this model")
-        with torch.enable_grad(), evaluating(self.denoiser):
-            x = x.detach().clone()
-            z = self.transform.forward(x.requires_grad_(), torch.zeros_like(x))
+        with recording(), evaluating(self.denoiser):
+            x = leaf(x)
+            z = self.transform.forward(x, torch.zeros_like(x))
             value = self._given(label, len(x), cond).score(z.detach().to(**place), t).to(z)
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
+        require_finite(gradient, "scores", self.denoiser.sde, self.denoiser)
         dtype = widest(place["device"]) if gradient.dtype == torch.float64 else gradient.dtype
         return gradient.to(place["device"], dtype)
 
