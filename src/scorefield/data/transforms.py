@@ -18,6 +18,7 @@ from scorefield._finite import Diverged
 from scorefield.data.dataset import Dataset, choice, condition, named, some_rows
 
 NUMBERS = 20_000_000  # of conditions that are looked at, about
+FAR, MOST = 0.25, 0.01  # a part of the range outside of it, and the share of a sample's values there: measured
 
 
 class Transform(ABC):
@@ -173,6 +174,31 @@ def level_distance(transform: Transform, event_shape: Sequence[int]) -> Float[Te
     """Of neighbouring levels of discrete data in the model's space, for each component, in float64."""
     x = torch.zeros(1, *event_shape, dtype=torch.float64)
     return (transform.forward(x + 1, x) - transform.forward(x, x))[0]
+
+
+def beyond(transform: Transform, x: Tensor, z: Float[Tensor, "n *event"]) -> str | None:
+    """What to tell a user whose samples are clipped from so far outside that they mean nothing; None if they are not.
+
+    Of data that end at their smallest and largest integer a model puts about half of its values a little beyond. That
+    is not meant here, but a quarter of the range and more in a hundredth of a sample's values.
+
+    Args:
+        transform: of discrete data; of real ones nothing is clipped.
+        x: the integers that samples became.
+        z: the samples in the model's space.
+    """
+    if transform.levels is None:
+        return None
+    centre = transform.forward(x, torch.full(x.shape, 0.5, device=x.device)).to(z)
+    cells = level_distance(transform, z.shape[1:]).abs().to(z)
+    outside = (z - centre).abs() > FAR * transform.levels * cells
+    share = outside.reshape(len(z), -1).float().mean(1)
+    if not (count := int((share > MOST).sum())):
+        return None
+    return (
+        f"{count} of {len(z)} samples mean nothing: {100 * float(share.max()):.0f} % of the values of the worst were "
+        "clipped from far outside of what the data can be; take more steps, another solver, or less guidance"
+    )
 
 
 def transformed_std(data: Dataset, transform: Transform) -> float:

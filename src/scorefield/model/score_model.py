@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from scorefield._device import widest
 from scorefield._finite import require_finite
 from scorefield._inputs import Array, Seeds, Shape, Time, as_seeds, as_shape, as_tensor, check_event, whole
 from scorefield._noise import Noise
-from scorefield.data import Affine, Transform, level_distance
+from scorefield.data import Affine, Transform, beyond, level_distance
 from scorefield.likelihood import (
     Cells,
     Dequantisation,
@@ -32,7 +33,7 @@ from scorefield.likelihood.bound import GROUPS
 from scorefield.model import stored
 from scorefield.model.conditions import Condition, Label, numbered, standardised
 from scorefield.model.measured import Measured, measured
-from scorefield.model.solving import solving
+from scorefield.model.solving import instability, solving
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import sample
@@ -107,8 +108,10 @@ class ScoreModel:
         Returns:
             (n, *event) in the data's units.
         """
-        keys = as_seeds(seeds)
+        keys, chosen = as_seeds(seeds), solver is not None or times is not None
         solver, times = solving(self.denoiser, whole(steps, "steps"), solver, times, tolerance)
+        if chosen and (problem := instability(solver, times, self.denoiser.sde)):
+            warnings.warn(problem, stacklevel=2)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,
@@ -118,7 +121,10 @@ class ScoreModel:
             batch_size=batch_size,
             progress=progress,
         )
-        return self.transform.inverse(z)
+        x = self.transform.inverse(z)
+        if problem := beyond(self.transform, x, z):
+            warnings.warn(problem, stacklevel=2)
+        return x
 
     def log_prob(
         self,
