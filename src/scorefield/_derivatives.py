@@ -57,6 +57,26 @@ def leaf(x: Tensor) -> Tensor:
     return lasting(x.detach()).requires_grad_()
 
 
+def followed(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """f(x), of which torch has seen how it depends on x, if a derivative by x is wanted.
+
+    Raises:
+        ValueError: f changes with x and hides how: its derivative would count as 0.
+    """
+    value = function(x)
+    if torch.is_grad_enabled() and x.requires_grad and not value.requires_grad:
+        _require_constant(function, x, value)
+    return value
+
+
+def _require_constant(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> None:
+    if not torch.equal(function((0.5 * x).detach()), value):
+        raise ValueError(
+            "a derivative is needed of a function whose values change, though torch sees none: make it of torch's "
+            "operations, without detach, no_grad or NumPy"
+        )
+
+
 def pulled_back(
     function: Callable[[Tensor], Tensor], x: Tensor, vectors: Tensor | None = None, batched: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -75,17 +95,12 @@ def pulled_back(
     with recording():
         inner, found = x if outer else leaf(x), None
         value = function(inner)
+        v = torch.ones_like(value) if vectors is None else lasting(vectors)
         if value.requires_grad:
-            v = torch.ones_like(value) if vectors is None else lasting(vectors)
             (found,) = torch.autograd.grad(
                 value, inner, v, is_grads_batched=batched, create_graph=outer, allow_unused=True
             )
-        if found is None:  # a constant, or made by what torch cannot see
-            other = function((0.5 * inner).detach())
-            if not torch.equal(other, value):
-                raise ValueError(
-                    "a derivative is needed of a function whose values change, though torch sees none: make it of "
-                    "torch's operations, without detach, no_grad or NumPy"
-                )
+        if found is None:  # f is a constant, or made of what torch cannot see
+            _require_constant(function, inner, value)
             found = torch.zeros_like(x.expand(len(v), *x.shape) if batched else x)
     return (value, found) if outer else (value.detach(), found)

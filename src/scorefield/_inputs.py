@@ -60,9 +60,9 @@ def as_seeds(seeds: Seeds) -> Int64[Tensor, "n"]:
 
 
 def as_tensor(values: object, name: str) -> Tensor:
-    """Numbers as a tensor, of which derivatives can be taken."""
+    """Numbers as a tensor; outside of inference mode one of which derivatives can be taken."""
     if isinstance(values, Tensor):
-        return lasting(values)
+        return values if torch.is_inference_mode_enabled() else lasting(values)
     array = np.asarray(values)
     if array.dtype.kind not in "biufc":
         raise ValueError(f"{name} must hold numbers; got {type(values).__name__} of dtype {array.dtype}")
@@ -72,7 +72,7 @@ def as_tensor(values: object, name: str) -> Tensor:
         array = array.astype(np.int64)
     elif array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    return lasting(torch.from_numpy(np.array(array, array.dtype.newbyteorder("="))))
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
 
 
 def matching(value: Tensor, x: Tensor, whose: object) -> Tensor:

@@ -36,8 +36,8 @@ class _Printable:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes it with line feeds and tabs as they are."""
-        return self._stream.write(printable(text, "\n\t"))
+        """Writes it; a line ends where `print` ends it, by a line feed of its own."""
+        return self._stream.write(text if text == "\n" else printable(text, "\t"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

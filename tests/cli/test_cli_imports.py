@@ -36,28 +36,14 @@ class Flat(torch.nn.Module):
 
 safetensors = pt = npy = Flat
 """
-TRAIN = [
-    "train",
-    "--data",
-    "two_moons",
-    "--net",
-    "MLP",
-    "--net.features",
-    "4",
-    "--net.blocks",
-    "1",
-    "--steps",
-    "2",
-    "--previews",
-    "0",
-    "--validation",
-    "0",
-]
+NET = ["--net", "MLP", "--net.features", "4", "--net.blocks", "1"]
+WITHOUT = ["train", "--data", "two_moons", "--steps", "2", "--previews", "0", "--validation", "0"]
+TRAIN = [*WITHOUT, *NET]
 NAMING = {
     "sde: {name}": TRAIN,
     "sde:\n  class_path: {name}\n  init_args:\n    beta_max: 10": TRAIN,
     "objective:\n  class_path: DenoisingScoreMatching\n  init_args:\n    weight: {name}": TRAIN,
-    "net: {name}": [*TRAIN[:3], *TRAIN[7:]],
+    "net: {name}": WITHOUT,
     "types: ['{name}']": TRAIN,
     "optimisation:\n  lr: 1e-3\nprecond: {name}": TRAIN,
 }

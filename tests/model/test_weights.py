@@ -79,7 +79,7 @@ def test_they_are_counted_where_they_are_read(make, tmp_path):
 def test_they_are_not_written(tmp_path):
     made = model()
     made.denoiser.net.out.weight.data[0, 0] = math.inf
-    with pytest.raises(ValueError, match="is not written, since of the model's weights 1 of .* the first in net.out"):
+    with pytest.raises(ValueError, match=r"is not written, since of the model's weights 1 of .* the first in net.out"):
         made.save(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -100,7 +100,7 @@ def test_every_result_names_them(name):
     made = model()
     RESULTS[name](made)
     made.denoiser.net.out.bias.data[:] = math.nan
-    with pytest.raises(Diverged, match="Of the model's weights 2 of .* are NaN or infinite, the first in net.out.bias"):
+    with pytest.raises(Diverged, match=r"model's weights 2 of .* are NaN or infinite, the first in net.out.bias"):
         RESULTS[name](made)
 
 

@@ -18,7 +18,7 @@ from scorefield._finite import Diverged
 from scorefield.data.dataset import Dataset, choice, condition, named, some_rows
 
 NUMBERS = 20_000_000  # of conditions that are looked at, about
-FAR, MOST = 0.25, 0.01  # a part of the range outside of it, and the share of a sample's values there: measured
+FAR = 0.5  # in the range of discrete data, by which no sample is outside of it that means something: measured
 
 
 class Transform(ABC):
@@ -179,8 +179,8 @@ def level_distance(transform: Transform, event_shape: Sequence[int]) -> Float[Te
 def beyond(transform: Transform, x: Tensor, z: Float[Tensor, "n *event"]) -> str | None:
     """What to tell a user whose samples are clipped from so far outside that they mean nothing; None if they are not.
 
-    Of data that end at their smallest and largest integer a model puts about half of its values a little beyond. That
-    is not meant here, but a quarter of the range and more in a hundredth of a sample's values.
+    Of data that end at their smallest and largest integer a model puts many values a little beyond: by up to 0.13 times
+    the range in a sample's root mean square. Half of it and more cannot be meant (docs/measurements/solvers.md).
 
     Args:
         transform: of discrete data; of real ones nothing is clipped.
@@ -190,14 +190,14 @@ def beyond(transform: Transform, x: Tensor, z: Float[Tensor, "n *event"]) -> str
     if transform.levels is None:
         return None
     centre = transform.forward(x, torch.full(x.shape, 0.5, device=x.device)).to(z)
-    cells = level_distance(transform, z.shape[1:]).abs().to(z)
-    outside = (z - centre).abs() > FAR * transform.levels * cells
-    share = outside.reshape(len(z), -1).float().mean(1)
-    if not (count := int((share > MOST).sum())):
+    cell = level_distance(transform, z.shape[1:]).abs().to(z)
+    outside = ((z - centre).abs() / cell - 0.5).clamp_min(0) / transform.levels
+    size = outside.reshape(len(z), -1).square().mean(1).sqrt()
+    if not (count := int((size > FAR).sum())):
         return None
     return (
-        f"{count} of {len(z)} samples mean nothing: {100 * float(share.max()):.0f} % of the values of the worst were "
-        "clipped from far outside of what the data can be; take more steps, another solver, or less guidance"
+        f"{count} of {len(z)} samples mean nothing: their values were clipped from outside of what the data can be, by "
+        f"{float(size.max()):.2g} times its range at worst; take more steps, another solver, or less guidance"
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from scorefield._derivatives import leaf, recording
+from scorefield._derivatives import lasting, leaf, recording
 from scorefield._device import double, moved
 from scorefield._inputs import Time, as_tensor
 from scorefield._shapes import factor
@@ -54,7 +54,7 @@ class Classifier(Denoiser):
         if not math.isfinite(weight):
             raise ValueError(f"the weight of guidance must be finite; got {weight}")
         self.denoiser, self.classifier, self.weight = denoiser, classifier, weight
-        self.wanted = as_tensor(label, "label")
+        self.wanted = lasting(as_tensor(label, "label"))
 
     @property
     def label(self) -> Label:

@@ -113,7 +113,11 @@ def _forms(
         for k, v in enumerate(vectors):
             last = k == len(vectors) - 1
             (product,) = torch.autograd.grad(
-                weighted, drawn.x, lasting(v), create_graph=recorded, retain_graph=recorded or not last
+                weighted,
+                drawn.x,
+                lasting(v).expand_as(weighted),
+                create_graph=recorded,
+                retain_graph=recorded or not last,
             )
             forms.append(event_sum(product * v))
     return drawn, s, forms
