@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "certify": {"sampling", "likelihood", "analytic", "_response"},
     "posterior": {"sampling", "likelihood"},
     # what has files
-    "model": {"sampling", "likelihood", "nn", "data", "_files", "_describe"},
+    "model": {"sampling", "likelihood", "analytic", "nn", "data", "_files", "_describe"},
     "interop": {"model"},
     "training": {"objectives", "model"},
     "evaluate": {"posterior", "metrics", "training", "plot", "_text"},

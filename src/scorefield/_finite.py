@@ -22,6 +22,10 @@ class Diverged(ValueError):
         self.rows = tuple(rows)
 
 
+class Doubtful(UserWarning):
+    """Finite results that hardly mean anything."""
+
+
 @runtime_checkable
 class _Process(Protocol):
     @property

@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefield import likelihood
 from scorefield._derivatives import leaf, recording
 from scorefield._device import widest
-from scorefield._finite import require_finite
+from scorefield._finite import Doubtful, require_finite
 from scorefield._inputs import Array, Seeds, Shape, Time, as_seeds, as_shape, as_tensor, check_event, whole
 from scorefield._noise import Noise
 from scorefield.data import Affine, Transform, beyond, level_distance
@@ -107,11 +107,17 @@ class ScoreModel:
 
         Returns:
             (n, *event) in the data's units.
+
+        Raises:
+            Diverged: a ValueError, of samples that are not finite.
+
+        A `Doubtful` warning names a solver that is unstable on this grid, which is tried on Gaussian data the first
+        time that the two are given, and says of how many samples of integers the values lie far outside of the data's.
         """
         keys, chosen = as_seeds(seeds), solver is not None or times is not None
         solver, times = solving(self.denoiser, whole(steps, "steps"), solver, times, tolerance)
         if chosen and (problem := instability(solver, times, self.denoiser.sde)):
-            warnings.warn(problem, stacklevel=2)
+            warnings.warn(problem, Doubtful, stacklevel=2)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,
@@ -123,7 +129,7 @@ class ScoreModel:
         )
         x = self.transform.inverse(z)
         if problem := beyond(self.transform, x, z):
-            warnings.warn(problem, stacklevel=2)
+            warnings.warn(problem, Doubtful, stacklevel=2)
         return x
 
     def log_prob(

@@ -15,7 +15,7 @@ from scorefield.grids import quadratic, uniform_log_snr
 from scorefield.guidance import PosteriorDenoiser
 from scorefield.processes import SDE, GaussianSDE
 from scorefield.sampling import adaptive, default, integrate, stochastic
-from scorefield.score import ScoreModule
+from scorefield.score import ScoreModule, placement
 from scorefield.solvers import Solver
 from scorefield.solvers.solver import check_solver
 
@@ -35,7 +35,7 @@ def solving(
             raise ValueError("tolerance chooses an adaptive solver and its times: leave these two out")
         if not isinstance(sde, GaussianSDE):
             raise ValueError(f"tolerance is for Gaussian processes; got {type(sde).__name__}: give steps")
-        return adaptive(sde, tolerance)
+        return adaptive(sde, tolerance, placement(model)["dtype"])
     if solver is not None:
         check_solver(solver)
     if solver is None:
