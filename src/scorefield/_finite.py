@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -68,4 +69,4 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 def _adds_up(value: Tensor) -> bool:
     """Whether the sum is finite, as it is of finite numbers unless they are huge: a look of few milliseconds."""
-    return not value.is_floating_point() or bool(torch.isfinite(value.detach().sum()))
+    return not value.is_floating_point() or math.isfinite(value.detach().sum().item())

@@ -47,6 +47,7 @@ class Potential(Network):
         with recording():
             if not (recorded and x.requires_grad):
                 x = leaf(x)
-            noise, label, cond = (None if v is None else lasting(v) for v in (noise, label, cond))
+            noise = lasting(noise)
+            label, cond = (None if given is None else lasting(given) for given in (label, cond))
             total = self.value(x, noise, label, cond).sum()
             return torch.autograd.grad(total, x, create_graph=recorded)[0]
