@@ -133,6 +133,12 @@ CASES = {
     "MomentMatching, sampled": lambda: (
         model().guided(guidance.MomentMatching(denoiser(), *measured())).sample(seeds=range(3), steps=3)
     ),
+    "DPS of a mask": lambda: guidance.DPS(
+        denoiser(), operators.Mask(torch.tensor([True, False])), torch.ones(1, 1), operators.Gaussian(0.5)
+    )(values(), 0.3),
+    "DPS of a matrix": lambda: guidance.DPS(
+        denoiser(), operators.Dense(torch.ones(1, 2), (2,)), torch.ones(1, 1), operators.Gaussian(0.5)
+    )(values(), 0.3),
     "SplitGibbs": lambda: posterior.SplitGibbs(denoiser(), *squared(), rounds=2).sample((2,), seeds=range(3)),
     "DAPS": lambda: posterior.DAPS(denoiser(), *squared(), levels=2).sample((2,), seeds=range(3)),
     "REDdiff": lambda: posterior.REDdiff(denoiser(), *squared(), steps=3).sample((2,), seeds=range(3)),

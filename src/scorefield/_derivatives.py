@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Generator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
@@ -50,6 +50,13 @@ def lasting(x: Tensor) -> Tensor:
         return x
     with torch.inference_mode(False):
         return x.clone()
+
+
+def with_lasting_buffers(module: object) -> None:
+    """Gives a module that was made in inference mode buffers that can be recorded, of the same numbers."""
+    for part in module.modules() if isinstance(module, nn.Module) else ():
+        for name, value in part.named_buffers(recurse=False):
+            setattr(part, name, lasting(value))
 
 
 def leaf(x: Tensor) -> Tensor:
