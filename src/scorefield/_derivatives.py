@@ -84,6 +84,24 @@ def _require_constant(function: Callable[[Tensor], Tensor], x: Tensor, value: Te
         )
 
 
+def traced(
+    function: Callable[[Tensor], Tensor], x: Tensor, vectors: Tensor | None = None, batched: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """As `pulled_back`, with None for the derivative of a constant."""
+    outer = torch.is_grad_enabled() and x.requires_grad
+    with recording():
+        inner, found = x if outer else leaf(x), None
+        value = function(inner)
+        if value.requires_grad:
+            v = torch.ones_like(value) if vectors is None else lasting(vectors)
+            (found,) = torch.autograd.grad(
+                value, inner, v, is_grads_batched=batched, create_graph=outer, allow_unused=True
+            )
+        if found is None:  # f is a constant, or made of what torch cannot see
+            _require_constant(function, inner, value)
+    return value if outer else value.detach(), found
+
+
 def pulled_back(
     function: Callable[[Tensor], Tensor], x: Tensor, vectors: Tensor | None = None, batched: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -98,16 +116,8 @@ def pulled_back(
     Raises:
         ValueError: f changes with x and hides how.
     """
-    outer = torch.is_grad_enabled() and x.requires_grad
-    with recording():
-        inner, found = x if outer else leaf(x), None
-        value = function(inner)
-        v = torch.ones_like(value) if vectors is None else lasting(vectors)
-        if value.requires_grad:
-            (found,) = torch.autograd.grad(
-                value, inner, v, is_grads_batched=batched, create_graph=outer, allow_unused=True
-            )
-        if found is None:  # f is a constant, or made of what torch cannot see
-            _require_constant(function, inner, value)
-            found = torch.zeros_like(x.expand(len(v), *x.shape) if batched else x)
-    return (value, found) if outer else (value.detach(), found)
+    value, found = traced(function, x, vectors, batched)
+    if found is None:
+        shape = (len(vectors), *x.shape) if batched and vectors is not None else x.shape
+        found = x.new_zeros(shape)
+    return value, found

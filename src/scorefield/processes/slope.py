@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from scorefield._derivatives import lasting, pulled_back
+from scorefield._derivatives import lasting, traced
 from scorefield.processes.gaussian import GaussianSDE
 from scorefield.processes.sde import SDE
 
@@ -13,7 +13,8 @@ def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor 
     """g(x, t) and the derivative of each component by its own component of x."""
     if isinstance(sde, GaussianSDE):
         return sde.diffusion(x, t), 0.0
-    if sde.diffusion(x, t).ndim == 0:
-        return sde.diffusion(x, t), 0.0
-    t = lasting(t)
-    return pulled_back(lambda x: sde.diffusion(x, t).expand_as(x), x)
+    t, g = lasting(t), sde.diffusion(x, t)
+    if g.ndim == 0:
+        return g.detach(), 0.0
+    g, slope = traced(lambda x: sde.diffusion(x, t).expand_as(x), x)
+    return g, 0.0 if slope is None else slope
