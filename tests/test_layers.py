@@ -12,13 +12,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "scorefield"
 # module -> the modules that it stands on; arrows add up, so each may also import what those stand on
 ARROWS: dict[str, set[str]] = {
     # leaves
+    "_derivatives": set(),
     "_device": set(),
-    "_inputs": set(),
+    "_inputs": {"_derivatives"},
     "_noise": {"_shapes", "_inputs"},
     "_shapes": {"_device"},
     "_finite": set(),
     "latents": {"_shapes", "_inputs"},
-    "_files": set(),
+    "_files": {"_finite"},
+    "_text": set(),
     "_describe": set(),
     "nn": {"_inputs"},
     "data": {"_device", "_finite", "_inputs"},
@@ -40,10 +42,10 @@ ARROWS: dict[str, set[str]] = {
     "certify": {"sampling", "likelihood", "analytic", "_response"},
     "posterior": {"sampling", "likelihood"},
     # what has files
-    "model": {"sampling", "likelihood", "nn", "data", "_files", "_describe"},
+    "model": {"sampling", "likelihood", "analytic", "nn", "data", "_files", "_describe"},
     "interop": {"model"},
     "training": {"objectives", "model"},
-    "evaluate": {"posterior", "metrics", "training", "plot"},
+    "evaluate": {"posterior", "metrics", "training", "plot", "_text"},
 }
 EVERYTHING = {"cli", "__init__"}
 FILES = sorted(SOURCE.rglob("*.py"))

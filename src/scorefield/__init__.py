@@ -11,6 +11,7 @@ from scorefield import operators as operators
 from scorefield import posterior as posterior
 from scorefield import solvers as solvers
 from scorefield._finite import Diverged as Diverged
+from scorefield._finite import Doubtful as Doubtful
 from scorefield._noise import Noise as Noise
 from scorefield.analytic import GaussianMixture as GaussianMixture
 from scorefield.analytic import gaussian as gaussian

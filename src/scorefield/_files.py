@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from scorefield._finite import not_finite
+
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.part", re.DOTALL)  # what has not got its name yet
 DESCRIPTION = "description_sha256"  # in a file of tensors, of what it says beside them; older files have none
 
@@ -257,7 +259,10 @@ def digest_of_values(values: Mapping[str, Any], without: str = "") -> str:
 
 
 def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Compares names, shapes and kinds of numbers; the error lists what is missing, unexpected or different."""
+    """Compares names, shapes and kinds of numbers; the error lists what is missing, unexpected or different.
+
+    Numbers that are not finite are refused and counted as well.
+    """
     problems = [f"missing {name}" for name in wanted if name not in got]
     problems += [f"unexpected {name}" for name in got if name not in wanted]
     problems += [
@@ -273,6 +278,11 @@ def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"{where} does not fit this model: {'; '.join(problems[:8])}{more}")
+    if strange := not_finite(got):
+        raise ValueError(
+            f"{where}: of its numbers {strange}: the training has diverged; take an earlier checkpoint, or train again "
+            "with a smaller learning rate"
+        )
 
 
 def _kind(x: Tensor) -> torch.dtype | str:

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from scorefield._derivatives import lasting
+
 Array = Tensor | npt.NDArray[Any]
 Seeds = int | float | Iterable[int | float] | Array
 Shape = int | Sequence[int]
@@ -58,9 +60,9 @@ def as_seeds(seeds: Seeds) -> Int64[Tensor, "n"]:
 
 
 def as_tensor(values: object, name: str) -> Tensor:
-    """Numbers as a tensor."""
+    """Numbers as a tensor; outside of inference mode one of which derivatives can be taken."""
     if isinstance(values, Tensor):
-        return values
+        return values if torch.is_inference_mode_enabled() else lasting(values)
     array = np.asarray(values)
     if array.dtype.kind not in "biufc":
         raise ValueError(f"{name} must hold numbers; got {type(values).__name__} of dtype {array.dtype}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scorefield import grids
+from scorefield._derivatives import unrecorded
 from scorefield._finite import require_finite
 from scorefield._inputs import Array, Seeds, Shape, as_seeds, as_shape, as_tensor, whole
 from scorefield._noise import Noise, NoiseSource
@@ -32,6 +33,7 @@ from scorefield.solvers import (
 from scorefield.solvers.solver import advance, check_solver
 
 Callback = Callable[[int, Knot, Step], None]
+ROUNDINGS = 8  # of a state on the way of an adaptive solver
 
 
 def integrate(
@@ -115,7 +117,7 @@ def chain(
     return x
 
 
-@torch.no_grad()
+@unrecorded()
 def sample(
     model: Score,
     event_shape: Shape,
@@ -195,7 +197,7 @@ def sample(
             x = integrate(part, x, times, solver.select(rows, n), noise=noise, callback=report)
             results.append(x[: n - first])
     samples = torch.cat(results)
-    require_finite(samples, "samples", model.sde)
+    require_finite(samples, "samples", model.sde, model)
     return samples
 
 
@@ -247,20 +249,25 @@ def stochastic(sde: GaussianSDE, steps: int, finest: float = 0.0) -> tuple[Solve
     return ExponentialAdams(2, corrector=False, eta=1.0, sigma_data=1.0 if short else 0.0), times
 
 
-def adaptive(sde: GaussianSDE, tolerance: float) -> tuple[Solver, list[float]]:
+def adaptive(sde: GaussianSDE, tolerance: float, dtype: torch.dtype = torch.float64) -> tuple[Solver, list[float]]:
     """A solver and its grid for samples of the probability-flow ODE that err by about `tolerance`, for unit data.
 
     The denoise step errs by the square of sigma / alpha, which sets where it begins.
 
     Args:
         sde: the process.
-        tolerance: in (0, 1); at least half the square of sigma / alpha at the process's t_min.
+        tolerance: in (0, 1); at least half the square of sigma / alpha at the process's t_min, and what the states'
+            dtype can tell apart.
+        dtype: of the states.
     """
-    least = 0.5 * math.exp(-float(sde.log_snr(torch.tensor(sde.t_min, dtype=torch.float64))))
-    if not least <= tolerance < 1:
+    last = 0.5 * math.exp(-float(sde.log_snr(torch.tensor(sde.t_min, dtype=torch.float64))))
+    rounding = ROUNDINGS * torch.finfo(dtype).eps
+    if not max(last, rounding) <= tolerance < 1:
+        reason = f"the last step from {type(sde).__name__}'s least noise"
+        if last < rounding:
+            reason = f"the rounding of {str(dtype).removeprefix('torch.')}"
         raise ValueError(
-            f"tolerance must lie in [{least:.2g}, 1), since the last step from {type(sde).__name__}'s least noise errs "
-            f"by as much; got {tolerance}"
+            f"tolerance must lie in [{max(last, rounding):.2g}, 1), since {reason} errs by as much; got {tolerance}"
         )
     solver = BogackiShampine(tolerance) if tolerance >= 1e-5 else DormandPrince(0.1 * tolerance)
     end = float(sde.time(torch.scalar_tensor(-2 * math.log(math.sqrt(tolerance) / 3), dtype=torch.float64)))

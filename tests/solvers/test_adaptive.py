@@ -17,7 +17,19 @@ from helpers.processes import PROCESSES, name
 from scipy.integrate import DOP853, LSODA, RK45
 from torch import Tensor
 
-from scorefield import VP, GaussianMixture, GaussianSDE, Knot, Noise, gaussian, grids
+from scorefield import (
+    VE,
+    VP,
+    Cosine,
+    GaussianMixture,
+    GaussianSDE,
+    Knot,
+    Noise,
+    ScoreModel,
+    SubVP,
+    gaussian,
+    grids,
+)
 from scorefield.sampling import integrate
 from scorefield.score import Denoiser
 from scorefield.solvers import (
@@ -320,3 +332,33 @@ def test_scipy_returns_the_shape_and_precision_of_the_states() -> None:
     x = starts(VP(), 4, 2, 3).float()
     y, _ = solve(model, x, [1.0, 0.01], SciPyODE())  # N(0, I) is at rest under VP
     torch.testing.assert_close(y, x, rtol=0, atol=1e-3)
+
+
+FINE = {  # below what float32 tells apart: minutes of steps, and then another message on sub-VP than on others
+    "samples": lambda model, x: model.sample(seeds=range(2), tolerance=1e-12),
+    "samples by a solver": lambda model, x: model.sample(seeds=range(2), solver=DormandPrince(1e-12)),
+    "likelihoods": lambda model, x: model.log_prob(x, tolerance=1e-12),
+    "encodings": lambda model, x: model.encode(x, tolerance=1e-12),
+}
+
+
+@pytest.mark.parametrize("sde", [VP(), SubVP(), VE(), Cosine()], ids=name)
+@pytest.mark.parametrize("what", FINE)
+def test_tolerances_below_the_rounding_are_refused_at_once(what, sde):
+    calls = 0
+
+    class Counted(Denoiser):
+        def forward(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return 0.3 * x
+
+    x = torch.tensor([[0.3, -1.0]])
+    with pytest.raises(
+        ValueError, match=r"tolerance must lie in \[.*\), since .* got 1e-12|cannot meet the tolerance 1e-12"
+    ):
+        FINE[what](ScoreModel(Counted(sde), (2,)), x)
+    assert calls <= 1
+    if what == "samples":
+        with pytest.raises(ValueError, match=r"tolerance must lie in \[.*\), since .* errs by as much; got 1e-12"):
+            FINE[what](ScoreModel(Counted(sde), (2,)), x)

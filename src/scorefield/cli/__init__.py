@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 import scorefield
 from scorefield import __version__, metrics, nn, objectives, operators, posterior, solvers
+from scorefield._text import only_printable, printable
 from scorefield.cli.average import average
 from scorefield.cli.certify import certify
 from scorefield.cli.convert import export, import_
@@ -26,6 +27,7 @@ from scorefield.cli.invert import invert
 from scorefield.cli.likelihood import likelihood
 from scorefield.cli.parts import measuring
 from scorefield.cli.parts.complaints import POSITIONAL, explained
+from scorefield.cli.parts.importing import allow
 from scorefield.cli.parts.out_of_memory import out_of_memory
 from scorefield.cli.parts.reading import told
 from scorefield.cli.parts.signals import say
@@ -62,7 +64,8 @@ class Parser(ArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser: Any = getattr(ex, "subcommand_parser", None) or self
-        print(f"{parser.prog.replace(' [options]', '')}: error: {self._explained(message, parser)}", file=sys.stderr)
+        said = printable(self._explained(message, parser))
+        print(f"{parser.prog.replace(' [options]', '')}: error: {said}", file=sys.stderr)
         self.exit(2)
 
     def _explained(self, message: str, parser: ArgumentParser) -> str:
@@ -86,7 +89,12 @@ def parser() -> Parser:
         sub = Parser(description=summary)
         names = list(inspect.signature(command).parameters)
         if "config" not in names:
-            sub.add_argument("--config", action="config", help="YAML file with any of these options")
+            sub.add_argument(
+                "--config",
+                action="config",
+                help="YAML file with any of these options; it may name classes of scorefield, and those of other "
+                "packages only if a class of them is named on the command line as well, by an option or by --types",
+            )
         positional = {names[0]: POSITIONAL[names[0]]} if names[0] in POSITIONAL else {}
         for argument, meaning in positional.items():
             sub.add_argument(argument, type=Path, help=meaning)
@@ -104,12 +112,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["certify"] and len(words) > 1 and not words[1].startswith("-"):
         words.insert(1, "--solver")  # a positional argument could not have options of its own, as --solver.order
+    allow(words, next((COMMANDS[word] for word in words if word in COMMANDS), None))
     options = top.parse_args(words)
     typed.set(words)
     given = top.parse_args(words, defaults=False)[options.subcommand]
     told.set(frozenset(given.keys()))
     try:
-        with warnings.catch_warnings(), distributed.joined():
+        with warnings.catch_warnings(), only_printable(), distributed.joined():
             warnings.showwarning = _say
             chosen = _instantiated(top, options)[options.subcommand].as_dict()
             if "config" not in inspect.signature(COMMANDS[options.subcommand]).parameters:
@@ -121,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         remedy = ": make space, then run the command again, training with --resume true" if full else ""
-        said = exhausted or "; ".join(str(error).splitlines())
+        said = printable(exhausted or "; ".join(str(error).splitlines()))
         print(f"scorefield {options.subcommand}: error: {said}{remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -138,4 +147,4 @@ def _instantiated(top: Parser, options: Namespace) -> Namespace:
 
 
 def _say(message: Warning | str, *_: object, **__: object) -> None:
-    say(f"scorefield: warning: {message}", sys.stderr)
+    say(f"scorefield: warning: {printable(str(message))}", sys.stderr)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
 from scorefield import certify as certification
 from scorefield import plot
 from scorefield.cli.parts.grids import Grid
 from scorefield.cli.parts.sources import check_target, directory, save_figure
 from scorefield.model import ScoreModel
-from scorefield.processes import SDE, VP, GaussianSDE
+from scorefield.processes import VP, GaussianSDE
 from scorefield.solvers import Solver
 
 
@@ -62,20 +60,3 @@ def certify(
         if out is not None:
             name = type(solver).__name__
             save_figure(plot.error_curves({name: (found.budgets, [law.error for law in found.laws])}), out)
-
-
-def instability(solver: Solver, times: list[float], sde: SDE) -> str | None:
-    """What to tell a user whose solver needs shorter steps, on evidence of its exact law on Gaussian data."""
-    if len(times) > 500 or not isinstance(sde, GaussianSDE):
-        return None
-    try:
-        law = certification.output_law(solver, times, sde, torch.tensor([0.05, 1.0, 4.0]))
-    except ValueError:  # adaptive, or accepts and refuses
-        return None
-    if law.spread <= certification.UNSTABLE:
-        return None
-    return (
-        f"{type(solver).__name__} is unstable with {len(times) - 1} steps of this grid: its samples of Gaussian data "
-        f"are {law.spread:.3g} times too wide; take more steps, or a method that is stable for any, such as "
-        "DPMSolverPP"
-    )

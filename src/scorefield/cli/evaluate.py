@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scorefield.cli.parts.featuring import classifier_of, named_extractor, unseen
+from scorefield.cli.parts.featuring import FileOfFeatures, classifier_of, named_extractor, unseen
 from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.cli.parts.sources import directory, for_model, load_data, locked, parse_device, typed
 from scorefield.data import Subset, split
@@ -30,7 +30,7 @@ def evaluate(
     data: str,
     out: Path,
     test: str | None = None,
-    extractor: nn.Module | Path | None = None,
+    extractor: FileOfFeatures | nn.Module | Path | None = None,
     inception_weights: Path | None = None,
     effort: Effort = Effort(),
     solver: Solver | None = None,

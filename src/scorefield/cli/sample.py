@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import torch
 
 from scorefield._inputs import as_seeds
-from scorefield.cli.certify import instability
 from scorefield.cli.parts.grids import Grid, times_of_run
 from scorefield.cli.parts.guiding import guided_model
 from scorefield.cli.parts.sources import (
@@ -93,8 +91,6 @@ def sample(
         if grid:
             solver = solver or default(model.denoiser.sde, steps)[0]
             times = times_of_run(run, model, solver, steps, grid)
-            if problem := instability(solver, times, model.denoiser.sde):
-                warnings.warn(problem, stacklevel=1)
         rows, given = rows if rows is None or len(rows) == 1 else distributed.mine(rows), label
         if guidance is not None or guidance_interval is not None or classifier is not None:
             model = guided_model(model, label, rows, guidance, guidance_interval, classifier, types, place)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from scorefield._files import write_file
-from scorefield.cli.parts.featuring import named_extractor
+from scorefield.cli.parts.featuring import FileOfFeatures, named_extractor
 from scorefield.cli.parts.reading import Reading
 from scorefield.cli.parts.running import check_at_least
 from scorefield.cli.parts.sources import NAMED, check_target, directory, load_data, parse_device
@@ -23,7 +23,7 @@ def stats(
     data: str | Sequence[str],
     out: Path | None = None,
     against: Path | None = None,
-    extractor: nn.Module | Path | None = None,
+    extractor: FileOfFeatures | nn.Module | Path | None = None,
     inception_weights: Path | None = None,
     keep: bool = False,
     limit: int | None = None,

@@ -25,6 +25,7 @@ from scorefield.data.toys import rings as rings
 from scorefield.data.toys import two_moons as two_moons
 from scorefield.data.transforms import Affine as Affine
 from scorefield.data.transforms import Transform as Transform
+from scorefield.data.transforms import beyond as beyond
 from scorefield.data.transforms import level_distance as level_distance
 from scorefield.data.transforms import transformed_spectrum as transformed_spectrum
 from scorefield.data.transforms import transformed_std as transformed_std

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -18,6 +19,7 @@ from scorefield._finite import Diverged
 from scorefield.data.dataset import Dataset, choice, condition, named, some_rows
 
 NUMBERS = 20_000_000  # of conditions that are looked at, about
+FAR = 0.5  # in the range of discrete data, by which no sample is outside of it that means something: measured
 
 
 class Transform(ABC):
@@ -173,6 +175,44 @@ def level_distance(transform: Transform, event_shape: Sequence[int]) -> Float[Te
     """Of neighbouring levels of discrete data in the model's space, for each component, in float64."""
     x = torch.zeros(1, *event_shape, dtype=torch.float64)
     return (transform.forward(x + 1, x) - transform.forward(x, x))[0]
+
+
+def beyond(transform: Transform, x: Tensor, z: Float[Tensor, "n *event"]) -> str | None:
+    """What to tell a user whose samples are clipped from so far outside that they mean nothing; None if they are not.
+
+    Of data that end at their smallest and largest integer a model puts many values a little beyond: by up to 0.13 times
+    the range in a sample's root mean square. Half of it and more cannot be meant (docs/measurements/solvers.md).
+
+    Args:
+        transform: of discrete data; of real ones nothing is clipped.
+        x: the integers that samples became.
+        z: the samples in the model's space.
+    """
+    if transform.levels is None:
+        return None
+    centre = transform.forward(x, torch.full(x.shape, 0.5, device=x.device)).to(z)
+    away = (z - centre).abs()
+    try:
+        least = _narrowest(transform, tuple(z.shape[1:]))
+    except TypeError:  # an object of somebody's that has no hash
+        least = 0.0
+    if float(away.max()) <= FAR * least:  # a quick look, which is all that most samples need
+        return None
+    cell = level_distance(transform, z.shape[1:]).abs().to(z)
+    outside = (away / cell - 0.5).clamp_min(0) / transform.levels
+    size = outside.reshape(len(z), -1).square().mean(1).sqrt()
+    if not (count := int((size > FAR).sum())):
+        return None
+    return (
+        f"{count} of {len(z)} samples mean nothing: their values were clipped from outside of what the data can be, by "
+        f"{float(size.max()):.2g} times its range at worst; take more steps, another solver, or less guidance"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _narrowest(transform: Transform, event_shape: tuple[int, ...]) -> float:
+    """The least range of a component in the model's space."""
+    return float(level_distance(transform, event_shape).abs().min()) * (transform.levels or 1)
 
 
 def transformed_std(data: Dataset, transform: Transform) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from scorefield import grids
+from scorefield._finite import Doubtful
 from scorefield.data import Subset
 from scorefield.data.dataset import choice
 from scorefield.evaluate import findings
@@ -91,13 +93,15 @@ def evaluate(
     x, made = work.samples("samples", solver, list(times), count)
     check_finite(made.values)
     lap("samples")
-    points = {
-        name: [
-            (calls, work.samples(f"{name}, {calls} calls", *how, min(count, effort.curve_samples))[1])
-            for calls, how in line
-        ]
-        for name, line in _lines(model.denoiser.sde, effort.calls).items()
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Doubtful)  # the curve shows where solvers have too few steps
+        points = {
+            name: [
+                (calls, work.samples(f"{name}, {calls} calls", *how, min(count, effort.curve_samples))[1])
+                for calls, how in line
+            ]
+            for name, line in _lines(model.denoiser.sde, effort.calls).items()
+        }
     lap("curve")
     tables = work.likelihoods()
     lap("likelihoods")

@@ -115,7 +115,8 @@ def curve(
     lines = {name: ([c for c, _ in line], [d for _, d in line]) for name, line in values.items() if line}
     lines[f"{len(floor)} held-out rows"] = ([calls[0], calls[-1]], [least, least])
     numbers = {"metric": metric, "samples": size, "held out": least, "held-out rows": len(floor), "solvers": values}
-    return Finding(numbers, {"curve": plot.error_curves(lines, ylabel=f"{metric} of {size} samples")})
+    ylabel = f"{metric} of {size} samples".replace("$", r"\$")  # which would begin a formula
+    return Finding(numbers, {"curve": plot.error_curves(lines, ylabel=ylabel)})
 
 
 def likelihoods(work: Work, tables: Mapping[str, Mapping[str, Tensor]]) -> Finding:

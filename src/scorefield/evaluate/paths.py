@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield import grids
+from scorefield._derivatives import unrecorded
 from scorefield._noise import Noise
 from scorefield.model import ScoreModel
 from scorefield.sampling import integrate
@@ -70,7 +71,7 @@ def paths(model: ScoreModel, x: Tensor, conditions: Mapping[str, Tensor]) -> Pat
     return Paths(upward, sde.simulate(x0, upward, noise=noise), grid, reverse, flow)
 
 
-@torch.no_grad()
+@unrecorded()
 def _path(model: Score, start: Tensor, times: list[float], solver: Solver, noise: Noise) -> Tensor:
     """The states at all times."""
     path = [start]

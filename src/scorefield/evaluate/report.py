@@ -7,18 +7,20 @@ import io
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from scorefield._files import not_a_link, sweep, write_file, write_text
+from scorefield._text import as_markdown, printable
 from scorefield.evaluate.evaluation import Evaluation
 
 FIGURES = "figures"
@@ -59,18 +61,42 @@ def write_report(found: Evaluation, command: str, device: str, out: Path) -> Non
     for name, data in pictures.items():
         write_file(out / _place(name), partial(_write, data))
     sources = {name: "data:image/png;base64," + base64.b64encode(data).decode() for name, data in pictures.items()}
+    told = {"titles": PICTURES, "seconds": seconds, "command": command, "numbers": numbers}
+    pages = {"report.md": ({name: _place(name) for name in pictures}, _marked), "report.html": (sources, printable)}
+    for file, (places, shown) in pages.items():
+        write_text(out / file, _environment(shown).get_template(file).render(pictures=places, **told))
+
+
+def _environment(shown: Callable[[str], str]) -> Environment:
+    """Of templates that show the characters of every text, also where they would be markup.
+
+    Args:
+        shown: how a page writes a text; what is not `Markup` then has HTML's own characters escaped.
+    """
+
+    def finalize(value: object) -> object:
+        return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
     environment = Environment(
         loader=PackageLoader("scorefield.evaluate", "templates"),
-        autoescape=select_autoescape(["html"]),
+        autoescape=True,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(short=short, with_error=with_error)  # pyright: ignore[reportCallIssue]
-    told = {"titles": PICTURES, "seconds": seconds, "command": command, "numbers": numbers}
-    for file, places in (("report.md", {name: _place(name) for name in pictures}), ("report.html", sources)):
-        write_text(out / file, environment.get_template(file).render(pictures=places, **told))
+    environment.filters.update(short=short, with_error=with_error, line=line)  # pyright: ignore[reportCallIssue]
+    return environment
+
+
+def _marked(text: str) -> Markup:
+    return Markup(as_markdown(text))
+
+
+def line(text: str) -> Markup:
+    """A line of a block of code, which nothing in it can end."""
+    return Markup(printable(text))
 
 
 def short(value: object) -> str:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._derivatives import lasting, leaf, recording
 from scorefield._device import double, moved
-from scorefield._inputs import Time
+from scorefield._inputs import Time, as_tensor
 from scorefield._shapes import factor
 from scorefield.guidance.extrapolation import check_process
 from scorefield.guidance.measurement import Label
@@ -53,7 +54,7 @@ class Classifier(Denoiser):
         if not math.isfinite(weight):
             raise ValueError(f"the weight of guidance must be finite; got {weight}")
         self.denoiser, self.classifier, self.weight = denoiser, classifier, weight
-        self.wanted = torch.as_tensor(label)
+        self.wanted = lasting(as_tensor(label, "label"))
 
     @property
     def label(self) -> Label:
@@ -93,9 +94,9 @@ class Classifier(Denoiser):
     def _gradient(self, x: Tensor, t: Tensor) -> Tensor:
         """grad_x log p(c | x) of each row."""
         recorded = torch.is_grad_enabled()  # by a larger gradient that this one is part of
-        with torch.enable_grad():
+        with recording():
             if not (recorded and x.requires_grad):
-                x = x.detach().requires_grad_()
+                x = leaf(x)
             log_prob = self.classifier.log_prob(x, t)
             label, classes = self._labels(len(x)), log_prob.shape[1]
             if not 0 <= int(label.min()) <= int(label.max()) < classes:

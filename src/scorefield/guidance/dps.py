@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import leaf, recording
 from scorefield._shapes import expand
 from scorefield.guidance.measurement import Label
 from scorefield.guidance.posterior_denoiser import Look, PosteriorDenoiser
@@ -62,8 +63,8 @@ class DPS(PosteriorDenoiser):
     def correction(self, x: Float[Tensor, "b *event"], t: Tensor, look: Look) -> Float[Tensor, "b *event"]:
         """-zeta (sigma^2 / alpha) sqrt(m / (c r^2 + S)) grad |y - A(D)|."""
         denoised = look.denoised
-        with torch.enable_grad():
-            at = denoised if denoised.requires_grad else denoised.detach().requires_grad_()
+        with recording():
+            at = denoised if denoised.requires_grad else leaf(denoised)
             residual = self.measurement.residual(at)
             norm = flat(residual).square().sum(1).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
             if not norm.requires_grad:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scorefield._derivatives import lasting, with_lasting_buffers
 from scorefield.operators import Linear, MeasurementNoise, Operator
 from scorefield.operators.operator import conjugate_gradients
 from scorefield.operators.precision import any_precision
@@ -40,6 +41,8 @@ class Measurement(nn.Module):
 
     def __init__(self, operator: Operator, y: Tensor, noise: MeasurementNoise) -> None:
         super().__init__()
+        y = lasting(y)
+        with_lasting_buffers(operator)
         if not (y.is_floating_point() or y.is_complex()):
             raise ValueError(
                 f"wanted real or complex numbers in the model's space for y; got {y.dtype}: convert integers as the "

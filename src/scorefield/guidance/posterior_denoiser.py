@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._derivatives import lasting, leaf, recording
 from scorefield._device import double
 from scorefield._inputs import Time
 from scorefield._shapes import factor
@@ -94,14 +95,16 @@ class PosteriorDenoiser(Denoiser):
         if not self.differentiates:
             return Look(*self.denoiser.predictions(x, t, **cond), covariance=_unknown)
         outer = torch.is_grad_enabled() and x.requires_grad
-        with torch.enable_grad():
-            at = x if outer else x.detach().requires_grad_()
+        with recording():
+            at = x if outer else leaf(x)
             denoised, noise = self.denoiser.predictions(at, t, **cond)
         t = double(t)
         gain = factor(self.sde.sigma(t) ** 2 / self.sde.alpha(t), x)
 
         def covariance(v: Tensor) -> Tensor:
-            return gain * torch.autograd.grad(denoised, at, v, retain_graph=True, create_graph=outer)[0]
+            with recording():
+                (pulled,) = torch.autograd.grad(denoised, at, lasting(v), retain_graph=True, create_graph=outer)
+            return gain * pulled
 
         return Look(denoised, noise, covariance) if outer else Look(denoised.detach(), noise.detach(), covariance)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._device import placed, widened
 from scorefield._finite import require_finite
 from scorefield._inputs import Array, Seeds, whole
@@ -28,7 +29,7 @@ PART = 253  # of a sample's noise
 GROUPS = 4  # independent estimates of stratified draws, for the standard error
 
 
-@torch.no_grad()
+@unrecorded()
 def elbo(
     model: Score,
     x: Array | Sequence[Array],
@@ -121,7 +122,7 @@ def elbo(
     probes = prior_terms + diffusion + decoder[:, None]
     terms = {"prior": prior_terms.mean(1), "diffusion": diffusion.mean(1), "decoder": decoder}
     nats, calls = probes.mean(1), torch.full((n,), draws, device=diffusion.device)
-    require_finite(nats, "bounds", sde)
+    require_finite(nats, "bounds", sde, model)
     return LogProb(nats, terms, probes, calls, d, discrete=cells is not None)
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._finite import require_finite
 from scorefield._inputs import Array
 from scorefield._shapes import event_size
@@ -44,7 +45,7 @@ def encode(
     sde, x = as_denoiser(model).sde, as_states(model, x)
     ends = ends_of(sde, x.dtype)
     latent = ends.far * _moved(model, ends.near * x, ends.first, ends.last, steps, tolerance, batch_size, progress)
-    require_finite(latent, "latents", sde)
+    require_finite(latent, "latents", sde, model)
     return latent
 
 
@@ -61,11 +62,11 @@ def decode(
     sde, latent = as_denoiser(model).sde, as_states(model, latent, "latent")
     ends = ends_of(sde, latent.dtype)
     x = _moved(model, latent / ends.far, ends.last, ends.first, steps, tolerance, batch_size, progress) / ends.near
-    require_finite(x, "samples", sde)
+    require_finite(x, "samples", sde, model)
     return x
 
 
-@torch.no_grad()
+@unrecorded()
 def _moved(
     model: Score,
     u: Float[Tensor, "n *event"],

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import pulled_back
 from scorefield._device import widened
 from scorefield._inputs import whole
 from scorefield._shapes import event_size, event_sum, factor
@@ -223,16 +224,8 @@ def transport(denoiser: Denoiser, shape: torch.Size, at: Point, y: Float[Tensor,
 def products(view: Callable[[Tensor, Tensor], Tensor], at: Point, u: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """A view f(x, t) of the model and v^T df/du for each of the vectors (m, b, *event)."""
     scale = factor(at.scale, u)
-    with torch.enable_grad():
-        x = (scale * u).detach().requires_grad_()
-        value = view(x, at.time)
-        if value.requires_grad:
-            (found,) = torch.autograd.grad(
-                value, x, vectors, is_grads_batched=True, allow_unused=True, materialize_grads=True
-            )
-        else:  # it does not depend on x
-            found = torch.zeros_like(vectors)
-    return value.detach(), scale * found
+    value, found = pulled_back(lambda x: view(x, at.time), scale * u, vectors, batched=True)
+    return value, scale * found
 
 
 def traces(denoiser: Denoiser, at: Point, u: Tensor, directions: Directions) -> tuple[Tensor, Float[Tensor, "b K"]]:

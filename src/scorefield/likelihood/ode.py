@@ -9,6 +9,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._device import widened
 from scorefield._finite import require_finite
 from scorefield._inputs import Array, Seeds
@@ -35,7 +36,7 @@ LARGE = 0.5  # nats per dimension, a larger error of the default than which is w
 STEPS = 10
 
 
-@torch.no_grad()
+@unrecorded()
 def log_prob(
     model: Score,
     x: Array,
@@ -89,7 +90,7 @@ def log_prob(
             parts.append(_batch(denoiser.select(rows, n), batch, noise, divergence, law, count, tolerance))
             bar.update()
     log_prior, volume, probes, error, truncation, nfe = (torch.cat(column)[:n] for column in zip(*parts, strict=True))
-    require_finite(log_prior + volume, "likelihoods", denoiser.sde)
+    require_finite(log_prior + volume, "likelihoods", denoiser.sde, model)
     if steps is None and tolerance is None and float(error.median()) > LARGE * d:
         warnings.warn(
             f"the ODE solver's {STEPS} steps may err by more than {LARGE} nats per dimension, see `solver_error`: give "

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._device import double, widened
 from scorefield._inputs import Array, Seeds, whole
 from scorefield._noise import Noise
@@ -101,7 +102,7 @@ class NoiseProfile:
         return x[i] + 2 * rest / (c[i] + height), height
 
 
-@torch.no_grad()
+@unrecorded()
 def noise_profile(
     model: Score,
     x: Array,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from scorefield._derivatives import unrecorded
 from scorefield._files import digest
 from scorefield.metrics.memory import check_fits
 
@@ -110,7 +111,7 @@ class ModuleFeatures(FeatureExtractor):
         return Features(values, logits)
 
 
-@torch.no_grad()
+@unrecorded()
 def extract(extractor: FeatureExtractor, x: Shaped[Tensor, "n *event"], batch_size: int = 64) -> Features:
     """Features of samples, computed in batches on the extractor's device and kept in memory, in float32 at least.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scorefield import likelihood
+from scorefield._derivatives import leaf, recording
 from scorefield._device import widest
+from scorefield._finite import Doubtful, require_finite
 from scorefield._inputs import Array, Seeds, Shape, Time, as_seeds, as_shape, as_tensor, check_event, whole
 from scorefield._noise import Noise
-from scorefield.data import Affine, Transform, level_distance
+from scorefield.data import Affine, Transform, beyond, level_distance
 from scorefield.likelihood import (
     Cells,
     Dequantisation,
@@ -30,7 +33,7 @@ from scorefield.likelihood.bound import GROUPS
 from scorefield.model import stored
 from scorefield.model.conditions import Condition, Label, numbered, standardised
 from scorefield.model.measured import Measured, measured
-from scorefield.model.solving import solving
+from scorefield.model.solving import instability, solving
 from scorefield.operators import MeasurementNoise, Operator
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import sample
@@ -104,9 +107,17 @@ class ScoreModel:
 
         Returns:
             (n, *event) in the data's units.
+
+        Raises:
+            Diverged: a ValueError, of samples that are not finite.
+
+        A `Doubtful` warning names a solver that is unstable on this grid, which is tried on Gaussian data the first
+        time that the two are given, and says of how many samples of integers the values lie far outside of the data's.
         """
-        keys = as_seeds(seeds)
+        keys, chosen = as_seeds(seeds), solver is not None or times is not None
         solver, times = solving(self.denoiser, whole(steps, "steps"), solver, times, tolerance)
+        if chosen and (problem := instability(solver, times, self.denoiser.sde)):
+            warnings.warn(problem, Doubtful, stacklevel=2)
         z = sample(
             self._given(label, len(keys), cond),
             self.event_shape,
@@ -116,7 +127,10 @@ class ScoreModel:
             batch_size=batch_size,
             progress=progress,
         )
-        return self.transform.inverse(z)
+        x = self.transform.inverse(z)
+        if problem := beyond(self.transform, x, z):
+            warnings.warn(problem, Doubtful, stacklevel=2)
+        return x
 
     def log_prob(
         self,
@@ -272,14 +286,19 @@ class ScoreModel:
         )
 
     def score(self, x: Array, t: Time, *, label: Label | None = None, **cond: Condition | None) -> Tensor:
-        """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers."""
+        """grad log p of the noisy states at time t, in the data's units; discrete data count as real numbers.
+
+        Raises:
+            Diverged: a ValueError, of scores that are not finite.
+        """
         place, x = placement(self.denoiser), as_states(self.denoiser, x)
         check_event(x, self.event_shape, "this model")
-        with torch.enable_grad(), evaluating(self.denoiser):
-            x = x.detach().clone()
-            z = self.transform.forward(x.requires_grad_(), torch.zeros_like(x))
+        with recording(), evaluating(self.denoiser):
+            x = leaf(x)
+            z = self.transform.forward(x, torch.zeros_like(x))
             value = self._given(label, len(x), cond).score(z.detach().to(**place), t).to(z)
             (gradient,) = torch.autograd.grad((z * value).sum() + self.transform.log_det(x).sum(), x)
+        require_finite(gradient, "scores", self.denoiser.sde, self.denoiser)
         dtype = widest(place["device"]) if gradient.dtype == torch.float64 else gradient.dtype
         return gradient.to(place["device"], dtype)
 

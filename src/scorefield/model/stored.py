@@ -14,8 +14,10 @@ from torch import nn
 
 from scorefield import nn as networks
 from scorefield import processes, score
+from scorefield._derivatives import unrecorded
 from scorefield._describe import build, class_name, describe
 from scorefield._files import check_tensors, digest_of_values, read_json, read_tensors, sweep, write_tensors, write_text
+from scorefield._finite import not_finite
 from scorefield.data import Affine, Transform, transforms
 from scorefield.score import NoisyClassifier, ScoreModule
 
@@ -57,7 +59,7 @@ CLASSIFIER = Kind("classifier", "classifier", NoisyClassifier, FORM)
 
 
 def save(model: object, kind: Kind, path: Path) -> None:
-    """Writes both files; nothing if the description holds what JSON cannot."""
+    """Writes both files; nothing if the description holds what JSON cannot, or the weights are not finite."""
     described = (*kind.objects, *kind.optional)
     config: dict[str, Any] = {"format": FORMAT} | {name: describe(getattr(model, name)) for name in described}
     config |= {name: getattr(model, name) for name in kind.values}
@@ -65,12 +67,16 @@ def save(model: object, kind: Kind, path: Path) -> None:
         config = json.loads(json.dumps(config, allow_nan=False))  # with the keys and lists that a reader finds
     except (ValueError, TypeError) as error:
         raise type(error)(f"`about` holds what JSON cannot: {error}") from error
+    weights = getattr(model, kind.part).state_dict()
+    if strange := not_finite(weights):
+        raise ValueError(f"{path}: is not written, since of the model's weights {strange}: its training has diverged")
     path.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    write_tensors(path / WEIGHTS, getattr(model, kind.part).state_dict())
+    write_tensors(path / WEIGHTS, weights)
     write_text(path / CONFIG, json.dumps({**config, DIGEST: digest_of_values(config)}, indent=2) + "\n")
 
 
+@unrecorded()
 def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], device: torch.device | str) -> Model:
     """Builds a model from its directory, without running anything from it."""
     config = _read_config(path)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from scorefield._derivatives import unrecorded
 from scorefield.nn.attention import attend
 from scorefield.nn.resampling import NEAREST, Rate, Resample
 
@@ -42,7 +43,7 @@ class UnitRows(nn.Module):
         """The rows at length 1."""
         return self._magnitude_one() / math.sqrt(self.weight[0].numel())
 
-    @torch.no_grad()
+    @unrecorded()
     def constrain(self) -> None:
         """Scales the rows to unit magnitude, the root of the mean square."""
         self.weight.copy_(self._magnitude_one())

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from scorefield._derivatives import unrecorded
+
 
 class FourierFeatures(nn.Module):
     """cos and sin of the input at geometric frequencies  (Vaswani et al. 2017; Tancik et al. 2020).
@@ -49,7 +51,7 @@ class LabelEmbedding(nn.Embedding):
         """The vectors of labels from 0; that of the unknown class for -1, or without a label."""
         return row_of(self.weight, label)
 
-    @torch.no_grad()
+    @unrecorded()
     def extend(self, classes: int) -> None:
         """Takes further classes, up to a number; they begin as the unknown class."""
         new = self.weight[:1].expand(classes + 1 - len(self.weight), -1)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from scorefield._derivatives import lasting, leaf, recording
 from scorefield.nn.network import Network
 
 
@@ -43,8 +44,10 @@ class Potential(Network):
     ) -> Float[Tensor, "b *event"]:
         """grad_x G(x, noise)."""
         recorded = torch.is_grad_enabled()  # by training, or for the derivatives of the score
-        with torch.enable_grad():
+        with recording():
             if not (recorded and x.requires_grad):
-                x = x.detach().requires_grad_()
+                x = leaf(x)
+            noise = lasting(noise)
+            label, cond = (None if given is None else lasting(given) for given in (label, cond))
             total = self.value(x, noise, label, cond).sum()
             return torch.autograd.grad(total, x, create_graph=recorded)[0]

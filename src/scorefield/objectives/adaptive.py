@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield.objectives.time_densities import TimeDensity, log_snr_range, time_inside
 from scorefield.processes import GaussianSDE
 
@@ -27,6 +28,7 @@ class AdaptiveLogSNR(TimeDensity):
         half_life: samples after which a loss counts half.
     """
 
+    @unrecorded()
     def __init__(self, bins: int = 50, half_life: float = 50_000.0) -> None:
         if bins < 1 or not half_life > 0:
             raise ValueError(f"wanted bins >= 1 and half_life > 0; got {bins} and {half_life}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._noise import Noise
 from scorefield.objectives.adaptive import AdaptiveLogSNR
 from scorefield.objectives.objective import Objective
@@ -73,7 +73,7 @@ class Judged(NamedTuple):
     cross_entropy: Float[Tensor, "b"]
 
 
-@torch.no_grad()
+@unrecorded()
 def judged(
     model: NoisyClassifier, x0: Float[Tensor, "b *event"], label: Int64[Tensor, "b"], t: Tensor, *, noise: Noise
 ) -> Judged:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import pulled_back, unrecorded
 from scorefield._device import double, moved, placed, widened
 from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum, expand
@@ -60,7 +61,7 @@ class PathTarget(Objective[ScoreModule]):
         return 0.5 * event_sum(weight * (score - y) ** 2)
 
 
-@torch.no_grad()
+@unrecorded()
 def path_target(
     sde: SDE, x0: Float[Tensor, "b *event"], times: list[float], z: Float[Tensor, "b steps *event"], stop: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,9 +125,7 @@ def _depends_on_state(sde: SDE, x: Tensor, times: list[float]) -> bool:
     depends = bool(torch.as_tensor(slope != 0).any())
     if depends:
         signs = Noise.per_sample(range(len(x)), x.device).child(1).rademacher(x)
-        with torch.enable_grad():
-            inner = x.detach().requires_grad_()
-            (coupled,) = torch.autograd.grad((sde.diffusion(inner, first) * signs).sum(), inner)
+        _, coupled = pulled_back(lambda x: sde.diffusion(x, first).expand_as(x), x, signs)
         if not torch.allclose(coupled, signs * slope, rtol=1e-3, atol=1e-6):
             raise ValueError(f"the noise of {type(sde).__name__} couples components: each may depend on itself alone")
         if any(not torch.allclose(sde.diffusion(x, Knot(t).time), g) for t in times[1 :: max(1, len(times) // 8)]):
@@ -157,16 +156,15 @@ def _mean_slope(sde: SDE, x: Tensor, times: list[float], bent: bool) -> float:
 
 def _drift_and_pullback(sde: SDE, x: Tensor, t: Tensor, v: Tensor, bent: bool) -> tuple[Tensor, Tensor]:
     """The drift b of the chain's variable z, and (db/dz)^T v."""
-    with torch.enable_grad():
-        inner = x.detach().requires_grad_()
-        drift, unit = sde.drift(inner, t), torch.ones((), dtype=x.dtype, device=x.device)
-        if bent:
-            unit, slope = diffusion_and_slope(sde, inner, t)
-            drift = drift / unit - 0.5 * slope
-        if not drift.requires_grad:
-            return drift, torch.zeros_like(x)
-        (pulled,) = torch.autograd.grad((drift * v).sum(), inner, allow_unused=True, materialize_grads=True)
-    return drift.detach(), unit.detach() * pulled
+
+    def drift(x: Tensor) -> Tensor:
+        if not bent:
+            return sde.drift(x, t).expand_as(x)
+        unit, slope = diffusion_and_slope(sde, x, t)
+        return sde.drift(x, t) / unit - 0.5 * slope
+
+    b, pulled = pulled_back(drift, x, v)
+    return b, sde.diffusion(x, t) * pulled if bent else pulled
 
 
 def _along(sde: SDE, x: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import lasting, recording
 from scorefield._noise import Noise
 from scorefield._shapes import event_size, event_sum
 from scorefield.objectives.objective import Objective
@@ -104,7 +105,7 @@ def _forms(
 ) -> tuple[Drawn, Tensor, list[Tensor]]:
     """Noisy states, the scores there, and v^T grad(Lambda s) v for each vector v."""
     recorded = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with recording():
         drawn = (states or usual_states(model))(model, x0, noise)
         s = model.score(drawn.x, drawn.t, **cond)
         weighted = drawn.weight * s
@@ -112,7 +113,11 @@ def _forms(
         for k, v in enumerate(vectors):
             last = k == len(vectors) - 1
             (product,) = torch.autograd.grad(
-                (weighted * v).sum(), drawn.x, create_graph=recorded, retain_graph=recorded or not last
+                weighted,
+                drawn.x,
+                lasting(v).expand_as(weighted),
+                create_graph=recorded,
+                retain_graph=recorded or not last,
             )
             forms.append(event_sum(product * v))
     return drawn, s, forms

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import leaf, unrecorded
 from scorefield._device import moved
 from scorefield._inputs import whole
 from scorefield._noise import Noise
@@ -62,7 +63,7 @@ class Clean(States):
                 "out"
             )
         t = torch.zeros(len(x0), dtype=torch.float64)
-        return Drawn(x0.detach().requires_grad_(), t, x0.new_ones(()))
+        return Drawn(leaf(x0), t, x0.new_ones(()))
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Perturbed(States):
         t, p = self.density(sde, noise.stratified(0))
         weight = self.weight(sde.log_snr(t), p) * sde.sigma(t) ** 2
         x = sde.perturb(x0, t, noise.normal(x0, draw=1))
-        return Drawn(x.detach().requires_grad_(), t, factor(weight, x0))
+        return Drawn(leaf(x), t, factor(weight, x0))
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,12 @@ class Simulated(States):
         count = moved(stop, x0.device)
         z, x = path_normals(noise, x0, self.steps), sde.confine(x0)
         found = x
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with unrecorded(), torch.autocast(x.device.type, enabled=False):
             for k, (now, next) in enumerate(pairwise(times)):
                 t, h = Knot(now).time, next - now
                 x = sde.confine(x + h * sde.drift(x, t) + math.sqrt(h) * sde.diffusion(x, t) * z[:, k])
                 found = torch.where(expand(count == k + 1, x), x, found)
-        found, t = found.detach().requires_grad_(), stopping_times(times, stop)
+        found, t = leaf(found), stopping_times(times, stop)
         wide = factor(t, x)
         weight = wide * sde.diffusion(found, wide) ** 2
         return Drawn(found, t, weight * sde.inside(found))

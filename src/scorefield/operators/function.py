@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._noise import Noise
 from scorefield.operators.operator import LinearOperator, expect, flat, inner
 from scorefield.operators.precision import in_any_precision
@@ -37,7 +38,7 @@ class FromFunction(LinearOperator):
         zeros = torch.zeros(2, *event_shape, device=device)
         noise = Noise.per_sample([0, 1])
         u, v = noise.normal(zeros, 0), noise.normal(zeros, 1)
-        with torch.no_grad():
+        with unrecorded():
             a, b, both, alone = (self.function(x) for x in (u, v, 2 * u - 3 * v, u[:1]))
         self.layout = a.shape[1:], a.is_complex()
         size = float(max(a.abs().max(), b.abs().max()))

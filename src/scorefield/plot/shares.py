@@ -44,7 +44,8 @@ def bars(shares: Mapping[str, Float[Tensor, "k"]], names: Sequence[str], ylabel:
     for k, (name, numbers) in enumerate(shares.items()):
         places = np.arange(len(names)) + (k - (len(shares) - 1) / 2) * width
         axes.bar(places, numbers.detach().cpu().numpy(), width, label=name)
-    axes.set_xticks(range(len(names)), list(names), rotation=90 if max(map(len, names)) > 3 else 0)
+    turned = 90 if max(map(len, names)) > 3 else 0
+    axes.set_xticks(range(len(names)), list(names), rotation=turned, parse_math=False)
     axes.set(ylabel=ylabel)
     axes.legend(frameon=False)
     return figure

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import leaf, recording
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum, expand
 from scorefield.guidance import Measurement
@@ -41,8 +42,8 @@ def _langevin(measurement: Measurement, x: Tensor, z: Tensor, spread: float, noi
     """MALA; the step of each sample is doubled or halved by whether it was accepted in the first half of the steps."""
 
     def evaluated(z: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            at = z.detach().requires_grad_()
+        with recording():
+            at = leaf(z)
             log_density = measurement.log_likelihood(at) - 0.5 * event_sum((at - x) ** 2) / spread**2
             (gradient,) = torch.autograd.grad(log_density.sum(), at)
         return log_density.detach(), gradient

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from scorefield._derivatives import unrecorded
 from scorefield._device import widened
 from scorefield._finite import require_finite
 from scorefield._inputs import Seeds, Shape, as_seeds, as_shape, whole
@@ -63,7 +64,7 @@ class ParticleSampler(PosteriorSampler):
         self.count, self.threshold = count, threshold
         self.times = [denoiser.sde.t_start, *uniform_log_snr(denoiser.sde, steps)[1:]]
 
-    @torch.no_grad()
+    @unrecorded()
     def sample(
         self,
         event_shape: Shape,
@@ -111,10 +112,10 @@ class ParticleSampler(PosteriorSampler):
             warnings.warn(
                 f"the weights of the {len(like)} particles are worth those of {sizes['effective']:.1f} samples, which "
                 "may err by any amount: take more particles",
-                stacklevel=3,  # past no_grad
+                stacklevel=3,  # past unrecorded
             )
         samples = x[systematic(log_weights, len(keys), noise.child(2))]
-        require_finite(samples, "samples", self.denoiser.sde)
+        require_finite(samples, "samples", self.denoiser.sde, self.denoiser)
         return samples
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import leaf, recording
 from scorefield._noise import Noise
 from scorefield.guidance import Label, Measurement
 from scorefield.operators import Linear, MeasurementNoise, Operator
@@ -68,13 +69,13 @@ class REDdiff(OuterLoop):
         mu = torch.zeros_like(like)
         if isinstance(a, Linear):
             mu = a.A_adjoint(measurement.ridge(mu, 1.0)[1])
-        mu = mu.detach().clone().requires_grad_()
+        mu = leaf(mu.clone())
         optimiser = torch.optim.Adam([mu], lr=self.rate, betas=(0.9, 0.99))
         for k, knot in enumerate(knots_between(denoiser.sde, float("inf"), 0.0, self.steps)):
             z = noise.at(k).normal(like)
             x = knot.alpha * mu.detach() + knot.sigma * z
             regulariser = self.weight * knot.sigma / knot.alpha * (denoiser.noise(x, knot.time) - z)
-            with torch.enable_grad():
+            with recording():
                 fit = 0.5 * flat(measurement.residual(mu)).square().sum() + (regulariser * mu).sum()
                 (mu.grad,) = torch.autograd.grad(fit, mu)
             optimiser.step()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from scorefield._derivatives import unrecorded
 from scorefield._finite import require_finite
 from scorefield._inputs import Seeds, Shape, as_seeds, as_shape, whole
 from scorefield._noise import Noise
@@ -82,7 +83,7 @@ class OuterLoop(PosteriorSampler):
             tick: to be called after each round.
         """
 
-    @torch.no_grad()
+    @unrecorded()
     def sample(
         self,
         event_shape: Shape,
@@ -109,5 +110,5 @@ class OuterLoop(PosteriorSampler):
                 denoiser, measurement = self.denoiser.select(rows, n), self.measurement.select(rows, n)
                 results.append(self.run(denoiser, measurement, like, noise, bar.update)[: n - first])
         samples = torch.cat(results)
-        require_finite(samples, "samples", self.denoiser.sde)
+        require_finite(samples, "samples", self.denoiser.sde, self.denoiser)
         return samples

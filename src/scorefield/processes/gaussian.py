@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import pulled_back
 from scorefield._device import double
 from scorefield._inputs import Time, as_tensor
 from scorefield._shapes import factor
@@ -163,7 +164,4 @@ def require_below_one(sde: SDE) -> None:
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    with torch.enable_grad():
-        t = t.detach().requires_grad_()
-        value = function(t)
-        return torch.autograd.grad(value.sum(), t)[0] if value.requires_grad else torch.zeros_like(t)
+    return pulled_back(function, t)[1]

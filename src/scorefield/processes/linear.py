@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._device import double
 from scorefield.processes.gaussian import GaussianSDE
 
@@ -61,6 +62,7 @@ class LinearSDE(GaussianSDE):
         return torch.as_tensor(self.diffusion_rate(t), dtype=t.dtype).expand_as(t)
 
     @functools.cached_property
+    @unrecorded()
     def _table(self) -> tuple[Tensor, Tensor]:
         """A and log V at the ends of equal cells of [0, T]."""
         cells, previous = CELLS[0], torch.full((2, CELLS[0] // 2 + 1), math.nan, dtype=torch.float64)
@@ -106,6 +108,7 @@ class LinearSDE(GaussianSDE):
 
 
 @functools.cache
+@unrecorded()
 def _quadrature() -> tuple[Tensor, Tensor, Tensor]:
     """Gauss-Legendre nodes and weights on [0, 1], and the matrix that integrates from 0 to each node.
 

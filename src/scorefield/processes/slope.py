@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from scorefield._derivatives import lasting, traced
 from scorefield.processes.gaussian import GaussianSDE
 from scorefield.processes.sde import SDE
 
@@ -13,13 +13,8 @@ def diffusion_and_slope(sde: SDE, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor 
     """g(x, t) and the derivative of each component by its own component of x."""
     if isinstance(sde, GaussianSDE):
         return sde.diffusion(x, t), 0.0
-    with torch.enable_grad():
-        inner = x if x.requires_grad else x.detach().requires_grad_()
-        g = sde.diffusion(inner, t)
-        if not g.requires_grad:
-            return g, 0.0
-        total = g.expand_as(inner).sum()
-        (slope,) = torch.autograd.grad(
-            total, inner, create_graph=x.requires_grad, allow_unused=True, materialize_grads=True
-        )
-    return (g, slope) if x.requires_grad else (g.detach(), slope)
+    t, g = lasting(t), sde.diffusion(x, t)
+    if g.ndim == 0:
+        return g.detach(), 0.0
+    g, slope = traced(lambda x: sde.diffusion(x, t).expand_as(x), x)
+    return g, 0.0 if slope is None else slope

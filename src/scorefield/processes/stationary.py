@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._device import widened
 from scorefield._noise import NoiseSource
 from scorefield._shapes import event_sum
@@ -44,6 +45,7 @@ class StationaryPrior:
             )
 
     @cached_property
+    @unrecorded()
     def _mass(self) -> Float[Tensor, "cells"]:
         """The probability of each cell."""
         low, high = self.domain

@@ -14,6 +14,7 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from scorefield._derivatives import followed
 from scorefield._device import double, moved
 from scorefield._inputs import Time, as_tensor, matching
 from scorefield._shapes import factor
@@ -233,13 +234,16 @@ class FromScore(Denoiser):
         """(x + sigma^2 s) / alpha and -sigma s."""
         x, t = as_point(self.sde, x, t)
         alpha, sigma = self._scales(x, t)
-        score = matching(self.model.score(x, t, **cond), x, self.model)
+        score = self._seen(x, t, cond)
         return (x + sigma**2 * score) / alpha, -sigma * score
 
     def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """S itself."""
         x, t = as_point(self.sde, x, t)
-        return matching(self.model.score(x, t, **cond), x, self.model)
+        return self._seen(x, t, cond)
+
+    def _seen(self, x: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        return matching(followed(lambda x: self.model.score(x, t, **cond), x), x, self.model)
 
 
 def as_denoiser(model: Score) -> Denoiser:

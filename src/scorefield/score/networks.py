@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield._derivatives import followed
 from scorefield._inputs import Time, matching
 from scorefield._shapes import factor
 from scorefield.processes import SDE, ItoSDE, as_point, diffusion_and_slope
@@ -44,7 +45,7 @@ class ScoreNetwork(ScoreModule):
         g, slope = diffusion_and_slope(self.sde, x, wide)
         rest = (2 * self.sde.drift(x, wide) - 2 * g * slope) / (g**2).clamp_min(TINY)
         inp, noise, cond = in_its_precision(self.net, x, 0.125 * (t / self.sde.T).log(), cond)
-        f = matching(self.net(inp, noise, **cond), x, self.net)
+        f = matching(followed(lambda inp: self.net(inp, noise, **cond), inp), x, self.net)
         return rest + f.to(x.dtype) / (self.diffusion * wide.sqrt())
 
 
@@ -71,4 +72,4 @@ class PlainScore(ScoreModule):
     def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """F(x), at any time."""
         inp, noise, cond = in_its_precision(self.net, x, x.new_zeros(()), cond)
-        return matching(self.net(inp, noise, **cond), x, self.net).to(x.dtype)
+        return matching(followed(lambda inp: self.net(inp, noise, **cond), inp), x, self.net).to(x.dtype)

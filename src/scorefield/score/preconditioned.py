@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scorefield._derivatives import followed
 from scorefield._device import double
 from scorefield._inputs import Time, matching
 from scorefield._shapes import factor
@@ -93,7 +94,7 @@ class Preconditioned(Denoiser):
     def raw(self, x: Float[Tensor, "b *event"], coefs: Coefs, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """F(inp x, noise) by the network in its own precision, in x's dtype."""
         inp, noise, cond = in_its_precision(self.net, factor(coefs.inp, x) * x, coefs.noise, cond)
-        return matching(self.net(inp, noise, **cond), x, self.net).to(x.dtype)
+        return matching(followed(lambda inp: self.net(inp, noise, **cond), inp), x, self.net).to(x.dtype)
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Coefs, Tensor]:
         """alpha, sigma, the preconditioner's and rest / sigma."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorefield._derivatives import unrecorded
 from scorefield.processes import VP, GaussianSDE
 from scorefield.score.preconditioned import Coefs, OfNoise, Precond
 
@@ -205,6 +206,7 @@ class DDPMPrecond(Precond):
 
 
 @functools.lru_cache(maxsize=32)
+@unrecorded()
 def _log_snrs(
     beta_start: float, beta_end: float, steps: int, schedule: Schedule, betas: tuple[float, ...] | None
 ) -> Tensor:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorefield._derivatives import unrecorded
 from scorefield._noise import NoiseSource
 from scorefield.processes import Knot
 from scorefield.score import Score, as_denoiser
@@ -50,7 +51,7 @@ class SciPyODE(Solver):
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"rtol and atol must be positive; got {self.rtol} and {self.atol}")
 
-    @torch.no_grad()
+    @unrecorded()
     def step(
         self, model: Score, x: Float[Tensor, "b *event"], now: Knot, next: Knot, state: Any, *, noise: NoiseSource
     ) -> Step:

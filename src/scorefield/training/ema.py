@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scorefield._derivatives import unrecorded
+
 WIDEST = 12**-0.5  # relative width of the plain mean of all weights so far
 
 
@@ -22,13 +24,14 @@ class Average(ABC):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.weights = {name: value.detach().clone() for name, value in floating(model).items()}
+        with unrecorded():
+            self.weights = {name: value.detach().clone() for name, value in floating(model).items()}
 
     @abstractmethod
     def share(self, seen: int, batch: int) -> float:
         """What the weights after a batch of `batch` samples count, `seen` with it in all."""
 
-    @torch.no_grad()
+    @unrecorded()
     def update(self, model: nn.Module, seen: int, batch: int) -> None:
         """Moves towards the model's weights after a batch of `batch` samples, `seen` with it in all."""
         own, current = list(self.weights.values()), list(floating(model).values())
@@ -109,7 +112,7 @@ def floating(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict(keep_vars=True).items() if value.is_floating_point()}
 
 
-@torch.no_grad()
+@unrecorded()
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
     for name, value in source.items():
         target[name].copy_(value)

@@ -9,6 +9,8 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from scorefield._derivatives import recording
+from scorefield._finite import not_finite
 from scorefield._inputs import Array, whole
 from scorefield.data import Affine, ArrayDataset, Dataset, transformed_std
 from scorefield.data.dataset import named, unseen_classes
@@ -23,6 +25,7 @@ from scorefield.training.optimisation import Optimisation
 from scorefield.training.state import TrainState
 
 
+@recording()
 def fit(
     net: Network,
     data: Dataset | Array,
@@ -89,8 +92,8 @@ def fit(
     for _ in tqdm(train(state, batches, objective, steps=steps), total=steps, disable=not progress, unit="step"):
         pass
     model = state.averaged()
-    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-        raise ValueError("the training has diverged: the weights are not finite; take a smaller learning rate")
+    if strange := not_finite(model.state_dict()):
+        raise ValueError(f"the training has diverged: of the weights {strange}; take a smaller learning rate")
     needs_label = data.classes > 0 and label_dropout == 0
     return ScoreModel(
         model,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scorefield._derivatives import lasting, recording, unrecorded
 from scorefield._device import widest
 from scorefield._noise import Noise
 from scorefield.nn import Network, Potential, seeded
@@ -114,7 +115,7 @@ def train(
     losses: Any = Losses(state.model, objective)
     densities = list(adaptive_densities(objective))
     for k, density in enumerate(densities):
-        table = state.learnt.setdefault(str(k), torch.zeros_like(density.table))
+        table = state.learnt.setdefault(str(k), lasting(torch.zeros_like(density.table)))
         if table.shape != density.table.shape:
             raise ValueError(f"the state has learnt {table.shape[1]} bins of {density}: give as many")
         density.table = table
@@ -125,37 +126,39 @@ def train(
     networks = [part for part in state.model.modules() if isinstance(part, Network)]
     parts = [distributed.share(size, accumulate * rank + k, accumulate * world) for k in range(accumulate)]
     while state.step < steps:
-        state.model.train()
-        rate = state.optimisation.rate(state.step, steps)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        state.optimiser.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=device)
-        for part in parts:
-            batch = batches.part(state.step, part.start, part.stop)
-            waits = part is parts[-1] or world == 1  # the gradients of all processes meet after the last part
-            with contextlib.nullcontext() if waits else losses.no_sync():
-                with (
-                    seeded(state.seed, state.step, part.start, device=device),
-                    torch.autocast(device.type, precision, enabled=precision is not None),
-                ):
-                    mean = losses(batch.x0, batch.noise, batch.cond).sum() / size
-                dimensions = math.prod(batch.x0.shape[1:]) if objective.extensive else 1
-                (mean * (world / dimensions)).backward()  # DistributedDataParallel takes the mean over processes
-            loss = loss + mean.detach()
-        norm = nn.utils.clip_grad_norm_(weights, state.optimisation.clip)
-        state.optimiser.step()
-        for network in networks:
-            network.constrain()
-        state.step += 1
-        for average in state.averages:
-            average.update(state.model, state.step * size, size)
-        for density in densities:
-            density.learn(distributed.total, size)
-        yield StepInfo(state.step, distributed.total(loss), norm, rate)
+        with recording():
+            state.model.train()
+            rate = state.optimisation.rate(state.step, steps)
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate
+            state.optimiser.zero_grad(set_to_none=True)
+            loss = torch.zeros((), device=device)
+            for part in parts:
+                batch = batches.part(state.step, part.start, part.stop)
+                waits = part is parts[-1] or world == 1  # the gradients of all processes meet after the last part
+                with contextlib.nullcontext() if waits else losses.no_sync():
+                    with (
+                        seeded(state.seed, state.step, part.start, device=device),
+                        torch.autocast(device.type, precision, enabled=precision is not None),
+                    ):
+                        mean = losses(batch.x0, batch.noise, batch.cond).sum() / size
+                    dimensions = math.prod(batch.x0.shape[1:]) if objective.extensive else 1
+                    (mean * (world / dimensions)).backward()  # DistributedDataParallel takes the mean over processes
+                loss = loss + mean.detach()
+            norm = nn.utils.clip_grad_norm_(weights, state.optimisation.clip)
+            state.optimiser.step()
+            for network in networks:
+                network.constrain()
+            state.step += 1
+            for average in state.averages:
+                average.update(state.model, state.step * size, size)
+            for density in densities:
+                density.learn(distributed.total, size)
+            info = StepInfo(state.step, distributed.total(loss), norm, rate)
+        yield info
 
 
-@torch.no_grad()
+@unrecorded()
 def validation_loss(
     state: TrainState[Model],
     batches: BatchSource,

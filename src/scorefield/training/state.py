@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from scorefield._derivatives import unrecorded
 from scorefield._files import check_tensors, read_tensors, write_tensors
 from scorefield.training.ema import EMA, Average, PowerEMA
 from scorefield.training.optimisation import Optimisation
@@ -28,6 +29,7 @@ class TrainState(Generic[Model]):
         seed: of everything random in the run.
     """
 
+    @unrecorded()
     def __init__(self, model: Model, optimisation: Optimisation | None = None, *, seed: int) -> None:
         self.model, self.seed, self.step = model, seed, 0
         self.optimisation = o = optimisation or Optimisation()
@@ -44,6 +46,7 @@ class TrainState(Generic[Model]):
         ]
         self.learnt: dict[str, Tensor] = {}  # what the objective has learnt; `train` shares it
 
+    @unrecorded()
     def averaged(self, k: int = 0) -> Model:
         """A copy of the model with the weights' k-th average, in evaluation mode: what to sample from and to save.
 
@@ -65,6 +68,7 @@ class TrainState(Generic[Model]):
             Path(path), {**self._tensors(), **learnt}, {"step": self.step, "seed": self.seed, "run": dict(run or {})}
         )
 
+    @unrecorded()
     def load(self, path: str | Path, run: Mapping[str, Any] | None = None) -> None:
         """Goes on from a file that `save` wrote for the same model, seed and run; on a misfit nothing changes."""
         tensors, about = read_tensors(Path(path))

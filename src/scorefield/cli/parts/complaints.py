@@ -57,6 +57,12 @@ def explained(message: str, options: Iterable[str], classes: Mapping[str, type])
         return "wanted a command: scorefield --help names them"
     if found := re.match(r"argument (\S+): (.*)", message):
         return f"{found[1]}: {found[2]}"
+    if found := re.search(r"Importing '([\w.]+)' is not allowed", message):
+        option = re.search(r'Parser key "([^"]*)"', message)
+        return (
+            f"{f'--{option[1]}: ' if option else ''}{found[1]} is of another package than scorefield, and a file of "
+            f"options runs what it names: if you trust it, name it on the command line too, by --types [{found[1]}]"
+        )
     fault = _fault(message, classes)
     return f"--{fault.option}: {fault.words}" if fault.option else fault.words
 

@@ -8,12 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import register_type
 from torch import nn
 
 from scorefield.data import Dataset, Subset, split
 from scorefield.evaluate import LabelFeatures, Ledger, train_label_features
 from scorefield.metrics import FeatureExtractor, Inception, ModuleFeatures
 from scorefield.training import distributed
+
+ENDINGS = (".safetensors", ".pt", ".pth", ".ts", ".jit")  # of files of weights
+
+
+class FileOfFeatures(type(Path())):
+    """A path that can be nothing else: it exists, or is written as a file's name rather than a class's."""
+
+    @classmethod
+    def named(cls, text: object) -> FileOfFeatures:
+        """The path; a ValueError for what may be a class."""
+        if not isinstance(text, str) or not (Path(text).is_file() or "/" in text or text.endswith(ENDINGS)):
+            raise ValueError(f"{text} is no file")
+        return cls(text)
+
+
+register_type(FileOfFeatures, str, FileOfFeatures.named)
 
 
 def named_extractor(

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from scorefield import plot
 from scorefield._files import not_a_link
+from scorefield._finite import not_finite
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.signals import Signals, say
 from scorefield.cli.parts.sources import save_figure
@@ -147,13 +148,15 @@ class Run:
                 f"{rate(step, until):.3g} and falls along the cosine that ends at step {until}"
             )
 
-    def _check(self, *losses: float) -> None:
-        """Stops a run that has come to nothing, before it is saved."""
-        bad = [loss for loss in (self.log.recent(), *losses) if not math.isfinite(loss)]
+    def _check(self, *losses: float, weights: bool = False) -> None:
+        """Stops a run that has come to nothing, before it is saved: by its losses, at times by its weights."""
+        bad = [f"the loss is {loss}" for loss in (self.log.recent(), *losses) if not math.isfinite(loss)]
+        if weights and (strange := not_finite(self.state.model.state_dict())):
+            bad.append(f"of the weights {strange}")
         if bad:
             good = f"the last good checkpoint is that of step {self.saved}" if self.saved else "there is no checkpoint"
             raise ValueError(
-                f"the loss is {bad[0]} by step {self.state.step}; {good}: lower --optimisation.lr, lengthen "
+                f"{bad[0]} by step {self.state.step}; {good}: lower --optimisation.lr, lengthen "
                 "--optimisation.warmup, or look for outliers in the data"
             )
 
@@ -185,7 +188,7 @@ class Run:
     def _save(self) -> None:
         """Writes everything, the checkpoint after the losses that lead to it."""
         step = self.state.step
-        self._check()
+        self._check(weights=True)
         checked = self.log.validation[-1:]
         held_out = f", held out {checked[0][1]:.4g}" if checked and checked[0][0] == step else ""
         say(f"step {step}: loss {self.log.recent():.4g}{held_out}")
