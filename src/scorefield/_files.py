@@ -15,10 +15,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+DTYPES = {  # of the numbers in a safetensors file
+    **{f"F{bits}": getattr(torch, f"float{bits}") for bits in (16, 32, 64)},
+    **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+    "BF16": torch.bfloat16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
+
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Makes a file by `write`; it replaces an older one only when it is complete."""
     part = path.with_name(path.name + ".part")
+    with naming(path):
+        _write(part, path, write)
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Adds the file's name to an error of the system that has none: those of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _write(part: Path, path: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
         with part.open("wb") as file:
             write(file)
@@ -76,6 +101,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
+def tensor_heads(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by what its head says of them: on the device `meta`, without numbers."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: torch.empty(part.get_shape(), dtype=DTYPES[part.get_dtype()], device="meta")
+                for name, part in slices.items()
+            }
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: damaged or not a safetensors file ({error}): use another copy of it") from error
+
+
 def read_json(text: str, infinite: bool = False) -> dict[str, Any]:
     """A JSON object without the numbers that JSON does not have (NaN, Infinity).
 
@@ -84,13 +124,19 @@ def read_json(text: str, infinite: bool = False) -> dict[str, Any]:
         infinite: take Infinity all the same, which others write into their configurations.
     """
 
+    def different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"it has the name {next(name for name in names if names.count(name) > 1)[:80]!r} twice")
+        return found
+
     def constant(name: str) -> float:
         if infinite and name != "NaN":
             return float(name)
         raise ValueError(f"{name} is not a number of JSON")
 
     try:
-        value = json.loads(text, parse_constant=constant)
+        value = json.loads(text, parse_constant=constant, object_pairs_hook=different)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):

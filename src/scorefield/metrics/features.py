@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from scorefield._files import digest
-from scorefield.metrics.memory import check_fits
+from scorefield._memory import check_fits
 
 
 class Features(NamedTuple):

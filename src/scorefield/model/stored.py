@@ -9,13 +9,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from scorefield import nn as networks
 from scorefield import processes, score
 from scorefield._describe import build, class_name, describe
-from scorefield._files import check_tensors, read_json, read_tensors, write_tensors, write_text
+from scorefield._files import check_tensors, read_json, read_tensors, tensor_heads, write_tensors, write_text
 from scorefield.data import Affine, Transform, transforms
 from scorefield.score import NoisyClassifier, ScoreModule
 
@@ -74,11 +76,18 @@ def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], devic
     config = _read_config(path)
     if (other := _kind(config)) and other is not kind:
         raise ValueError(f"{path / CONFIG}: describes a {other.name}; wanted a {kind.name}")
+    known = {class_name(c): c for c in (*_own_classes(), *types)}
+    held = tensor_heads(path / WEIGHTS)
     try:
-        model = made(**_arguments(config, kind, types))
+        sketch = _sketch(config.get(kind.part), known, len(held))
     except BROKEN as error:
-        reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
-        raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
+        raise _undescribed(path, error) from error
+    if sketch is not None:
+        check_tensors(held, sketch.state_dict(), f"{path / CONFIG}: {WEIGHTS}")
+    try:
+        model = made(**_arguments(config, kind, known))
+    except BROKEN as error:
+        raise _undescribed(path, error) from error
     _read_weights(path, getattr(model, kind.part), device)
     return model
 
@@ -90,7 +99,10 @@ def check_form(event_shape: Sequence[int], transform: Transform, classes: int, c
     if min(event_shape, default=1) < 1 or classes < 0:
         raise ValueError(f"wanted sides of at least 1 and classes of at least 0; got {event_shape} and {classes}")
     try:
-        shape = tuple(transform.inverse(torch.zeros(1, *event_shape)).shape[1:])
+        if isinstance(transform, Affine):  # no event is made of what may be the shape in a damaged file
+            shape = tuple(torch.broadcast_shapes(event_shape, np.shape(transform.shift), np.shape(transform.scale)))
+        else:
+            shape = tuple(transform.inverse(torch.zeros(1, *event_shape)).shape[1:])
     except RuntimeError as error:
         raise ValueError(f"the transform does not fit events of shape {event_shape}: {error}") from error
     if shape != event_shape:
@@ -130,9 +142,39 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _arguments(config: dict[str, Any], kind: Kind, types: Iterable[type]) -> dict[str, Any]:
+class _Few(TorchFunctionMode):
+    """Ends what calls torch more often than the making of so many tensors does."""
+
+    def __init__(self, tensors: int) -> None:
+        super().__init__()
+        self.left = 10_000 + 100 * tensors
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("it has far more weights than its file")
+        return func(*args, **(kwargs or {}))
+
+
+def _sketch(described: Any, known: Mapping[str, type], tensors: int) -> nn.Module | None:
+    """The part with the weights on the device `meta`, where they take no memory; None if it must see numbers."""
+    try:
+        with torch.device("meta"), _Few(tensors):
+            part = build(described, known)
+    except (RuntimeError, TypeError) as error:
+        if "meta" in str(error):  # of a class of the user's, which reads numbers while it is made
+            return None
+        raise
+    return part if isinstance(part, nn.Module) else None
+
+
+def _undescribed(path: Path, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
+    return ValueError(f"{path / CONFIG}: does not describe a model: {reason}")
+
+
+def _arguments(config: dict[str, Any], kind: Kind, known: Mapping[str, type]) -> dict[str, Any]:
     """What a model is built from; raises one of BROKEN for a description that is damaged."""
-    known = {class_name(c): c for c in (*_own_classes(), *types)}
     with networks.seeded(0):  # initial weights, replaced by those that are read
         found = {name: build(config[name], known) for name in kind.objects}
         found |= {name: build(config.get(name), known) for name in kind.optional}

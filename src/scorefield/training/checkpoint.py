@@ -72,7 +72,7 @@ class Checkpoints:
     def all(self) -> list[Path]:
         """The checkpoints, newest first, damaged ones among them."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted((p for p in found if p.is_dir() and p.name.isdigit()), reverse=True)
+        return sorted((p for p in found if p.is_dir() and p.name.isascii() and p.name.isdigit()), reverse=True)
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,10 +70,21 @@ def times_of_run(run: Path, model: ScoreModel, solver: Solver, steps: int, grid:
     file, name = run / FILE, f"{solver!r}, {steps} steps"
     try:
         known = read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
+        if name in known and not _is_grid(known[name], steps):
+            raise ValueError(f"wanted {steps + 1} falling numbers for {name}")
+    except (ValueError, OSError) as error:
         raise ValueError(f"{file}: damaged ({error}): delete it, and the grid is made again") from error
     if name not in known:
         known[name] = grid.times(solver, steps, sde, Grid.spectrum(model))
         if distributed.rank() == 0:
             write_text(file, json.dumps(known, indent=1) + "\n")
     return [float(t) for t in known[name]]
+
+
+def _is_grid(times: Any, steps: int) -> bool:
+    """Whether a value of a file is the grid of a number of steps."""
+    if not isinstance(times, list) or len(times) != steps + 1:
+        return False
+    if not all(type(t) in (int, float) and 0 <= t < math.inf for t in times):
+        return False
+    return all(later < earlier for earlier, later in pairwise(times))
