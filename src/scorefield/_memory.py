@@ -53,8 +53,8 @@ def check_unpacked(count: float, what: str, most: float | None = None) -> None:
     if count > (limit := total() if most is None else most):
         whose = "of memory that there are" if most is None else "that it may take"
         raise TooLarge(
-            f"{what} would take {size(count)}, more than the {size(limit)} {whose}: take a smaller one, or allow more by "
-            "the option largest"
+            f"{what} would take {size(count)}, more than the {size(limit)} {whose}: take a smaller one, or allow more "
+            "by the option largest"
         )
 
 

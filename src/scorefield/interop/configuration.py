@@ -36,7 +36,7 @@ def read_configuration(path: Path) -> Configuration:
 
 
 class _Plain(yaml.SafeLoader):
-    """Plain values, of which none takes long: no merged mappings, which may double each time, and no endless numbers."""
+    """Plain values, of which none takes long: no merged mappings, which may double each time, no endless numbers."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 MOST = 100_000  # objects in the arguments of one call
 MOST_IN_ALL = 20_000_000  # in those of all calls together
@@ -78,7 +78,7 @@ def check_pickle(file: BinaryIO, size: int) -> list[Any]:
 
 # the one written in Python, whose memory does not grow with the numbers that a file gives to its objects
 class _Skeleton(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage]
-    dispatch = dict(pickle._Unpickler.dispatch)  # pyright: ignore
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # pyright: ignore
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)

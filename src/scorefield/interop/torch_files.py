@@ -88,7 +88,7 @@ def _check_plain(source: Path | io.BytesIO) -> None:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         parts = [part for _ in range(5) for part in check_pickle(file, size)]
-        largest = {key: wanted for key, wanted in map(_storage, parts)}
+        largest = dict(map(_storage, parts))
         if sum(largest.values()) > size - file.tell():
             raise ValueError(f"its tensors have {sum(largest.values())} bytes, of which it holds {size - file.tell()}")
 
