@@ -168,10 +168,10 @@ def test_what_is_no_statistics_is_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             FeatureStats.read(tmp_path / "bad.npz")
     np.savez(tmp_path / "bad.npz", mu=np.array([{}]), sigma=sigma)  # pickled, which would run code
-    with pytest.raises(ValueError, match=r"not an \.npz archive of numbers"):
+    with pytest.raises(ValueError, match=r"cannot be read as NumPy data"):
         FeatureStats.read(tmp_path / "bad.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(ValueError, match=r"not an \.npz archive of numbers"):
+    with pytest.raises(ValueError, match=r"cannot be read as NumPy data"):
         FeatureStats.read(tmp_path / "bad.npz")
 
 

@@ -122,6 +122,12 @@ DAMAGE = {
         }.items()
         for value in values
     },
+    **{
+        f"far too {name}": (config(*NET, name, to=value), "instead of|far more weights than its file")
+        for name, value in (("features", 20_000), ("blocks", 10**6), ("classes", 10**9))
+    },
+    "far too many numbers in an event": (config("event_shape", to=[2, 10**5, 10**5]), "config.json.*net"),
+    "a name twice": (replaced('"classes": 0', '"classes": 0, "classes": 0'), "config.json.*twice"),
     "NaN": (replaced('"dropout": 0.0', '"dropout": NaN'), "config.json"),
     "infinity": (replaced('"classes": 0', '"classes": Infinity'), "config.json"),
     "NaN scale": (replaced('"scale": [\n      2.0', '"scale": [\n      NaN'), "config.json"),
