@@ -168,7 +168,7 @@ def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
     ]
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError(f"{where} does not fit this model: {'; '.join(problems[:8])}{more}")
+        raise ValueError(f"{where} does not fit this model: {'; '.join(p[:200] for p in problems[:8])}{more}")
 
 
 def _kind(x: Tensor) -> torch.dtype | str:

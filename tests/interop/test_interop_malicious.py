@@ -426,5 +426,5 @@ def test_yaml_that_would_take_long_is_refused(text, message, tmp_path):
 def test_numbers_beyond_all_floats_are_refused(value):
     told = Configuration({"a": value, "b": [1, value]}, "config.json")
     for ask in (lambda: told.get("a", float), lambda: told.get("a", int), lambda: told.numbers("b", 2)):
-        with pytest.raises(ValueError, match="config.json: wanted [ab] to be"):
+        with pytest.raises(ValueError, match=r"config.json: wanted [ab] to be"):
             ask()

@@ -41,13 +41,13 @@ class Table:
         """The names of the vector's columns in a table that has these."""
         known = [*self.columns, *self.cond, *([] if self.label is None else [self.label])]
         if len(set(names)) != len(names) or len(set(known)) != len(known):
-            raise ValueError(f"{path}: a column is named twice in {', '.join(names)} or in {', '.join(known)}")
+            raise ValueError(f"{path}: a column is named twice in {_listed(names)} or in {_listed(known)}")
         if missing := [name for name in known if name not in names]:
-            raise ValueError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(names)}")
+            raise ValueError(f"{path}: has no column {_listed(missing)}; it has {_listed(names)}")
         chosen = tuple(self.columns) or tuple(name for name in names if name not in known)
         if indices := [name for name in chosen if not name or name.startswith(("Unnamed: ", "__index_level_"))]:
             raise ValueError(
-                f"{path}: the column {indices[0]!r} looks like the row numbers of pandas: write the table without its "
+                f"{path}: the column {indices[0][:80]!r} looks like the row numbers of pandas: write the table without its "
                 "index, or choose the columns"
             )
         if not chosen:
@@ -67,6 +67,10 @@ class Block(NamedTuple):
     vectors: NDArray[np.float64]
     cond: NDArray[np.float64]
     labels: NDArray[np.int64]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(" ".join(name.split())[:80] for name in names)[:1000]
 
 
 def column_names(path: Path) -> list[str]:
@@ -163,9 +167,9 @@ def _parquet(path: Path) -> Generator[Any]:
 def _column(values: Any, name: str, path: Path) -> NDArray[np.generic]:
     array = values.to_numpy(zero_copy_only=False)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{path}: column {name} holds {str(values.type)[:80]}, not numbers: choose the columns")
+        raise ValueError(f"{path}: column {_listed([name])} holds {str(values.type)[:80]}, not numbers: choose the columns")
     if not np.isfinite(array).all():
-        raise ValueError(f"{path}: column {name} has empty or infinite values: fill or drop those rows first")
+        raise ValueError(f"{path}: column {_listed([name])} has empty or infinite values: fill or drop those rows first")
     return array
 
 
@@ -184,7 +188,7 @@ def _number(text: str, name: str, where: str) -> float:
         return number(text)
     except ValueError as error:
         raise ValueError(
-            f"{where}: column {name} holds {text[:40]!r}, not a number: mend it, or choose the columns: "
+            f"{where}: column {_listed([name])} holds {text[:40]!r}, not a number: mend it, or choose the columns: "
             "--reading.table.columns for numbers, .label for classes"
         ) from error
 

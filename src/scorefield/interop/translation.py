@@ -173,5 +173,5 @@ def refuse(problems: Sequence[str], where: str) -> None:
         more = f" and {len(problems) - 12} more" if len(problems) > 12 else ""
         raise ValueError(
             f"{where}: its tensors are not those of the network that its configuration describes: "
-            f"{'; '.join(problems[:12])}{more}"
+            f"{'; '.join(problem[:200] for problem in problems[:12])}{more}"
         )
