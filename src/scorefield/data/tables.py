@@ -47,8 +47,8 @@ class Table:
         chosen = tuple(self.columns) or tuple(name for name in names if name not in known)
         if indices := [name for name in chosen if not name or name.startswith(("Unnamed: ", "__index_level_"))]:
             raise ValueError(
-                f"{path}: the column {indices[0][:80]!r} looks like the row numbers of pandas: write the table without its "
-                "index, or choose the columns"
+                f"{path}: the column {indices[0][:80]!r} looks like the row numbers of pandas: write the table without "
+                "its index, or choose the columns"
             )
         if not chosen:
             raise ValueError(f"{path}: no column is left for the vector")
@@ -165,11 +165,11 @@ def _parquet(path: Path) -> Generator[Any]:
 
 
 def _column(values: Any, name: str, path: Path) -> NDArray[np.generic]:
-    array = values.to_numpy(zero_copy_only=False)
+    array, where = values.to_numpy(zero_copy_only=False), f"{path}: column {_listed([name])}"
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{path}: column {_listed([name])} holds {str(values.type)[:80]}, not numbers: choose the columns")
+        raise ValueError(f"{where} holds {str(values.type)[:80]}, not numbers: choose the columns")
     if not np.isfinite(array).all():
-        raise ValueError(f"{path}: column {_listed([name])} has empty or infinite values: fill or drop those rows first")
+        raise ValueError(f"{where} has empty or infinite values: fill or drop those rows first")
     return array
 
 
