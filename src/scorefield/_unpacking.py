@@ -6,6 +6,7 @@ import contextlib
 import math
 import zipfile
 from collections.abc import Generator, Hashable, Iterable
+from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -36,7 +37,7 @@ class Head(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_head(file: BinaryIO) -> Head:
+def read_head(file: BinaryIO | BufferedIOBase) -> Head:
     """The head of an array, at the beginning of a file in NumPy's format."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -89,7 +90,7 @@ def read_npz(path: Path, most: float | None = None) -> dict[str, NDArray[np.gene
                 if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
                     raise ValueError(f"its member {name!r} is not an array")
             with archive.open(info) as file:
-                head = read_head(file)  # pyright: ignore[reportArgumentType]
+                head = read_head(file)
             if head.offset + head.nbytes != info.file_size:
                 raise ValueError(f"its member {name!r} has {info.file_size} bytes, which its shape {head.shape} is not")
             wanted += head.nbytes

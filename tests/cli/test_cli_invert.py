@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
     np.save(path / "kernel.npy", np.ones((3, 3, 3)))
     Image.fromarray(picture).convert("RGB").save(path / "colours.png")
     (path / "drawing.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    (path / "cut.png").write_bytes((path / "photo.png").read_bytes()[:60])
+    (path / "cut.png").write_bytes((path / "photo.png").read_bytes()[:45])
     np.save(path / "cut.npy", picture.astype(float))
     (path / "cut.npy").write_bytes((path / "cut.npy").read_bytes()[:-8])
     np.save(path / "objects.npy", np.array([{}]), allow_pickle=True)

@@ -486,7 +486,7 @@ BAD = {
     "Parquet: text": (saved("a.parquet", "hello"), {}, "a.parquet: cannot be read as Parquet"),
     "Parquet: cut": (lambda f: spoilt_parquet(f, lambda c: c[:-20]), {}, "a.parquet: cannot be read as Parquet"),
     "Parquet: its head": (
-        lambda f: spoilt_parquet(f, lambda c: c[:-40] + b"\xff" * 20 + c[-20:]),
+        lambda f: spoilt_parquet(f, lambda c: c[: -8 - int.from_bytes(c[-8:-4], "little")] + b"\xff" * 300 + c[-8:]),
         {},
         "a.parquet: cannot be read as Parquet",
     ),

@@ -19,7 +19,7 @@ from helpers.edm_pickles import Persistent, module, nvidias_modules, write_edm
 from helpers.limits import memory_left
 
 from scorefield.cli import main
-from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde, torch_files
+from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde, skeleton, torch_files
 from scorefield.interop.configuration import Configuration
 from scorefield.interop.pickles import read_pickle
 
@@ -351,7 +351,7 @@ ENDLESS = {
     "a set": pickle.dumps({1, 2}, 4).replace(b"K\x01K\x02", b"X\x01\0\0\0aq\0" + b"h\0h\0\x86q\0" * 40),
     "a function": b"\x80\x02X\x01\0\0\0aq\0" + b"h\0h\0\x86q\0" * 40 + b")R.",
     "arguments": pickle.dumps(Named([[bomb_of_tuples(), 1]]), 2),
-    "many objects": b"\x80\x02(" + b"N" * 4_000_001 + b"t.",
+    "many objects": b"\x80\x02(" + b"N" * 20_001 + b"t.",
     "long number": b"\x80\x02I" + b"9" * 100_000 + b"\n.",
     "a length": b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.",
 }
@@ -359,15 +359,16 @@ ENDLESS = {
 
 @pytest.mark.parametrize("kind", ["edm", "score_sde"])
 @pytest.mark.parametrize("name", ENDLESS)
-def test_small_files_that_would_never_end_are_refused(kind, name, tmp_path):
+def test_small_files_that_would_never_end_are_refused(kind, name, tmp_path, monkeypatch):
     """In an archive of torch, and as a pickle. Mutants: keys that are not looked at; calls that are not."""
+    monkeypatch.setattr(skeleton, "MOST_READS", 20_000)
     data = ENDLESS[name]
     if kind == "score_sde":
         data = rewritten(lambda new, member, old: plain(new, member, data_of(member, old, ENDLESS[name])))
     begun = time.perf_counter()
     with pytest.raises(ValueError, match=r"(edm|checkpoint)\.p\w+: (damaged|describes)") as said:
         read(kind, tmp_path, None, data)
-    assert time.perf_counter() - begun < 8 and "\n" not in str(said.value)
+    assert time.perf_counter() - begun < 2 and "\n" not in str(said.value)
 
 
 def data_of(member: zipfile.ZipInfo, old: bytes, new: bytes) -> bytes:

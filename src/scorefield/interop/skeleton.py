@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from io import BufferedIOBase
 from typing import Any, BinaryIO, ClassVar
 
+Readable = BinaryIO | BufferedIOBase
 MOST = 100_000  # objects in the arguments of one call
 MOST_IN_ALL = 20_000_000  # in those of all calls together
 LONGEST_LINE = 10_000  # bytes of a name or a number in digits
-MOST_READS = 4_000_000  # of a file, at least one for each object
+MOST_READS = 2_000_000  # of a file, at least one for each object
 PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -43,7 +45,7 @@ class _Bounded:
         size: bytes of the file.
     """
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: Readable, size: int) -> None:
         self.file, self.size, self.left = file, size, MOST_READS
 
     def read(self, count: int) -> bytes:
@@ -58,7 +60,7 @@ class _Bounded:
         return self.file.readline(LONGEST_LINE)
 
 
-def check_pickle(file: BinaryIO, size: int) -> list[Any]:
+def check_pickle(file: Readable, size: int) -> list[Any]:
     """Goes through a pickle as a reader of it would, without making more than lists, tuples and dictionaries.
 
     Args:
@@ -71,7 +73,7 @@ def check_pickle(file: BinaryIO, size: int) -> list[Any]:
     Raises:
         Exception: of any kind; it is damaged, or has parts that reading would not end with.
     """
-    skeleton = _Skeleton(_Bounded(file, size))  # pyright: ignore[reportArgumentType]
+    skeleton = _Skeleton(_Bounded(file, size))
     skeleton.load()
     return skeleton.outside
 
@@ -80,7 +82,7 @@ def check_pickle(file: BinaryIO, size: int) -> list[Any]:
 class _Skeleton(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage]
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # pyright: ignore
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Any) -> None:
         super().__init__(file)
         self.outside: list[Any] = []
         self.left = MOST_IN_ALL

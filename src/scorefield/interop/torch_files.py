@@ -74,7 +74,7 @@ def _check_zip(source: Path | io.BytesIO) -> None:
         for name, size in sizes.items():
             if name.name == "data.pkl":
                 with archive.open(str(name)) as file:
-                    parts = check_pickle(file, size)  # pyright: ignore[reportArgumentType]
+                    parts = check_pickle(file, size)
                 for key, wanted in map(_storage, parts):
                     if sizes.get(name.parent / "data" / key) != wanted:
                         raise ValueError(f"a tensor of {wanted} bytes has {sizes.get(name.parent / 'data' / key)}")
