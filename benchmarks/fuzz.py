@@ -18,6 +18,7 @@ import io
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import struct
@@ -31,6 +32,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -468,15 +470,17 @@ def fingerprint(value: Any) -> str:
     return found.hexdigest()
 
 
-def peak() -> int:
-    """Bytes of memory that this process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def peak(begin: bool = False) -> int:
+    """Bytes of memory that this process has had at most since the last time that it began anew."""
+    if begin:
+        Path("/proc/self/clear_refs").write_text("5")
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10
 
 
-def attempt(reader: Reader, file: Path, wanted: str, messages: int) -> None:
-    """Reads in a child, and ends it with the number of the outcome."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    before, outcome, said = peak(), "accepted", ""
+def attempt(reader: Reader, file: Path, wanted: str) -> tuple[str, str]:
+    """(outcome, what was said) of a file."""
+    before, outcome, said = peak(begin=True), "accepted", ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -487,42 +491,49 @@ def attempt(reader: Reader, file: Path, wanted: str, messages: int) -> None:
         said = str(error)
         names = (file.name, *(folder.name for folder in file.parents[:2]), "config.json")
         sound = "\n" not in said and len(said) < 1500 and any(name in said for name in names)
-        outcome = "refused" if sound else "traceback"
-        said = f"{type(error).__name__}: {said}"
+        outcome, said = "refused" if sound else "traceback", f"{type(error).__name__}: {said}"
     except BaseException as error:
         outcome, said = "traceback", f"{type(error).__name__}: {error}"
-    if peak() - before > MEMORY:
-        outcome = "memory"
-    os.write(messages, said.encode(errors="replace")[:2000])
-    os._exit(OUTCOMES.index(outcome))
+    return ("memory" if peak() - before > MEMORY else outcome), said
 
 
-def outcome_of(reader: Reader, file: Path, wanted: str) -> tuple[str, str]:
-    """(outcome, what was said) of a file, in a child of its own."""
-    get, put = os.pipe()
-    if not (child := os.fork()):
-        os.close(get)
-        quiet = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(quiet, stream)
-        attempt(reader, file, wanted, put)
-    os.close(put)
-    end = time.monotonic() + SECONDS
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+def in_children(reader: Reader, file: Path, jobs: Sequence[Callable[[], str]]) -> Iterator[tuple[str, str]]:
+    """(outcome, what was said) of files that jobs write, in children for some of them each, which may end for one.
+
+    A job gives the fingerprint that the file must have if it is accepted, or none.
+    """
+    done = 0
+    while done < len(jobs):
+        get, put = os.pipe()
+        if not (child := os.fork()):
             os.close(get)
-            return "hang", ""
-        time.sleep(0.0005)
-    with os.fdopen(get, "rb") as answer:
-        said = answer.read().decode(errors="replace")
-    if os.WIFSIGNALED(status):
-        return "signal", signal.Signals(os.WTERMSIG(status)).name
-    return OUTCOMES[os.WEXITSTATUS(status)], said
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            quiet = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(quiet, stream)
+            with os.fdopen(put, "w") as answers:
+                for job in jobs[done : done + 20]:
+                    answers.write(json.dumps(attempt(reader, file, job())) + "\n")
+                    answers.flush()
+            os._exit(0)
+        os.close(put)
+        waiting = b""
+        while True:
+            late = not select.select([get], [], [], SECONDS)[0]
+            more = b"" if late else os.read(get, 1 << 16)
+            if not more:
+                if late:
+                    os.kill(child, signal.SIGKILL)
+                _, status = os.waitpid(child, 0)
+                if status:
+                    done += 1
+                    yield ("hang", "") if late else ("signal", str(os.waitstatus_to_exitcode(status)))
+                break
+            *lines, waiting = (waiting + more).split(b"\n")
+            for line in lines:
+                done += 1
+                yield tuple(json.loads(line))
+        os.close(get)
 
 
 def fuzz(name: str, reader: Reader, count: int, folder: Path, keep: Path | None, seed: int, show: int) -> Counter[str]:
@@ -533,26 +544,28 @@ def fuzz(name: str, reader: Reader, count: int, folder: Path, keep: Path | None,
         content = file.read_bytes()
         wanted = fingerprint(reader.read(file)) if reader.promised else ""
         reader.read(file)
+
+    def new(k: int) -> bytes:
+        return changed(content, np.random.default_rng([seed, zlib.crc32(name.encode()), k]), file.name)
+
+    def job(k: int) -> str:
+        file.write_bytes(new(k))
+        return wanted if _sealed(content, new(k)) else ""  # of what is packed again the values may differ
+
     outcomes: Counter[str] = Counter()
     seen: set[str] = set()
-    for k in range(count):
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), k])
-        new = changed(content, rng, file.name)
-        file.write_bytes(new)
-        # of what is packed again with right checksums the values may differ
-        own = wanted if _sealed(content, new) else ""
-        outcome, said = outcome_of(reader, file, own)
+    for k, (outcome, said) in enumerate(in_children(reader, file, [partial(job, k) for k in range(count)])):
         outcomes[outcome] += 1
-        if show and k < show:
+        if k < show:
             print(f"  {name} {k}: {outcome}: {said[:300]}", file=sys.stderr)
         if outcome not in ("accepted", "refused"):
             kind = f"{outcome} {said[:60]}"
             if kind not in seen:
-                print(f"  {name} {k}: {outcome}: {said[:400]!r}", file=sys.stderr)
+                print(f"  {name} {k}: {outcome}: {said[:400]!r}", file=sys.stderr, flush=True)
             seen.add(kind)
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{name.replace('/', '_')}_{k}_{outcome}_{file.name}").write_bytes(new)
+                (keep / f"{name.replace('/', '_')}_{k}_{outcome}_{file.name}").write_bytes(new(k))
     return outcomes
 
 
