@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Generator, Hashable, Iterable
 from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Head(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_head(file: BinaryIO | BufferedIOBase) -> Head:
+def read_head(file: IO[bytes] | BufferedIOBase) -> Head:
     """The head of an array, at the beginning of a file in NumPy's format."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

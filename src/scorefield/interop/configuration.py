@@ -42,7 +42,7 @@ class _Plain(yaml.SafeLoader):
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise yaml.constructor.ConstructorError(None, None, "mappings are merged (<<), which is not read")
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
             raise yaml.constructor.ConstructorError(None, None, f"a number has {len(node.value)} digits")
         return super().construct_scalar(node)

@@ -7,11 +7,11 @@ hash, a comparison, the text of a message.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedIOBase
-from typing import Any, BinaryIO, ClassVar
+from typing import IO, Any, ClassVar
 
-Readable = BinaryIO | BufferedIOBase
+Readable = IO[bytes] | BufferedIOBase
 MOST = 100_000  # objects in the arguments of one call
 MOST_IN_ALL = 20_000_000  # in those of all calls together
 LONGEST_LINE = 10_000  # bytes of a name or a number in digits
@@ -80,6 +80,11 @@ def check_pickle(file: Readable, size: int) -> list[Any]:
 
 # the one written in Python, whose memory does not grow with the numbers that a file gives to its objects
 class _Skeleton(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage]
+    stack: list[Any]  # as of the class above
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # pyright: ignore
 
     def __init__(self, file: Any) -> None:
