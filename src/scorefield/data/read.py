@@ -194,7 +194,8 @@ def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, 
 
     def vectors(blocks: Iterable[Block]) -> Iterator[NDArray[np.float64]]:
         for block in blocks:
-            cond.append(block.cond)
+            if table.cond:  # of a block without any, an empty part would hold the whole
+                cond.append(block.cond.copy())
             labels.append(block.labels)
             yield block.vectors
 
