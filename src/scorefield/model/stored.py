@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -25,6 +27,10 @@ FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # what constructors raise when a damaged file gives them impossible arguments
 BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
+ROOM = 64 << 20  # bytes that a model may take beside its weights while it is made
+FACTORIES = {"empty", "zeros", "ones", "full", "rand", "randn"}
+RANDOM = {f"{kind}_{law}_" for kind in ("kaiming", "xavier") for law in ("uniform", "normal")}
+RANDOM |= {"uniform_", "normal_", "orthogonal_"}
 Model = TypeVar("Model")
 
 
@@ -79,15 +85,14 @@ def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], devic
     known = {class_name(c): c for c in (*_own_classes(), *types)}
     held = tensor_heads(path / WEIGHTS)
     try:
-        sketch = _sketch(config.get(kind.part), known, len(held))
+        with _Unborn(held):
+            model = made(**_arguments(config, kind, known))
+    except _TooMany as error:
+        _compare(config[kind.part], known, held, path)
+        raise _undescribed(path, error) from error
     except BROKEN as error:
         raise _undescribed(path, error) from error
-    if sketch is not None:
-        check_tensors(held, sketch.state_dict(), f"{path / CONFIG}: {WEIGHTS}")
-    try:
-        model = made(**_arguments(config, kind, known))
-    except BROKEN as error:
-        raise _undescribed(path, error) from error
+    check_tensors(held, getattr(model, kind.part).state_dict(), f"{path / CONFIG}: {WEIGHTS}")
     _read_weights(path, getattr(model, kind.part), device)
     return model
 
@@ -142,30 +147,48 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-class _Few(TorchFunctionMode):
-    """Ends what calls torch more often than the making of so many tensors does."""
+class _TooMany(ValueError):
+    """A description asks for more weights than there are in the file."""
 
-    def __init__(self, tensors: int) -> None:
+
+class _Unborn(TorchFunctionMode):
+    """What is made within it has no initial weights, which others replace, and takes little more than those take.
+
+    Args:
+        held: the tensors that will be its weights.
+
+    Raises:
+        _TooMany: it takes far more, before that memory is taken.
+    """
+
+    def __init__(self, held: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        self.left = 10_000 + 100 * tensors
+        self.bytes = ROOM + 8 * sum(value.nbytes for value in held.values())
+        self.calls = 10_000 + 200 * len(held)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise ValueError("it has far more weights than its file")
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in RANDOM and isinstance(target := args[0] if args else kwargs.get("tensor"), nn.Parameter):
+            return target
+        if name in FACTORIES:
+            size = args[0] if args and isinstance(args[0], Sequence) else kwargs.get("size", args)
+            self.bytes -= 4 * math.prod(size)
+        self.calls -= 1
+        if self.bytes < 0 or self.calls < 0:
+            raise _TooMany("it has far more weights than its file")
+        return func(*args, **kwargs)
 
 
-def _sketch(described: Any, known: Mapping[str, type], tensors: int) -> nn.Module | None:
-    """The part with the weights on the device `meta`, where they take no memory; None if it must see numbers."""
+def _compare(described: Any, known: Mapping[str, type], held: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Names the weights in which a description and a file differ, as far as it can be built without memory."""
     try:
-        with torch.device("meta"), _Few(tensors):
+        with torch.device("meta"), _Unborn({}) as room:
+            room.bytes = math.inf
             part = build(described, known)
-    except (RuntimeError, TypeError) as error:
-        if "meta" in str(error):  # of a class of the user's, which reads numbers while it is made
-            return None
-        raise
-    return part if isinstance(part, nn.Module) else None
+    except BROKEN:
+        return
+    check_tensors(held, part.state_dict(), f"{path / CONFIG}: {WEIGHTS}")
 
 
 def _undescribed(path: Path, error: Exception) -> ValueError:
@@ -191,11 +214,11 @@ def _arguments(config: dict[str, Any], kind: Kind, known: Mapping[str, type]) ->
 def _read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -> None:
     """Puts the stored weights into a model on a device, in float32, or in float64 if they are."""
     tensors, _ = read_tensors(path / WEIGHTS)
-    check_tensors(tensors, denoiser.state_dict(), str(path / WEIGHTS))
     wide = any(v.dtype == torch.float64 for v in tensors.values())
     denoiser.to(device, torch.float64 if wide else torch.float32).eval().load_state_dict(tensors)
 
 
+@functools.cache
 def _own_classes() -> list[type]:
     """What a saved model may be made of: the public classes of the modules that define parts of models."""
     modules: tuple[ModuleType, ...] = (processes, score, networks, transforms)
