@@ -29,8 +29,10 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
 ROOM = 64 << 20  # bytes that a model may take beside its weights while it is made
 FACTORIES = {"empty", "zeros", "ones", "full", "rand", "randn"}
-RANDOM = {f"{kind}_{law}_" for kind in ("kaiming", "xavier") for law in ("uniform", "normal")}
-RANDOM |= {"uniform_", "normal_", "orthogonal_"}
+RANDOM = {
+    *(f"{kind}_{law}_" for kind in ("kaiming", "xavier") for law in ("uniform", "normal")),
+    *("uniform_", "normal_", "orthogonal_"),
+}
 Model = TypeVar("Model")
 
 
@@ -163,7 +165,7 @@ class _Unborn(TorchFunctionMode):
 
     def __init__(self, held: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        self.bytes = ROOM + 8 * sum(value.nbytes for value in held.values())
+        self.bytes: float = ROOM + 8 * sum(value.nbytes for value in held.values())
         self.calls = 10_000 + 200 * len(held)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
