@@ -158,11 +158,8 @@ def _parquet(path: Path) -> Generator[Any]:
     except ImportError as error:
         raise ValueError(f"{path}: reading Parquet takes pyarrow: pip install 'scorefield[parquet]'") from error
     try:
-        options = {
-            "pre_buffer": False,
-            "buffer_size": 1 << 20,
-        }  # or else all of the file is in memory before its values
-        with pq.ParquetFile(path, page_checksum_verification=True, **options) as file:
+        # pre_buffer would have all of the file in memory before its values
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise ValueError(f"{path}: cannot be read as Parquet ({reason(error)}): write it again") from error
