@@ -313,10 +313,10 @@ def pictures_of(*contents, suffix="png"):
     return write
 
 
-def bomb():
-    """A PNG whose head claims 60,000 x 60,000 pixels."""
+def bomb(width=60_000, height=60_000):
+    """A PNG whose head claims more pixels than it has."""
     data = bytearray(png())
-    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", __import__("zlib").crc32(bytes(data[12:29])))
     return bytes(data)
 
@@ -390,6 +390,7 @@ BAD = {
     "truncated picture": (pictures_of(png(), cut(png(), 0.5)), {}, r"1.png: cannot be read"),
     "flipped picture": (pictures_of(png()[:40] + b"\xff" * 8 + png()[48:]), {}, r"0.png: cannot be read"),
     "bomb": (pictures_of(bomb()), {}, r"0.png: cannot be read.*60000"),
+    "tall": (pictures_of(bomb(8, 9_000_000)), {}, r"0.png: cannot be read .*claims 8 x 9000000 pixels in \d+ bytes"),
     "other sizes": (pictures_of(png(noise(8, 8)), png(noise(8, 9))), {}, r"1.png has 8 x 9.*give a size"),
     "grey, then colour": (pictures_of(png(), png(noise(8, 8, 3))), {}, r"1.png: is in colour.*colour"),
     "colour, then grey": (pictures_of(png(noise(8, 8, 3)), png()), {}, r"1.png: is grey.*colour"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # Pillow is imported where it is used, since most uses of sco
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # that Pillow decodes itself; others start programs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 MOST_PIXELS = 100_000_000  # of one picture
+PACKED = 1032  # bytes that zlib makes one of at most
 
 
 class Fit(Enum):
@@ -132,6 +133,9 @@ def decoded(content: bytes) -> Image.Image:
         with opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are more than {MOST_PIXELS:,}")
+            fewest = opened.width * opened.height * len(opened.getbands()) // 8  # bytes, of a bit for each number
+            if opened.format == "PNG" and fewest > PACKED * len(content):  # Pillow takes what is missing for black
+                raise ValueError(f"it claims {opened.width} x {opened.height} pixels in {len(content)} bytes")
             opened.load()
             return ImageOps.exif_transpose(opened)
 
