@@ -22,8 +22,10 @@ from scorefield._files import (
     discard,
     new_directory,
     not_a_link,
+    read_json,
     read_tensors,
     sweep,
+    tensor_heads,
     unfinished_directory,
     write_file,
     write_tensors,
@@ -316,3 +318,18 @@ def test_equal_tensors_make_equal_files(tmp_path):
     for k in range(8):
         write_tensors(tmp_path / f"{k}", {"x": torch.ones(2)}, {"step": 1})
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_name_that_is_given_twice_is_refused():
+    with pytest.raises(ValueError, match="has the name 'b' twice"):
+        read_json('{"a": {"b": 1, "c": 2, "b": 1}}')
+    assert read_json('{"a": {"b": 1}, "b": 2}') == {"a": {"b": 1}, "b": 2}
+
+
+def test_heads_are_those_of_the_tensors(tmp_path):
+    kinds = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
+    tensors = {str(kind): torch.ones(2, k, dtype=kind) for k, kind in enumerate(kinds)}
+    write_tensors(tmp_path / "a.safetensors", tensors)
+    heads = tensor_heads(tmp_path / "a.safetensors")
+    assert {n: (v.shape, v.dtype) for n, v in heads.items()} == {n: (v.shape, v.dtype) for n, v in tensors.items()}
+    assert all(v.is_meta for v in heads.values())

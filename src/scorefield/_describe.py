@@ -7,6 +7,7 @@ its bare name, any other by that of its module as well, so that neither is taken
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -66,6 +67,7 @@ def build(described: Any, classes: Mapping[str, type]) -> Any:
         raise ValueError(f"{name} cannot be built from the saved arguments {sorted(arguments)}: {error}") from error
 
 
+@functools.cache
 def _annotations(cls: type) -> dict[str, Any]:
     """Types of the constructor's arguments; none if they name what exists for type checkers alone."""
     try:

@@ -23,6 +23,14 @@ from scorefield._finite import not_finite
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.part", re.DOTALL)  # what has not got its name yet
 DESCRIPTION = "description_sha256"  # in a file of tensors, of what it says beside them; older files have none
+DTYPES = {  # of the numbers in a safetensors file
+    **{f"F{bits}": getattr(torch, f"float{bits}") for bits in (16, 32, 64)},
+    **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+    "BF16": torch.bfloat16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -215,6 +223,21 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
+def tensor_heads(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by what its head says of them: on the device `meta`, without numbers."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: torch.empty(part.get_shape(), dtype=DTYPES[part.get_dtype()], device="meta")
+                for name, part in slices.items()
+            }
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: damaged or not a safetensors file ({error}): use another copy of it") from error
+
+
 def read_json(text: str, infinite: bool = False) -> dict[str, Any]:
     """A JSON object without the numbers that JSON does not have (NaN, Infinity).
 
@@ -223,13 +246,19 @@ def read_json(text: str, infinite: bool = False) -> dict[str, Any]:
         infinite: take Infinity all the same, which others write into their configurations.
     """
 
+    def different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"it has the name {next(name for name in names if names.count(name) > 1)[:80]!r} twice")
+        return found
+
     def constant(name: str) -> float:
         if infinite and name != "NaN":
             return float(name)
         raise ValueError(f"{name} is not a number of JSON")
 
     try:
-        value = json.loads(text, parse_constant=constant)
+        value = json.loads(text, parse_constant=constant, object_pairs_hook=different)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):
@@ -277,7 +306,7 @@ def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
     ]
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError(f"{where} does not fit this model: {'; '.join(problems[:8])}{more}")
+        raise ValueError(f"{where} does not fit this model: {'; '.join(p[:200] for p in problems[:8])}{more}")
     if strange := not_finite(got):
         raise ValueError(
             f"{where}: of its numbers {strange}: the training has diverged; take an earlier checkpoint, or train again "

@@ -38,6 +38,18 @@ def whole(value: object, name: str, least: int = 1) -> int:
     return int(number)
 
 
+def number(text: str) -> float:
+    """The finite number that a text is: in the digits 0 to 9 alone, and without underscores, which `float` takes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    plain = text.strip()
+    if not plain.isascii() or "_" in plain or not math.isfinite(value := float(plain)):
+        raise ValueError(f"wanted a finite number; got {text[:40]!r}")
+    return value
+
+
 def as_shape(shape: Shape, name: str = "event_shape") -> tuple[int, ...]:
     """The sides of an event."""
     sides = shape if isinstance(shape, Iterable) else (shape,)

@@ -60,6 +60,12 @@ def folder(tmp_path_factory):
     np.save(path / "turned.npy", np.zeros((2, 32)))
     np.save(path / "kernel.npy", np.ones((3, 3, 3)))
     Image.fromarray(picture).convert("RGB").save(path / "colours.png")
+    (path / "drawing.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (path / "cut.png").write_bytes((path / "photo.png").read_bytes()[:45])
+    np.save(path / "cut.npy", picture.astype(float))
+    (path / "cut.npy").write_bytes((path / "cut.npy").read_bytes()[:-8])
+    np.save(path / "objects.npy", np.array([{}]), allow_pickle=True)
+    np.save(path / "words.npy", np.array(["a", "b"]))
     return path
 
 
@@ -226,6 +232,18 @@ BAD = [
     ("--operator SuperResolution --operator.factor 2 --y small.npy --out run", "--out run: holds a model"),
     ("--operator Mask --operator.mask mask.png --y turned.npy", "a sample; got"),
     ("--operator Blur --operator.kernel kernel.npy --y photo.png", "a kernel with 2 axes"),
+    ("--operator Identity --y drawing.png", "drawing.png: wanted a picture .*in one of the formats PNG, JPEG"),
+    ("--operator Mask --operator.mask drawing.png --y photo.png", "drawing.png: wanted a picture .*formats PNG"),
+    ("--operator Blur --operator.kernel drawing.png --y photo.png", "drawing.png: wanted a picture .*formats PNG"),
+    ("--operator FourierMask --operator.mask drawing.png --y photo.png", "drawing.png: wanted a picture"),
+    ("--operator Identity --y cut.png", r"cut.png: wanted a picture or a .npy array"),
+    ("--operator Mask --operator.mask cut.png --y photo.png", "cut.png: wanted a picture"),
+    ("--operator Identity --y cut.npy", "cut.npy: cannot be read as NumPy data .*its head claims 512"),
+    ("--operator Blur --operator.kernel cut.npy --y photo.png", "cut.npy: cannot be read as NumPy data"),
+    ("--operator FourierMask --operator.sensitivities objects.npy --y photo.png", "objects.npy: .*Python objects"),
+    ("--operator Identity --y words.npy", "words.npy must hold numbers"),
+    ("--operator Identity --y run", "run: is a folder"),
+    ("--operator Identity --y photo.png --cond cut.npy", "cut.npy: cannot be read as NumPy data"),
 ]
 
 

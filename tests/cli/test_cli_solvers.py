@@ -111,10 +111,14 @@ def test_an_adaptive_solver_makes_its_own_steps(run, tmp_path):
 def test_damaged_grids_are_named(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    (copy / "grids.json").write_text("{]")
     arguments = ["sample", str(copy), "--grid", "optimised", "--steps", "4", "--out", str(tmp_path / "a.npz")]
-    assert main(arguments) == 2
-    assert re.search(r"grids.json: damaged .*: delete it", capsys.readouterr().err)
+    assert main(arguments) == 0
+    ((name, times),) = json.loads((copy / "grids.json").read_text()).items()
+    rising, short, words = times[::-1], times[:-1], [*times[:-1], "0"]
+    for known in ("{]", *(json.dumps({name: value}) for value in (3, None, rising, short, words, [times]))):
+        (copy / "grids.json").write_text(known)
+        assert main(arguments) == 2
+        assert re.search(r"grids.json: damaged .*: delete it", capsys.readouterr().err)
 
 
 def test_times_alone_take_the_default_solver_for_their_number(run):

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -20,11 +21,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.limits import memory_left
 from PIL import Image
 from scipy.io import wavfile
 
 from scorefield.data import Alpha, ArrayDataset, Audio, Broken, Colour, Fit, Images, Stored, Subset, Table, read, stored
 from scorefield.data.dataset import choice, some_rows
+from scorefield.data.images import FORMATS
 
 GENERATOR = np.random.default_rng(0)
 
@@ -368,6 +371,12 @@ def wav(values, rate=8000):
     return file.getvalue()
 
 
+def io_of(values):
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
 def pictures_of(*contents, suffix="png"):
     def write(folder):
         for k, content in enumerate(contents):
@@ -378,10 +387,10 @@ def pictures_of(*contents, suffix="png"):
     return write
 
 
-def bomb():
-    """A PNG whose head claims 60,000 x 60,000 pixels."""
+def bomb(width=60_000, height=60_000):
+    """A PNG whose head claims more pixels than it has."""
     data = bytearray(png())
-    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", __import__("zlib").crc32(bytes(data[12:29])))
     return bytes(data)
 
@@ -398,6 +407,37 @@ def zip_of(**members):
 
 def cut(content, keep):
     return content[: int(len(content) * keep)]
+
+
+def twins(folder, kind, first, second, stem="a"):
+    """An archive with two members of one name."""
+    with warnings.catch_warnings(), (folder / f"{stem}.{kind}").open("wb") as file:
+        warnings.simplefilter("ignore")  # of zipfile
+        if kind == "zip":
+            with zipfile.ZipFile(file, "w") as target:
+                for name in (first, second):
+                    target.writestr(name, png())
+        else:
+            with tarfile.open(fileobj=file, mode="w") as tape:
+                for name in (first, second):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(png())
+                    tape.addfile(info, io.BytesIO(png()))
+    return folder / f"{stem}.{kind}"
+
+
+def parquet_of(folder, columns, **options):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), folder / "a.parquet", **options)
+    return folder / "a.parquet"
+
+
+def spoilt_parquet(folder, change):
+    path = parquet_of(folder, {"x": np.arange(50.0)}, write_page_checksum=True, use_dictionary=False)
+    path.write_bytes(change(path.read_bytes()))
+    return path
 
 
 def cut_tar(folder):
@@ -419,11 +459,12 @@ BAD = {
         "separate",
     ),
     # pictures
-    "text as picture": (pictures_of(b"hello"), {}, r"0.png: cannot be read \(cannot identify image file\): repair"),
+    "text as picture": (pictures_of(b"hello"), {}, r"0.png: cannot be read \(it is no picture.*PNG, JPEG.*\): repair"),
     "empty picture": (pictures_of(b""), {}, r"0.png: cannot be read"),
     "truncated picture": (pictures_of(png(), cut(png(), 0.5)), {}, r"1.png: cannot be read"),
     "flipped picture": (pictures_of(png()[:40] + b"\xff" * 8 + png()[48:]), {}, r"0.png: cannot be read"),
     "bomb": (pictures_of(bomb()), {}, r"0.png: cannot be read.*60000"),
+    "tall": (pictures_of(bomb(8, 9_000_000)), {}, r"0.png: cannot be read .*claims 8 x 9000000 pixels in \d+ bytes"),
     "other sizes": (pictures_of(png(noise(8, 8)), png(noise(8, 9))), {}, r"1.png has 8 x 9.*give a size"),
     "grey, then colour": (pictures_of(png(), png(noise(8, 8, 3))), {}, r"1.png: is in colour.*colour"),
     "colour, then grey": (pictures_of(png(noise(8, 8, 3)), png()), {}, r"1.png: is grey.*colour"),
@@ -439,6 +480,18 @@ BAD = {
     "a size of 0": (pictures_of(png()), {"images": lambda: Images(size=0)}, "at least 1; got 0"),
     # archives
     "no zip": (saved("a.zip", b"hello"), {}, "a.zip: cannot be read.*not a zip"),
+    "zip: two of one name": (
+        lambda f: twins(f, "zip", "a.png", "a.png"),
+        {},
+        r"a.zip: .*two members of the name 'a.png'",
+    ),
+    "zip: two ways to say a name": (
+        lambda f: twins(f, "zip", "a.png", "./a.png"),
+        {},
+        "two members of the name 'a.png'",
+    ),
+    "tar: two of one name": (lambda f: twins(f, "tar", "b/a.png", "b/a.png"), {}, "a.tar: .*two members of the name"),
+    "CIFAR: two of one name": (lambda f: twins(f, "zip", "a.bin", "a.bin", "cifar-10-x"), {}, "x.zip: .*two members"),
     "no tar": (saved("a.tar.gz", b"hello"), {}, "a.tar.gz: cannot be read"),
     "empty zip": (zip_of(), {}, "neither pictures"),
     "zip of text": (zip_of(**{"a.txt": "x"}), {}, "neither pictures"),
@@ -481,6 +534,18 @@ BAD = {
     "CSV: no names": (saved("a.csv", "1,2\n3,4\n"), {}, "a.csv: the first line must name"),
     "CSV: no rows": (saved("a.csv", "x,y\n"), {}, "a.csv is empty"),
     "CSV: words": (saved("a.csv", TABLE), {}, "line 2: column name holds 'a'.*choose the columns"),
+    "CSV: digits of another script": (
+        saved("a.csv", "x,y\n1,2\n3,٤\n"),
+        {},
+        "line 3: column y holds '٤', not a number",
+    ),
+    "CSV: full-width digits": (saved("a.csv", "x,y\n１,2\n"), {}, "line 2: column x holds '１', not a number"),
+    "CSV: underscores": (saved("a.csv", "x,y\n1,1_000\n"), {}, "line 2: column y holds '1_000', not a number"),
+    "CSV: a condition's digits": (
+        saved("a.csv", "x,y\n1,२\n"),
+        {"table": lambda: Table(cond=["y"])},
+        "line 2: column y holds '२', not a number",
+    ),
     "CSV: NaN": (saved("a.csv", "x,y\n1,2\n3,nan\n"), {}, "line 3: column y holds 'nan'"),
     "CSV: a field less": (saved("a.csv", "x,y\n1,2\n3\n"), {}, "line 3 has 1 fields for 2"),
     "CSV: a field more": (saved("a.csv", "x,y\n1,2\n3,4,5\n"), {}, "line 3 has 3 fields for 2"),
@@ -494,6 +559,20 @@ BAD = {
     "CSV: huge field": (saved("a.csv", "x,y\n" + "1" * 200_000 + ",2\n"), {}, "a.csv: cannot be read as text"),
     "CSV: Latin-1": (saved("a.csv", "größe,y\n1,2\n".encode("latin-1")), {}, "a.csv: cannot be read as text.*UTF-8"),
     "Parquet: text": (saved("a.parquet", "hello"), {}, "a.parquet: cannot be read as Parquet"),
+    "Parquet: cut": (lambda f: spoilt_parquet(f, lambda c: c[:-20]), {}, "a.parquet: cannot be read as Parquet"),
+    "Parquet: its head": (
+        lambda f: spoilt_parquet(f, lambda c: c[: -8 - int.from_bytes(c[-8:-4], "little")] + b"\xff" * 300 + c[-8:]),
+        {},
+        "a.parquet: cannot be read as Parquet",
+    ),
+    "Parquet: a page": (
+        lambda f: spoilt_parquet(f, lambda c: c[:60] + bytes([c[60] ^ 1]) + c[61:]),
+        {},
+        "a.parquet: cannot be read as Parquet",
+    ),
+    "Parquet: words": (lambda f: parquet_of(f, {"x": ["a", "b"]}), {}, "column x holds .*string, not numbers"),
+    "Parquet: nothing in a row": (lambda f: parquet_of(f, {"x": [1.0, None]}), {}, "column x has empty or infinite"),
+    "Parquet: no rows": (lambda f: parquet_of(f, {"x": np.empty(0)}), {}, "a.parquet is empty"),
     # sounds
     "WAV: text": (pictures_of(b"hello", suffix="wav"), {}, r"0.wav: cannot be read"),
     "WAV: cut": (pictures_of(wav(RAMP)[:-30], suffix="wav"), {"audio": lambda: Audio(10)}, r"0.wav: cannot be read"),
@@ -774,3 +853,102 @@ def test_conditions_keep_what_tells_them_apart(kind, tmp_path):
 
 def test_a_size_is_one_whichever_way_it_is_said():
     assert Images(size=6) == Images(size=(6, 6)) != Images(size=(6, 8))
+
+
+# heads before contents
+
+
+@pytest.mark.parametrize("groups", [7, 1000])
+def test_parquet_is_read_in_columns(groups, tmp_path):
+    """Batches of several row groups, all kinds of numbers, classes in the order of their values, and a limit."""
+    n = 50
+    columns = {"a": np.arange(n, dtype="i4"), "b": GENERATOR.normal(size=n), "c": np.arange(n) % 2 == 0}
+    kinds = [str(k % 3 + 8) for k in range(n)]  # 8, 9, 10: by value
+    path = parquet_of(tmp_path, {**columns, "kind": kinds}, row_group_size=groups)
+    wanted = np.stack([v.astype("f8") for v in columns.values()], 1)
+    for limit in (None, 5, 20, n):
+        data = read(path, table=Table(label="kind"), limit=limit)
+        rows = every(data)
+        assert np.array_equal(rows.x.numpy(), wanted[:limit]) and data.class_names == ("8", "9", "10")
+        assert [data.class_names[k] for k in rows.cond["label"].tolist()] == kinds[:limit]
+
+
+def test_many_rows_of_parquet_go_to_a_file(little_memory, tmp_path):
+    values = GENERATOR.normal(size=(50, 2))
+    path = parquet_of(tmp_path, {"a": values[:, 0], "b": values[:, 1]}, row_group_size=20)
+    data = read(path, folder=tmp_path)
+    assert isinstance(data.x, Stored) and np.array_equal(every(data).x.numpy(), values)
+    with pytest.raises(ValueError, match=r"a.parquet: 50 rows take .* its disk has .* left: make space"):
+        stored.gather_blocks([], 50, (1 << 50,), str(path), tmp_path)
+
+
+def large_npz(folder):
+    np.savez_compressed(folder / "a.npz", x=np.zeros((1000, 30)))
+    return folder / "a.npz"
+
+
+LARGE = {
+    ".npy": saved("a.npy", io_of(np.zeros((1000, 30)))),
+    ".npz": large_npz,
+    "IDX": saved("x-images-idx3-ubyte", idx(np.zeros((1000, 20, 12), "u1"))),
+    "packed IDX": saved("x-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((1000, 20, 12), "u1")))),
+    "a member": zip_of(**{"a.png": png(noise(300, 300, 3))}),
+    "a picture": pictures_of(png(noise(300, 300, 3))),
+    "a recording": pictures_of(wav(np.tile(RAMP, 1200)), suffix="wav"),
+    "CIFAR": saved("data_batch_1.bin", b"x" * 3073 * 80),
+    "labels": lambda f: parquet_of(f, {"x": np.zeros(30_000), "kind": ["a"] * 30_000}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_what_is_larger_than_it_may_be_is_refused_by_its_head(kind, tmp_path):
+    path = LARGE[kind](tmp_path)
+    options = {"table": Table(label="kind")} if kind == "labels" else {}
+    with pytest.raises(
+        ValueError, match=r"would take 2\d\d.* KiB, more than the 195.3 KiB .*the option largest"
+    ) as said:
+        read(path, largest=2e5 / 2**30, **options)
+    assert path.name in str(said.value)
+    assert len(read(path, largest=3e5 / 2**30, **options))
+
+
+def test_a_limit_is_a_positive_number(tmp_path):
+    for value in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="largest must be a positive number of GiB"):
+            read(tmp_path, largest=value)
+
+
+def test_what_a_head_claims_is_not_believed(tmp_path):
+    """The machine's memory is the limit of what is packed; what is not packed is as long as it is."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 8)})
+    (tmp_path / "a.npy").write_bytes(head.getvalue() + bytes(64))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as target:
+        target.writestr("x.npy", head.getvalue() + bytes(64))
+    packed = gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 50_000, 1000, 1000))
+    (tmp_path / "x-images-idx3-ubyte.gz").write_bytes(packed)
+    for name in ("a.npy", "a.npz", "x-images-idx3-ubyte.gz"):
+        with memory_left(1 << 28), pytest.raises(ValueError, match=f"{name}: cannot be read.*(claims|shape)"):
+            read(tmp_path / name)
+
+
+def test_a_saved_data_set_is_checked_before_it_is_used(tmp_path):
+    """Offsets that go back, in the bytes of a sound file; beyond the values they would end the process."""
+    import datasets
+
+    datasets.Dataset.from_dict({"v": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}).save_to_disk(tmp_path / "data")
+    (file,) = (tmp_path / "data").glob("*.arrow")
+    offsets, content = np.array([0, 2, 4, 6], "<i4").tobytes(), file.read_bytes()
+    assert content.count(offsets) == 1
+    file.write_bytes(content.replace(offsets, np.array([0, 4, 2, 6], "<i4").tobytes()))
+    with pytest.raises(ValueError, match=r"data: its tables are damaged .*: save it again") as said:
+        read(tmp_path / "data")
+    assert "\n" not in str(said.value)
+
+
+def test_pictures_are_opened_in_one_place():
+    """Which names the formats: others of Pillow start programs."""
+    source = Path(stored.__file__).parents[1]
+    calls = [path.name for path in source.rglob("*.py") for _ in re.findall(r"Image\.open\(", path.read_text())]
+    assert calls == ["images.py"]
+    assert "EPS" not in FORMATS and set(FORMATS) <= {"PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"}

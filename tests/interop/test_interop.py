@@ -155,7 +155,7 @@ def test_configurations_that_do_not_fit_are_refused(changes, message, tmp_path):
         ("[1, 2]", "not a JSON object"),
         ("{", "wanted a configuration in JSON or YAML"),
         ('{"model": NaN}', "NaN"),
-        ("{" + " " * (1 << 20) + "}", "no more than 1048576"),
+        ("{" + " " * (1 << 20) + "}", "no more than 131072"),
     ],
 )
 def test_damaged_configurations_are_refused(text, message, tmp_path):

@@ -126,6 +126,16 @@ DAMAGE = {
         }.items()
         for value in values
     },
+    **{
+        f"far too {name}": (config(*NET, name, to=value), message)
+        for name, value, message in (
+            ("features", 20_000, "config.json: .*instead of"),
+            ("blocks", 10**6, "config.json: .*far more weights than its file"),
+            ("classes", 10**9, "config.json: .*missing net.embedding.label"),
+        )
+    },
+    "far too many numbers in an event": (config("event_shape", to=[2, 10**5, 10**5]), "config.json.*events of shape"),
+    "a name twice": (replaced('"classes": 0', '"classes": 0, "classes": 0'), "config.json.*twice"),
     "NaN": (replaced('"dropout": 0.0', '"dropout": NaN'), "config.json"),
     "infinity": (replaced('"classes": 0', '"classes": Infinity'), "config.json"),
     "NaN scale": (replaced('"scale": [\n      2.0', '"scale": [\n      NaN'), "config.json"),

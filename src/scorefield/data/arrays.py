@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorefield._unpacking import named, read_head, read_npy, read_npz
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.stored import IN_MEMORY, Stored
 
 
-def load_arrays(path: str | Path, levels: int | None = None) -> ArrayDataset:
+def load_arrays(path: str | Path, levels: int | None = None, most: float | None = None) -> ArrayDataset:
     """Reads `.npy`, or `.npz` with the array `x` and if there are any `labels` (n,) and `cond` (n, features).
 
     8-bit integers are discrete data of 256 levels, booleans of 2; floating-point numbers are continuous. Pickled
@@ -24,24 +23,21 @@ def load_arrays(path: str | Path, levels: int | None = None) -> ArrayDataset:
     Args:
         path: the file.
         levels: integers of any width are discrete data of the values 0 .. levels - 1.
+        most: bytes that arrays may take which are read into memory; by default what the machine has.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no such arrays, or other values.
+        ValueError: it is damaged, or holds no such arrays, or other values, or more than it may.
     """
     path = Path(path)
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"{path}: wanted a .npy or .npz file, got {path.suffix or 'no suffix'!r}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        if path.suffix == ".npy" and path.stat().st_size > IN_MEMORY and (x := _stored(path)) is not None:
-            return ArrayDataset(x, levels=levels or (256 if x.dtype == torch.uint8 else None), name=str(path))
-        arrays = _read(path)
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: cannot be read as NumPy data ({error}): write it again with numpy.save or numpy.savez"
-        ) from error
+    if path.suffix == ".npy" and path.stat().st_size > IN_MEMORY and (x := _stored(path)) is not None:
+        return ArrayDataset(x, levels=levels or (256 if x.dtype == torch.uint8 else None), name=str(path))
+    arrays = {"x": read_npy(path, most)} if path.suffix == ".npy" else read_npz(path, most)
+    arrays = {"x": arrays["arr_0"]} if list(arrays) == ["arr_0"] else arrays
     unknown = set(arrays) - {"x", "labels", "cond"}
     if "x" not in arrays or unknown:
         raise ValueError(f"{path}: wanted the array 'x' and if you like 'labels' and 'cond'; got {sorted(arrays)}")
@@ -72,25 +68,11 @@ def real_conditions(cond: NDArray[np.generic]) -> Tensor:
 
 def _stored(path: Path) -> Stored | None:
     """The array in a .npy file as it lies there, if it is of a type and order that rows can be read from."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(file)
-        if fortran or not shape or dtype.name not in ("uint8", "float32", "float64"):
+    with named(path), path.open("rb") as file:
+        head = read_head(file)
+        if head.fortran or not head.shape or head.dtype.name not in ("uint8", "float32", "float64"):
             return None
-        return Stored(file, file.tell(), shape, dtype)
-
-
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    with path.open("rb") as file:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        arrays = {name: loaded[name] for name in loaded.files}
-    for name, value in arrays.items():
-        if not isinstance(value, np.ndarray):
-            raise ValueError(f"its member {name!r} is not an array")
-    return {"x": arrays["arr_0"]} if list(arrays) == ["arr_0"] else arrays
+        return Stored(file, head.offset, head.shape, head.dtype)
 
 
 def _values(x: NDArray[np.generic], levels: int | None, path: Path) -> tuple[Tensor, int | None]:

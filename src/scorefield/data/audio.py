@@ -43,20 +43,21 @@ class Signals:
         path: of the folder or archive.
         options: how recordings become signals.
         broken: what to do with those that cannot be read.
+        most: bytes of one recording; see `members`.
 
     Attributes:
         rate: of the recordings that have been read, in Hz.
     """
 
-    def __init__(self, path: Path, options: Audio, broken: Broken) -> None:
-        self.path, self.options, self.broken, self.rate = path, options, broken, options.rate
+    def __init__(self, path: Path, options: Audio, broken: Broken, most: float | None = None) -> None:
+        self.path, self.options, self.broken, self.most, self.rate = path, options, broken, most, options.rate
 
     def __iter__(self) -> Iterator[tuple[PurePosixPath, NDArray[np.float32]]]:
         from scipy.io import wavfile
 
         channels: int | None = None
         length = self.options.length
-        for name, read in members(self.path, (".wav",)):
+        for name, read in members(self.path, (".wav",), self.most):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.members import is_archive, members, readable
+from scorefield.data.members import content, is_archive, members, readable
 
 PIXELS = 3 * 32 * 32
 
@@ -19,17 +19,21 @@ def is_cifar(path: Path) -> bool:
     return path.suffix == ".bin" or (is_archive(path) and path.name.lower().startswith("cifar-"))
 
 
-def read_cifar(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (n, 3, 32, 32) and labels: the training set of a folder or archive, or the set of one file."""
+def read_cifar(path: Path, most: float | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (n, 3, 32, 32) and labels: the training set of a folder or archive, or the set of one file.
+
+    Of more than `most` bytes in one file, by default 256 MiB, only the head is looked at.
+    """
     if "python" in path.name or (path.is_dir() and (path / "data_batch_1").is_file()):
         raise ValueError(
             f"{path}: the Python version of CIFAR holds pickles, which run code when they are read: get the binary one"
         )
-    if path.suffix == ".bin":
-        found = [(PurePosixPath(path.name), path.read_bytes())]
-    else:
-        with readable(path):
-            found = [(name, read()) for name, read in members(path, (".bin",)) if not name.name.startswith("test")]
+    with readable(path):
+        if path.suffix == ".bin":
+            found = [(PurePosixPath(path.name), content(path, most))]
+        else:
+            every = members(path, (".bin",), most)
+            found = [(name, read()) for name, read in every if not name.name.startswith("test")]
     if not found:
         raise ValueError(f"{path}: has no file that ends in .bin")
     images, labels = zip(*(_records(data, f"{path}: {name}") for name, data in sorted(found)), strict=True)

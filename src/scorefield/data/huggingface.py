@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorefield.data.images import Images, Unfit, to_array
-from scorefield.data.members import Broken
+from scorefield.data.members import Broken, reason
 
 
 def is_huggingface(path: Path) -> bool:
@@ -34,8 +34,9 @@ def huggingface_rows(
     try:
         loaded: Any = datasets.load_from_disk(str(path)).with_format(None)
     except Exception as error:  # of pyarrow, json and datasets itself
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read by datasets ({reason}): save it again") from error
+        raise ValueError(
+            f"{path}: cannot be read by datasets ({type(error).__name__}: {reason(error)}): save it again"
+        ) from error
     if isinstance(loaded, datasets.DatasetDict):
         if "train" not in loaded:
             raise ValueError(f"{path}: name one of its parts, such as {path / str(next(iter(loaded)))}")
@@ -62,6 +63,10 @@ def huggingface_rows(
         )
     if pictures:  # undecoded: the bytes go through the checks of our own reader
         loaded = loaded.cast_column(column, datasets.Image(decode=False))
+    try:
+        loaded.data.validate(full=True)  # before any value is used: of damaged offsets Arrow reads what is not there
+    except Exception as error:
+        raise ValueError(f"{path}: its tables are damaged ({reason(error)}): save it again") from error
 
     dtype = {"uint8": np.uint8, "float64": np.float64}.get(_type(kinds[column]), np.float32)
     class_names: tuple[str, ...] = tuple(kinds[labels[0]].names) if labels else ()

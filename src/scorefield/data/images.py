@@ -18,9 +18,10 @@ from scorefield.data.members import Broken, members
 if TYPE_CHECKING:  # Pillow is imported where it is used, since most uses of scorefield have no pictures
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # that Pillow decodes itself; others start programs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 MOST_PIXELS = 100_000_000  # of one picture
+PACKED = 1032  # bytes that zlib makes one of at most
 
 
 class Fit(Enum):
@@ -81,6 +82,10 @@ class Unfit(ValueError):
     """The picture is sound, but not like the others: an option is wanted, not another file."""
 
 
+class MoreBits(ValueError):
+    """The picture has more than 8 bits a channel."""
+
+
 def to_array(content: bytes, options: Images, mode: str | None) -> tuple[NDArray[np.uint8], str]:
     """(channels, height, width) array of a picture's file, and its mode, which all later ones must have."""
     picture = _decode(content, options)
@@ -88,11 +93,13 @@ def to_array(content: bytes, options: Images, mode: str | None) -> tuple[NDArray
     return _fitted(picture, mode, options), mode
 
 
-def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[PurePosixPath, NDArray[np.uint8]]]:
-    """(name, (channels, height, width) array) of each picture in a folder or an archive."""
+def pictures(
+    path: Path, options: Images, broken: Broken, most: float | None = None
+) -> Iterator[tuple[PurePosixPath, NDArray[np.uint8]]]:
+    """(name, (channels, height, width) array) of each picture in a folder or an archive; `most` as of `members`."""
     mode: str | None = None
     shape: tuple[int, ...] | None = None
-    for name, read in members(path, SUFFIXES):
+    for name, read in members(path, SUFFIXES, most):
         try:
             values, mode = to_array(read(), options, mode)
         except Unfit as error:
@@ -109,18 +116,36 @@ def pictures(path: Path, options: Images, broken: Broken) -> Iterator[tuple[Pure
         yield name, values
 
 
-def _decode(content: bytes, options: Images) -> Image.Image:
-    from PIL import Image, ImageOps
+def decoded(content: bytes) -> Image.Image:
+    """A picture from its file, upright as the camera says: the one place where pictures are opened.
+
+    Raises:
+        ValueError: it is of none of FORMATS, or has more than MOST_PIXELS. Damaged ones make Pillow raise anything.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about metadata and pixel counts that are checked here
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        try:
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"it is no picture in one of the formats {', '.join(FORMATS)}") from error
+        with opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are more than {MOST_PIXELS:,}")
+            fewest = opened.width * opened.height * len(opened.getbands()) // 8  # bytes, of a bit for each number
+            if opened.format == "PNG" and fewest > PACKED * len(content):  # Pillow takes what is missing for black
+                raise ValueError(f"it claims {opened.width} x {opened.height} pixels in {len(content)} bytes")
             opened.load()
-            picture = ImageOps.exif_transpose(opened)
+            return ImageOps.exif_transpose(opened)
+
+
+def _decode(content: bytes, options: Images) -> Image.Image:
+    from PIL import Image
+
+    picture = decoded(content)
     if picture.mode.startswith(("I", "F")):
-        raise ValueError(f"it has more than 8 bits a channel ({picture.mode}): convert it, or save the values as .npy")
+        raise MoreBits(f"it has more than 8 bits a channel ({picture.mode}): convert it, or save the values as .npy")
     if picture.has_transparency_data:
         grey = picture.mode in ("1", "L", "LA", "La")
         picture = picture.convert("RGBA")

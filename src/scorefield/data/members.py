@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import lzma
 import os
 import re
 import tarfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-LARGEST = 256 << 20  # bytes of one file
+from scorefield._memory import TooLarge, check_unpacked
+from scorefield._unpacking import check_different
+
+LARGEST = 256 << 20  # bytes of one file, unless more are allowed
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -28,12 +29,18 @@ class Broken(Enum):
 
     def meet(self, name: str, error: Exception) -> None:
         """Refuses a file that could not be read, or warns that it is skipped."""
-        why = re.sub(r" <_io.*>", "", str(error))  # Pillow names the buffer that it was given
+        why = reason(error)
         if self is Broken.refuse:
             raise ValueError(
                 f"{name}: cannot be read ({why}): repair or remove it, or skip such files: --reading.broken skip"
             ) from error
         warnings.warn(f"{name}: skipped ({why})", stacklevel=3)
+
+
+def reason(error: Exception) -> str:
+    """What a decoder says of damaged bytes, in one line."""
+    words = re.sub(r" <_io[^>]*>", "", str(error))  # Pillow names the buffer that it was given
+    return " ".join(words.split())[:300] or type(error).__name__
 
 
 def is_archive(path: Path) -> bool:
@@ -53,27 +60,36 @@ def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
             with tarfile.open(path) as tape:
                 found = [PurePosixPath(info.name) for info in tape if info.isreg()]
                 _check_end(tape)
+            check_different(found)
     return [name for name in found if name.suffix.lower() in suffixes and not _hidden(name)]
 
 
-def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
-    """(name, function that reads the content) of the files that `names` lists, in that order."""
+def members(
+    path: Path, suffixes: tuple[str, ...], most: float | None = None
+) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    """(name, function that reads the content) of the files that `names` lists, in that order.
+
+    Args:
+        path: of the folder or archive.
+        suffixes: of the names.
+        most: bytes of one file, by default 256 MiB; of more only the head is looked at.
+    """
     wanted = names(path, suffixes)
     with readable(path):
         if path.is_dir():
             for name in wanted:
-                yield name, partial(_content, (path / name).open, "rb")
+                yield name, partial(content, path / name, most)
         elif path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 known = _zipped(archive)
                 for name in wanted:
-                    yield name, partial(_content, archive.open, known[name])
+                    yield name, partial(_content, archive.open, known[name], known[name].file_size, most)
         else:
             every = set(wanted)
             with tarfile.open(path) as tape:
                 for info in tape:  # in the archive's own order: a compressed one cannot be read in another
                     if info.isreg() and (name := PurePosixPath(info.name)) in every:
-                        yield name, partial(_content, tape.extractfile, info)
+                        yield name, partial(_content, tape.extractfile, info, info.size, most)
 
 
 def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, str]:
@@ -106,7 +122,9 @@ def empty_folders(path: Path, found: list[PurePosixPath]) -> list[str]:
 
 
 def _zipped(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    return {PurePosixPath(info.filename): info for info in archive.infolist() if not info.is_dir()}
+    found = [(PurePosixPath(info.filename), info) for info in archive.infolist() if not info.is_dir()]
+    check_different(name for name, _ in found)
+    return dict(found)
 
 
 def _hidden(name: PurePosixPath) -> bool:
@@ -118,9 +136,10 @@ def readable(path: Path) -> Generator[None]:
     """Turns what reading a damaged folder or archive raises into a ValueError that names it."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read ({reason}): get another copy of it, or unpack it") from error
+    except TooLarge as error:
+        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise ValueError(f"{path}: cannot be read ({reason(error)}): get another copy of it, or unpack it") from error
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -143,9 +162,16 @@ def _check_end(tape: tarfile.TarFile) -> None:
         raise tarfile.ReadError(f"it is damaged or cut short at byte {tape.offset}")
 
 
-def _content(open_file: Callable[..., Any], which: object) -> bytes:
+def content(file: Path, most: float | None = None) -> bytes:
+    """All of a file, unless it is larger than it may be: see `members`."""
+    return _content(file.open, "rb", file.stat().st_size, most)
+
+
+def _content(open_file: Callable[..., Any], which: object, size: int, most: float | None) -> bytes:
+    """All of a member of the size that its head claims, beyond which nothing is unpacked."""
+    check_unpacked(size, "it", LARGEST if most is None else most)
     with open_file(which) as file:
-        content: bytes = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError(f"it has more than {LARGEST >> 20} MiB: cut it into smaller ones")
-    return content
+        found: bytes = file.read(size + 1)
+    if len(found) != size:
+        raise ValueError(f"it holds {len(found)} bytes where {size} are claimed")
+    return found

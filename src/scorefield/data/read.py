@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scorefield._memory import check_unpacked
 from scorefield.data.arrays import load_arrays, real_conditions
 from scorefield.data.audio import Audio, Signals
 from scorefield.data.cifar import is_cifar, read_cifar
@@ -22,8 +24,8 @@ from scorefield.data.huggingface import huggingface_rows, is_huggingface
 from scorefield.data.idx import is_idx, read_mnist, training_images
 from scorefield.data.images import SUFFIXES, Images, pictures
 from scorefield.data.members import Broken, classes, empty_folders, is_archive, names
-from scorefield.data.stored import gather
-from scorefield.data.tables import Table, csv_rows, parquet_rows
+from scorefield.data.stored import gather, gather_blocks
+from scorefield.data.tables import Block, Table, csv_blocks, parquet_blocks, parquet_rows
 
 
 def read(
@@ -36,6 +38,7 @@ def read(
     levels: int | None = None,
     limit: int | None = None,
     folder: Path | None = None,
+    largest: float | None = None,
 ) -> ArrayDataset:
     """The data in a file, a folder or an archive.
 
@@ -60,33 +63,38 @@ def read(
         levels: of arrays of integers, which take the values 0 .. levels - 1; 256 of 8-bit ones if not given.
         limit: read only the first so many samples of pictures, recordings, images and tables.
         folder: where the temporary file goes.
+        largest: GiB that one file may take in memory when it is unpacked, by what its head says; by default 0.25 of a
+            picture, a recording or a member of an archive, and the machine's memory of arrays, IDX and tables.
 
     Raises:
         FileNotFoundError: there is nothing at the path.
         ValueError: it cannot be read; the message names the file, and what to do.
     """
     path = Path(path)
+    if largest is not None and not largest > 0:
+        raise ValueError(f"largest must be a positive number of GiB; got {largest}")
+    most = None if largest is None else largest * 2**30
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
-        return load_arrays(path, levels)
+        return load_arrays(path, levels, most)
     if levels is not None:
         raise ValueError(f"{path}: levels are for arrays of integers, .npy or .npz; got levels = {levels}")
     if suffix in (".csv", ".tsv", ".parquet"):
-        return _of_table(path, table or Table(), limit, folder)
+        return _of_table(path, table or Table(), limit, folder, most)
     if is_idx(path) or (path.is_dir() and training_images(path)):
-        x, label = read_mnist(path)
+        x, label = read_mnist(path, most)
         return _of_images(x[:, None] if x.ndim == 3 else x, label, path, limit)
     if is_cifar(path):
-        return _of_images(*read_cifar(path), path, limit)
+        return _of_images(*read_cifar(path, most), path, limit)
     if path.is_dir() and is_huggingface(path):
         rows, class_names = huggingface_rows(path, images or Images(), broken)
         data = _gathered(rows, path, class_names, limit, folder)
         data.how = images
         return data
     if path.is_dir() or is_archive(path):
-        return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder)
+        return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder, most)
     raise ValueError(
         f"{path}: of no known kind: wanted .npy, .npz, .csv, .tsv, .parquet, IDX, CIFAR's .bin, or a folder or "
         "archive of pictures or .wav files"
@@ -94,7 +102,13 @@ def read(
 
 
 def _of_files(
-    path: Path, images: Images, audio: Audio, broken: Broken, limit: int | None, folder: Path | None
+    path: Path,
+    images: Images,
+    audio: Audio,
+    broken: Broken,
+    limit: int | None,
+    folder: Path | None,
+    most: float | None,
 ) -> ArrayDataset:
     every = names(path, (*SUFFIXES, ".wav"))
     found = {kind: [name for name in every if name.suffix.lower() in kind] for kind in (SUFFIXES, (".wav",))}
@@ -103,9 +117,9 @@ def _of_files(
     if all(found.values()):
         raise ValueError(f"{path}: holds pictures and .wav files: separate them")
     kind = SUFFIXES if found[SUFFIXES] else (".wav",)
-    recordings = Signals(path, audio, broken)
+    recordings = Signals(path, audio, broken, most)
     samples: Iterable[tuple[PurePosixPath, NDArray[Any]]]
-    samples = pictures(path, images, broken) if kind is SUFFIXES else recordings
+    samples = pictures(path, images, broken, most) if kind is SUFFIXES else recordings
     folders: dict[PurePosixPath, str] = {}
     if (images if kind is SUFFIXES else audio).labels:
         folders = classes(found[kind])
@@ -173,24 +187,39 @@ def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: i
     )
 
 
-def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None) -> ArrayDataset:
-    conditions: list[NDArray[np.float64]] = []
-    words: list[str] = []
+def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, most: float | None) -> ArrayDataset:
+    numbers: dict[str, int] = {}
+    cond: list[NDArray[np.float64]] = []
+    labels: list[NDArray[np.int64]] = []
 
-    def samples() -> Iterator[NDArray[np.float64]]:
-        rows = parquet_rows if path.suffix.lower() == ".parquet" else csv_rows
-        for vector, cond, word in itertools.islice(rows(path, table), limit):
-            conditions.append(cond)
-            if word is not None:
-                words.append(word)
-            yield vector
+    def vectors(blocks: Iterable[Block]) -> Iterator[NDArray[np.float64]]:
+        for block in blocks:
+            if table.cond:  # of a block without any, an empty part would hold the whole
+                cond.append(block.cond.copy())
+            labels.append(block.labels)
+            yield block.vectors
 
     try:
         table = table.of(path)
-        x = gather(samples(), folder)
+        if path.suffix.lower() == ".parquet":
+            count = min(parquet_rows(path), sys.maxsize if limit is None else limit)
+            kept = len(table.cond) + (table.label is not None)  # the vectors of many rows go to a file
+            check_unpacked(8 * count * kept, f"{path}: the labels and conditions of {count} rows", most)
+            blocks = vectors(parquet_blocks(path, table, limit, numbers))
+            x = gather_blocks(blocks, count, (len(table.columns),), str(path), folder)
+        else:
+            x = gather(itertools.chain.from_iterable(vectors(csv_blocks(path, table, limit, numbers))), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
-    number = {word: k for k, word in enumerate(_in_order(words))}
-    label = torch.tensor([number[word] for word in words], dtype=torch.int64) if words else None
-    cond = real_conditions(np.stack(conditions)) if table.cond and conditions else None
-    return ArrayDataset(x, label, cond, classes=len(number), class_names=tuple(number), name=str(path), how=table)
+    names = _in_order(numbers)
+    order = {word: k for k, word in enumerate(names)}
+    renumbered = torch.tensor([order[word] for word in numbers], dtype=torch.int64)
+    return ArrayDataset(
+        x,
+        renumbered[torch.from_numpy(np.concatenate(labels))] if names else None,
+        real_conditions(np.concatenate(cond)) if table.cond and cond else None,
+        classes=len(names),
+        class_names=names,
+        name=str(path),
+        how=table,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ import torch
 from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
+
+from scorefield._memory import size
 
 IN_MEMORY = 1 << 30  # bytes of samples that are held in memory; more go to a file
 CHANGED = "is not the file that the data were read from, or has changed since: read the data again"
@@ -114,6 +117,39 @@ def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -
         if sum(b.nbytes for b in held) > IN_MEMORY:
             return _spill(held, blocks, folder)
     return torch.from_numpy(np.concatenate(held)) if held else torch.empty(0)
+
+
+def gather_blocks(
+    blocks: Iterable[NDArray[np.float64]], count: int, row: Sequence[int], name: str, folder: Path | None = None
+) -> Tensor | Stored:
+    """All blocks in one array, as `gather` does with samples, where the number of rows is known: each is copied once.
+
+    Args:
+        blocks: arrays (k, *row).
+        count: of all rows together.
+        row: shape of one.
+        name: what messages call them.
+        folder: where the temporary file goes.
+
+    Raises:
+        ValueError: there are more rows or fewer; or the disk has no place for them, which is asked first.
+    """
+    whole = 8 * count * math.prod(row)
+    if whole > IN_MEMORY:
+        free = shutil.disk_usage(folder or tempfile.gettempdir()).free
+        if whole > free:
+            raise ValueError(
+                f"{name}: {count} rows take {size(whole)} in a temporary file; its disk has {size(free)} left: make "
+                "space, or name another place by TMPDIR"
+            )
+        return _spill([np.empty((0, *row))], iter(blocks), folder)
+    held, place = np.empty((count, *row)), 0
+    for block in blocks:
+        held[place : place + len(block)] = block[: count - place]
+        place += len(block)
+    if place != count:
+        raise ValueError(f"{name}: holds {place} rows where its head claims {count}: write it again")
+    return torch.from_numpy(held)
 
 
 def _blocks(samples: Iterable[NDArray[np.generic]]) -> Iterator[NDArray[np.generic]]:

@@ -11,8 +11,9 @@ import yaml
 
 from scorefield._files import read_json
 
-LARGEST = 1 << 20  # bytes of a configuration
+LARGEST = 1 << 17  # bytes of a configuration
 LARGEST_INTEGER, LONGEST_LIST = 1_000_000, 32  # of what a network is made with
+LONGEST_NUMBER = 100  # digits
 Made = TypeVar("Made")
 Value = TypeVar("Value", bool, int, float, str)
 
@@ -25,13 +26,26 @@ def read_configuration(path: Path) -> Configuration:
         raise ValueError(f"{path}: has {path.stat().st_size} bytes; a configuration has no more than {LARGEST}")
     try:
         text = path.read_text(encoding="utf-8")
-        values: Any = read_json(text, infinite=True) if path.suffix == ".json" else yaml.safe_load(text)
+        values: Any = read_json(text, infinite=True) if path.suffix == ".json" else yaml.load(text, _Plain)
     except (ValueError, yaml.YAMLError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: wanted a configuration in JSON or YAML ({reason})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: wanted names with values; got {type(values).__name__}")
     return Configuration(values, str(path))  # pyright: ignore[reportUnknownArgumentType]
+
+
+class _Plain(yaml.SafeLoader):
+    """Plain values, of which none takes long: no merged mappings, which may double each time, no endless numbers."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "mappings are merged (<<), which is not read")
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, f"a number has {len(node.value)} digits")
+        return super().construct_scalar(node)
 
 
 class Configuration:
@@ -60,10 +74,10 @@ class Configuration:
         if value is None and default is not None:
             return default
         if kind is float and type(value) is int:
-            value = float(value)
+            value = _as_float(value)
         if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise self._error(name, f"a value of type {kind.__name__}", value)
-        if isinstance(value, int) and value > LARGEST_INTEGER:
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise self._error(name, f"an integer up to {LARGEST_INTEGER}", value)
         return value  # pyright: ignore[reportReturnType]
 
@@ -93,7 +107,7 @@ class Configuration:
         if (
             not isinstance(values, list | tuple)
             or len(values) != count  # pyright: ignore[reportUnknownArgumentType]
-            or not all(type(value) in (int, float) and math.isfinite(value) for value in values)
+            or not all(type(value) in (int, float) and math.isfinite(_as_float(value)) for value in values)
         ):
             raise self._error(name, f"a list of {count} finite numbers", values)
         return tuple(map(float, values))
@@ -119,6 +133,14 @@ class Configuration:
         return value
 
     def _error(self, name: str, wanted: str, value: Any) -> ValueError:
-        plain = value is None or isinstance(value, bool | int | float | str)
+        plain = value is None or isinstance(value, bool | float | str) or (type(value) is int and abs(value) < 2**64)
         got = repr(value)[:80] if plain else f"a {type(value).__name__}"
         return ValueError(f"{self.where}: wanted {name} to be {wanted}; got {got}")
+
+
+def _as_float(value: float) -> float:
+    """An integer may be beyond all of them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

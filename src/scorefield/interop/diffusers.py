@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from scorefield._describe import describe
-from scorefield._files import new_directory, read_tensors, write_text
+from scorefield._files import new_directory, read_tensors, write_file, write_text
 from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
 from scorefield.interop.diffusers_scheduler import VERSION, process, scheduler
@@ -175,7 +175,8 @@ def save_diffusers(model: ScoreModel, path: str | Path) -> None:
     with new_directory(path) as folder:
         for name in ("unet", "scheduler"):
             (folder / name).mkdir()
-        save_file(tensors, folder / "unet" / WEIGHTS[0], {"format": "pt"})
+        weights = save(tensors, {"format": "pt"})
+        write_file(folder / "unet" / WEIGHTS[0], lambda file: file.write(weights))
         for name, values in (("unet/config", described), ("scheduler/scheduler_config", noise), ("model_index", index)):
             write_text(folder / f"{name}.json", json.dumps(values, indent=2) + "\n")
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield.interop.skeleton import check_pickle
 from scorefield.interop.torch_files import read_torch
 
 DTYPES = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
@@ -118,12 +119,14 @@ def read_pickle(path: Path) -> Any:
         raise FileNotFoundError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
     try:
         with path.open("rb") as file, warnings.catch_warnings():
+            check_pickle(file, path.stat().st_size)
+            file.seek(0)
             warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # these pickles hold nothing else
             return _Reader(file).load()
     except _Refused as error:
         raise ValueError(f"{path}: not read, since it names {error}, which could run code") from error
     except Exception as error:  # whatever a damaged file makes of the constructors
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{path}: damaged, or not a pickle of a network ({reason})") from error
 
 

@@ -143,6 +143,8 @@ def _fault(x: Tensor, shape: tuple[int, ...]) -> str:
     """What is wrong with a weight, if anything is."""
     if x.layout is not torch.strided or x.is_quantized or x.is_nested or x.is_meta:
         return "is not stored as plain numbers: store it dense"
+    if x.numel() * x.element_size() > x.untyped_storage().nbytes():
+        return f"has {x.untyped_storage().nbytes()} bytes for the shape {tuple(x.shape)}"
     if not x.is_floating_point():
         return f"holds {x.dtype} instead of real numbers"
     if tuple(x.shape) != shape:
@@ -171,5 +173,5 @@ def refuse(problems: Sequence[str], where: str) -> None:
         more = f" and {len(problems) - 12} more" if len(problems) > 12 else ""
         raise ValueError(
             f"{where}: its tensors are not those of the network that its configuration describes: "
-            f"{'; '.join(problems[:12])}{more}"
+            f"{'; '.join(problem[:200] for problem in problems[:12])}{more}"
         )

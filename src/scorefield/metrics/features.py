@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scorefield._derivatives import unrecorded
 from scorefield._files import digest
-from scorefield.metrics.memory import check_fits
+from scorefield._memory import check_fits
 
 
 class Features(NamedTuple):

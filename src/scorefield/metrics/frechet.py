@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from scorefield.metrics.memory import check_fits
+from scorefield._memory import check_fits
 from scorefield.metrics.statistics import FeatureStats, shortened
 
 PAIRS = 4_000_000  # of eigenvalues at a time

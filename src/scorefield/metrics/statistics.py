@@ -14,8 +14,9 @@ from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scorefield._memory import check_fits
+from scorefield._unpacking import read_npz
 from scorefield.metrics.features import Features
-from scorefield.metrics.memory import check_fits
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,7 @@ class FeatureStats:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
-        try:
-            with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: not an .npz archive of numbers ({error})") from error
+        arrays = read_npz(Path(path))
         extractor = str(arrays.pop("extractor", ""))
         known = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fiu"}
         if "mu" not in known or not {"factor", "sigma"} & {*known}:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from scorefield import nn as networks
 from scorefield import processes, score
 from scorefield._derivatives import unrecorded
 from scorefield._describe import build, class_name, describe
-from scorefield._files import check_tensors, digest_of_values, read_json, read_tensors, sweep, write_tensors, write_text
+from scorefield._files import (
+    check_tensors,
+    digest_of_values,
+    read_json,
+    read_tensors,
+    sweep,
+    tensor_heads,
+    write_tensors,
+    write_text,
+)
 from scorefield._finite import not_finite
 from scorefield.data import Affine, Transform, transforms
 from scorefield.score import NoisyClassifier, ScoreModule
@@ -26,6 +39,12 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DIGEST = "sha256"  # of all else in the description; models that were saved before it have none
 # what constructors raise when a damaged file gives them impossible arguments
 BROKEN = (ValueError, TypeError, KeyError, RuntimeError, MemoryError, OverflowError)
+ROOM = 64 << 20  # bytes that a model may take beside its weights while it is made
+FACTORIES = {"empty", "zeros", "ones", "full", "rand", "randn"}
+RANDOM = {
+    *(f"{kind}_{law}_" for kind in ("kaiming", "xavier") for law in ("uniform", "normal")),
+    *("uniform_", "normal_", "orthogonal_"),
+}
 Model = TypeVar("Model")
 
 
@@ -82,11 +101,17 @@ def load(made: type[Model], kind: Kind, path: Path, types: Iterable[type], devic
     config = _read_config(path)
     if (other := _kind(config)) and other is not kind:
         raise ValueError(f"{path / CONFIG}: describes a {other.name}; wanted a {kind.name}")
+    known = {class_name(c): c for c in (*_own_classes(), *types)}
+    held = tensor_heads(path / WEIGHTS)
     try:
-        model = made(**_arguments(config, kind, types))
+        with _Unborn(held):
+            model = made(**_arguments(config, kind, known))
+    except _TooMany as error:
+        _compare(config[kind.part], known, held, path)
+        raise _undescribed(path, error) from error
     except BROKEN as error:
-        reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
-        raise ValueError(f"{path / CONFIG}: does not describe a model: {reason}") from error
+        raise _undescribed(path, error) from error
+    check_tensors(held, getattr(model, kind.part).state_dict(), f"{path / CONFIG}: {WEIGHTS}")
     _read_weights(path, getattr(model, kind.part), device)
     return model
 
@@ -98,7 +123,10 @@ def check_form(event_shape: Sequence[int], transform: Transform, classes: int, c
     if min(event_shape, default=1) < 1 or classes < 0:
         raise ValueError(f"wanted sides of at least 1 and classes of at least 0; got {event_shape} and {classes}")
     try:
-        shape = tuple(transform.inverse(torch.zeros(1, *event_shape)).shape[1:])
+        if isinstance(transform, Affine):  # no event is made of what may be the shape in a damaged file
+            shape = tuple(torch.broadcast_shapes(event_shape, np.shape(transform.shift), np.shape(transform.scale)))
+        else:
+            shape = tuple(transform.inverse(torch.zeros(1, *event_shape)).shape[1:])
     except RuntimeError as error:
         raise ValueError(f"the transform does not fit events of shape {event_shape}: {error}") from error
     if shape != event_shape:
@@ -140,9 +168,57 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _arguments(config: dict[str, Any], kind: Kind, types: Iterable[type]) -> dict[str, Any]:
+class _TooMany(ValueError):
+    """A description asks for more weights than there are in the file."""
+
+
+class _Unborn(TorchFunctionMode):
+    """What is made within it has no initial weights, which others replace, and takes little more than those take.
+
+    Args:
+        held: the tensors that will be its weights.
+
+    Raises:
+        _TooMany: it takes far more, before that memory is taken.
+    """
+
+    def __init__(self, held: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.bytes: float = ROOM + 8 * sum(value.nbytes for value in held.values())
+        self.calls = 10_000 + 200 * len(held)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in RANDOM and isinstance(target := args[0] if args else kwargs.get("tensor"), nn.Parameter):
+            return target
+        if name in FACTORIES:
+            size = args[0] if args and isinstance(args[0], Sequence) else kwargs.get("size", args)
+            self.bytes -= 4 * math.prod(size)
+        self.calls -= 1
+        if self.bytes < 0 or self.calls < 0:
+            raise _TooMany("it has far more weights than its file")
+        return func(*args, **kwargs)
+
+
+def _compare(described: Any, known: Mapping[str, type], held: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Names the weights in which a description and a file differ, as far as it can be built without memory."""
+    try:
+        with torch.device("meta"), _Unborn({}) as room:
+            room.bytes = math.inf
+            part = build(described, known)
+    except BROKEN:
+        return
+    check_tensors(held, part.state_dict(), f"{path / CONFIG}: {WEIGHTS}")
+
+
+def _undescribed(path: Path, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__} {error}".splitlines()[0][:800]
+    return ValueError(f"{path / CONFIG}: does not describe a model: {reason}")
+
+
+def _arguments(config: dict[str, Any], kind: Kind, known: Mapping[str, type]) -> dict[str, Any]:
     """What a model is built from; raises one of BROKEN for a description that is damaged."""
-    known = {class_name(c): c for c in (*_own_classes(), *types)}
     with networks.seeded(0):  # initial weights, replaced by those that are read
         found = {name: build(config[name], known) for name in kind.objects}
         found |= {name: build(config.get(name), known) for name in kind.optional}
@@ -159,11 +235,11 @@ def _arguments(config: dict[str, Any], kind: Kind, types: Iterable[type]) -> dic
 def _read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -> None:
     """Puts the stored weights into a model on a device, in float32, or in float64 if they are."""
     tensors, _ = read_tensors(path / WEIGHTS)
-    check_tensors(tensors, denoiser.state_dict(), str(path / WEIGHTS))
     wide = any(v.dtype == torch.float64 for v in tensors.values())
     denoiser.to(device, torch.float64 if wide else torch.float32).eval().load_state_dict(tensors)
 
 
+@functools.cache
 def _own_classes() -> list[type]:
     """What a saved model may be made of: the public classes of the modules that define parts of models."""
     modules: tuple[ModuleType, ...] = (processes, score, networks, transforms)

@@ -74,7 +74,8 @@ class Checkpoints:
     def all(self) -> list[Path]:
         """The checkpoints, newest first, damaged ones among them."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted((p for p in found if p.is_dir() and not p.is_symlink() and p.name.isdigit()), reverse=True)
+        folders = [path for path in found if path.is_dir() and not path.is_symlink()]
+        return sorted((path for path in folders if path.name.isascii() and path.name.isdigit()), reverse=True)
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -74,7 +74,8 @@ class Snapshots:
 
     def steps(self) -> list[int]:
         """The steps that there are files of."""
-        return sorted(int(file.stem) for file in self.folder.glob("*.safetensors") if file.stem.isdigit())
+        names = [file.stem for file in self.folder.glob("*.safetensors")]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def average(self, width: float, step: int | None = None) -> Reconstruction:
         """The average that `PowerEMA` of this width would have had, up to the residual.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,10 @@ def times_of_run(run: Path, model: ScoreModel, solver: Solver, steps: int, grid:
         return grid.times(solver, steps, sde, torch.ones(1))
     file, name = run / FILE, f"{solver!r}, {steps} steps"
     known = _kept(file)
+    if name in known and not _is_grid(known[name], steps):
+        raise ValueError(
+            f"{file}: damaged (wanted {steps + 1} falling numbers for {name}): delete it; it is made again"
+        )
     if name not in known:
         known[name] = grid.times(solver, steps, sde, Grid.spectrum(model))
         if distributed.rank() == 0:
@@ -82,5 +88,14 @@ def times_of_run(run: Path, model: ScoreModel, solver: Solver, steps: int, grid:
 def _kept(file: Path) -> dict[str, Any]:
     try:
         return read_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{file}: damaged ({error}): delete it, and the grid is made again") from error
+
+
+def _is_grid(times: Any, steps: int) -> bool:
+    """Whether a value of a file is the grid of a number of steps."""
+    if not isinstance(times, list) or len(times) != steps + 1:
+        return False
+    if not all(type(t) in (int, float) and 0 <= t < math.inf for t in times):
+        return False
+    return all(later < earlier for earlier, later in pairwise(times))

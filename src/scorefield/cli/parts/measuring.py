@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from scorefield import operators
+from scorefield._inputs import as_tensor
+from scorefield._unpacking import read_npy
 from scorefield.data import Colour, Images
-from scorefield.data.images import Unfit, to_array
+from scorefield.data.images import MoreBits, Unfit, decoded, to_array
+from scorefield.data.members import content, reason
 from scorefield.operators import Operator
 
 
@@ -208,29 +210,29 @@ class CompressedSensing(Measuring):
 def load_values(path: Path) -> Tensor:
     """A picture as (height, width) or (3, height, width), or an array of any shape, in float64 if it is real."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if path.suffix == ".npy":
+        values = as_tensor(read_npy(path), str(path))
+        return values if values.is_complex() else values.double()
     try:
-        if path.suffix == ".npy":
-            values = torch.as_tensor(np.load(path, allow_pickle=False))
-            return values if values.is_complex() else values.double()
-        with Image.open(path) as picture:
-            if picture.mode in ("I;16", "I", "F"):  # one channel of more than 8 bits
-                values = torch.as_tensor(np.array(picture).astype(np.float64))
-            else:
-                grey = picture.mode in ("L", "1", "LA")
-                values = torch.as_tensor(np.array(picture.convert("L" if grey else "RGB"))).double()
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({error})") from error
+        picture = decoded(content(path))
+        if picture.mode.startswith(("I", "F")):  # one channel of more than 8 bits
+            values = torch.as_tensor(np.array(picture).astype(np.float64))
+        else:
+            grey = picture.mode in ("L", "1", "LA")
+            values = torch.as_tensor(np.array(picture.convert("L" if grey else "RGB"))).double()
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({reason(error)})") from error
     return values.movedim(-1, 0) if values.ndim == 3 else values
 
 
 def load_as_data(path: Path, values: Tensor, images: Images, mode: str) -> Tensor:
     """A picture of 8 bits as one of a data set, (channels, height, width) in mode L or RGB; others are as they are."""
     try:
-        seen, _ = to_array(path.read_bytes(), replace(images, colour=Colour(mode)), mode)
+        seen, _ = to_array(content(path), replace(images, colour=Colour(mode)), mode)
     except Unfit as error:
         raise ValueError(f"{path}: is transparent, as no picture of the training: lay it on white or black") from error
-    except ValueError:  # of more bits, in the data's units as they are
+    except MoreBits:  # in the data's units as they are
         return values
     return torch.from_numpy(seen).double()
 

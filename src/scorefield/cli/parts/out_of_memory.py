@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from scorefield.metrics.memory import size
+from scorefield._memory import size
 
 # in a RuntimeError of torch's allocators and of drivers, or an OSError of mmap and fork
 SAID = re.compile("out of memory|can(no|')t allocate memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)

@@ -24,6 +24,8 @@ class Reading:
         audio: how recordings become signals.
         broken: refuse, or skip and name pictures and recordings that cannot be read.
         levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
+        largest: GiB that one file may take in memory when it is unpacked; by default 0.25 of a picture, a recording or
+            a member of an archive, and the machine's memory of arrays, IDX and tables.
     """
 
     images: Images = Images()
@@ -31,6 +33,7 @@ class Reading:
     audio: Audio = Audio()
     broken: Broken = Broken.refuse
     levels: int | None = None
+    largest: float | None = None
 
 
 def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:

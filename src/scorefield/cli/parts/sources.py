@@ -65,6 +65,7 @@ def load_data(
         levels=how.levels,
         limit=limit,
         folder=folder,
+        largest=how.largest,
     )
 
 
@@ -143,7 +144,7 @@ def parse_seeds(text: str) -> list[int]:
     """`0-63`, `7`, or `1,5,10-12`."""
     seeds: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
         if match is None:
             raise ValueError(f"--seeds {text}: wanted numbers and ranges such as 0-63 or 1,5,10-12")
         first, last = int(match[1]), int(match[2] or match[1])

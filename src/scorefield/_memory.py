@@ -1,4 +1,4 @@
-"""Whether arrays fit into memory, asked before the work on them is begun."""
+"""Whether arrays fit into memory, asked before they are made or unpacked."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def check_fits(numbers: int, what: str, remedy: str = LESS) -> None:
     except MemoryError:
         pass
     raise ValueError(f"{what} needs {size(8 * numbers)}, more memory than there is: {remedy}")
+
+
+class TooLarge(ValueError):
+    """A file that is sound, as far as it was read, and would take more memory than it may."""
+
+
+def check_unpacked(count: float, what: str, most: float | None = None) -> None:
+    """Refuses to unpack more bytes than are allowed, by what the head of a file says of it.
+
+    Args:
+        count: bytes of what is unpacked.
+        what: the file, and what of it.
+        most: bytes that it may take; by default the memory of this machine or container.
+
+    Raises:
+        TooLarge: it would take more.
+    """
+    if count > (limit := total() if most is None else most):
+        whose = "of memory that there are" if most is None else "that it may take"
+        raise TooLarge(
+            f"{what} would take {size(count)}, more than the {size(limit)} {whose}: take a smaller one, or allow more "
+            "by the option largest"
+        )
 
 
 @functools.cache
