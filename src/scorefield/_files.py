@@ -307,7 +307,7 @@ def check_tensors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"{where} does not fit this model: {'; '.join(p[:200] for p in problems[:8])}{more}")
-    if strange := not_finite(got):
+    if strange := not_finite({name: value for name, value in got.items() if not value.is_meta}):
         raise ValueError(
             f"{where}: of its numbers {strange}: the training has diverged; take an earlier checkpoint, or train again "
             "with a smaller learning rate"

@@ -94,6 +94,15 @@ def test_a_classifier_is_checked_in_proportion(watched, tmp_path, capsys):
     assert sum(watched.rows) == 10 + 8 * 10 and "on 10 noisy samples" in capsys.readouterr().out
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is not ignored, as it is by what a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("at", "words"),
@@ -117,6 +126,7 @@ def test_a_signal_ends_what_follows_the_steps(at, words, number, watched, tmp_pa
     assert (tmp_path / "run" / "samples.png").exists()
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_signal_while_samples_are_drawn_between_two_steps(watched, tmp_path, capsys):
     watched.at, watched.happens = 1, lambda: signal.raise_signal(signal.SIGINT)
     with pytest.raises(SystemExit):

@@ -47,7 +47,6 @@ from scorefield.metrics import (
     extract,
     frechet_distance,
     memorisation,
-    memory,
     precision_recall,
     sliced_wasserstein,
 )
@@ -293,7 +292,7 @@ def test_points_of_the_plane_are_compared_by_their_numbers(tmp_path):
 
 def test_a_comparison_that_is_too_large_is_refused_before_the_work(tmp_path, monkeypatch):
     """In 100 bytes, of which one row's features need 32. Neither features nor samples have been made."""
-    monkeypatch.setattr(memory, "total", lambda: 100)
+    monkeypatch.setattr("scorefield._memory.total", lambda: 100)
     kept, held = split(two_moons(300), 1 / 3)
     with pytest.raises(ValueError, match=r"a Frechet distance of 200 and 60 samples with 2 features needs"):
         evaluate(model_of(kept, (2,)), Sets(kept, held, kept, {}), Pixels(), FAST, Ledger(tmp_path / "work"))

@@ -235,6 +235,7 @@ def _arguments(config: dict[str, Any], kind: Kind, known: Mapping[str, type]) ->
 def _read_weights(path: Path, denoiser: nn.Module, device: torch.device | str) -> None:
     """Puts the stored weights into a model on a device, in float32, or in float64 if they are."""
     tensors, _ = read_tensors(path / WEIGHTS)
+    check_tensors(tensors, denoiser.state_dict(), str(path / WEIGHTS))
     wide = any(v.dtype == torch.float64 for v in tensors.values())
     denoiser.to(device, torch.float64 if wide else torch.float32).eval().load_state_dict(tensors)
 

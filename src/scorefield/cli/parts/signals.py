@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import TextIO
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -54,7 +54,7 @@ class Signals:
         signal.signal(number, self._before[signal.Signals(number)])
 
 
-def say(line: str, to: TextIO | None = None) -> None:
+def say(line: str, to: Any = None) -> None:
     """Prints a line beside a progress bar; what cannot be printed, on a terminal that is gone, stops nothing."""
     stream = to or sys.stdout
     try:
