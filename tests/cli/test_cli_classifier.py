@@ -126,7 +126,7 @@ def test_classes_go_by_their_names_and_further_conditions_are_kept(tmp_path):
     by, model = ClassifierModel.load(classifier), ScoreModel.load(run)
     assert by.class_names == model.class_names == ("ant", "cat", "dog")
     np.save(tmp_path / "sizes.npy", generator.normal(size=(3, 1)))
-    sizes = torch.from_numpy(np.load(tmp_path / "sizes.npy")).float()
+    sizes = torch.from_numpy(np.load(tmp_path / "sizes.npy"))
     common = ["sample", run, "--seeds", "0-2", "--steps", 3, "--out", tmp_path / "x.npz", "--label", "cat"]
     common += ["--cond", tmp_path / "sizes.npy", "--guidance", 3]
     scorefield(*common, "--classifier", classifier)
