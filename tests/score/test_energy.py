@@ -9,7 +9,18 @@ import torch
 from helpers.networks import awake, inputs, make
 from torch import Tensor
 
-from scorefield import VP, Energy, GaussianMixture, ItoSDE, Noise, Preconditioned, SubVP, gaussian, log_density_ratio
+from scorefield import (
+    VP,
+    Energy,
+    GaussianMixture,
+    ItoSDE,
+    Noise,
+    PlainScore,
+    Preconditioned,
+    SubVP,
+    gaussian,
+    log_density_ratio,
+)
 from scorefield.data import Affine, ArrayDataset
 from scorefield.nn import MLP, Potential, seeded
 from scorefield.objectives import DenoisingScoreMatching, ImplicitScoreMatching, SlicedScoreMatching
@@ -161,6 +172,14 @@ def test_line_integration_takes_any_process():
     torch.testing.assert_close(
         log_density_ratio(Rest(), x, y, torch.tensor(1.0), nodes=4), exact, rtol=1e-10, atol=1e-12
     )
+
+
+def test_a_plain_score_has_differences_at_the_time_of_the_data():
+    """Its process stands still. Mutant: times from 0 on are refused."""
+    with seeded(0):
+        plain = PlainScore(MLP((2,), features=8).double())
+    x, y = normals(3, 2), normals(3, 2) + 1
+    torch.testing.assert_close(log_density_ratio(plain, x, y, 0.0), log_density_ratio(plain, x, y, 0.5))
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -64,6 +64,22 @@ class LogProb:
             )
         return self.nats / (-self.dims * math.log(2))
 
+    def plus(self, terms: dict[str, Tensor], discrete: bool) -> LogProb:
+        """With further terms of the sum, which are the same for all probes.
+
+        Args:
+            terms: each (n,).
+            discrete: whether the whole is the log-probability of integers, or a bound of it.
+        """
+        shift = torch.stack([*terms.values()]).sum(0)
+        return replace(
+            self,
+            nats=self.nats + shift,
+            terms={**self.terms, **terms},
+            probes=self.probes + shift[:, None],
+            discrete=discrete,
+        )
+
 
 def averaged(repeats: Sequence[LogProb]) -> LogProb:
     """The mean of likelihoods of the same samples with different seeds, all computed in the same way.

@@ -19,15 +19,7 @@ from scorefield._finite import Doubtful, require_finite
 from scorefield._inputs import Array, Seeds, Shape, Time, as_seeds, as_shape, as_tensor, check_event, whole
 from scorefield._noise import Noise
 from scorefield.data import Affine, Transform, beyond, level_distance
-from scorefield.likelihood import (
-    Cells,
-    Dequantisation,
-    Divergence,
-    LogProb,
-    NoiseProfile,
-    Uniform,
-    importance_weighted,
-)
+from scorefield.likelihood import Cells, Dequantisation, Divergence, LogProb, NoiseProfile, Uniform, importance_weighted
 from scorefield.likelihood.batches import keys_of
 from scorefield.likelihood.bound import GROUPS
 from scorefield.model import stored
@@ -162,8 +154,7 @@ class ScoreModel:
         draws = whole(draws, "draws")
         if self.transform.levels is None and (draws > 1 or dequantisation is not None):
             raise ValueError(f"draws and dequantisation are for discrete data alone; got {draws} and {dequantisation}")
-        x = self._data(x)
-        keys = keys_of(seeds, len(x))
+        x, keys = self._data(x, seeds)
         given, found = self._given(label, len(x), cond), list[LogProb]()
         for draw in range(draws):
             z, log_q = self._to_model(x, keys, dequantisation or Uniform(), draw)
@@ -207,8 +198,7 @@ class ScoreModel:
         levels = self.transform.levels
         if centred and levels is None:
             raise ValueError("only discrete data have cells with centres: leave out `centred`")
-        x = self._data(x)
-        keys = keys_of(seeds, len(x))
+        x, keys = self._data(x, seeds)
         copies = [self._to_model(x, keys, None if centred else Uniform(), k) for k in range(GROUPS)]
         cells = None
         if centred and levels is not None:
@@ -237,8 +227,7 @@ class ScoreModel:
         **cond: Condition | None,
     ) -> NoiseProfile:
         """Where this model errs on data such as x, for `elbo`; see `scorefield.noise_profile`."""
-        x = self._data(x)
-        keys = keys_of(seeds, len(x))
+        x, keys = self._data(x, seeds)
         z, _ = self._to_model(x, keys, None if centred else Uniform())
         given = self._given(label, len(x), cond)
         return likelihood.noise_profile(given, z, seeds=keys, batch_size=batch_size, progress=progress)
@@ -259,8 +248,7 @@ class ScoreModel:
 
         See `scorefield.encode` for the arguments.
         """
-        x = self._data(x)
-        keys = keys_of(seeds, len(x))
+        x, keys = self._data(x, seeds)
         given = self._given(label, len(x), cond)
         z, _ = self._to_model(x, keys, Uniform())
         return likelihood.encode(given, z, steps=steps, tolerance=tolerance, batch_size=batch_size, progress=progress)
@@ -370,14 +358,14 @@ class ScoreModel:
                 f"likelihoods and encodings need a Gaussian process; got {type(self.denoiser.sde).__name__}"
             )
 
-    def _data(self, x: Array) -> Tensor:
-        """Samples of this model's data; real ones as finite numbers on its device."""
+    def _data(self, x: Array, seeds: Seeds | None) -> tuple[Tensor, Tensor]:
+        """Samples of this model's data, real ones as finite numbers on its device, and a seed for each."""
         self._check_gaussian()
         x = as_tensor(x, "x") if self.transform.levels is not None else as_states(self.denoiser, x)
         check_event(x, self.event_shape, "this model")
         if len(x) == 0:
             raise ValueError("wanted at least one sample; got none")
-        return x
+        return x, keys_of(seeds, len(x))
 
     def _to_model(
         self, x: Tensor, keys: Tensor, dequantisation: Dequantisation | None, draw: int = 0
@@ -396,27 +384,12 @@ class ScoreModel:
         if dequantisation is None:
             return self.transform.forward(x, torch.full_like(like, 0.5)).to(**place), nothing
         knot, noise = self.denoiser.sde.knots([self.denoiser.sde.t_min])[0], Noise.per_sample(keys, x.device)
-        drawn = dequantisation.draw(
-            like, self._cell_width(x.device), knot.sigma / knot.alpha, noise.child(255).at(draw)
-        )
+        width = level_distance(self.transform, self.event_shape).to(like)
+        drawn = dequantisation.draw(like, width, knot.sigma / knot.alpha, noise.child(255).at(draw))
         return self.transform.forward(x, drawn.u).to(**place), drawn.log_density
-
-    def _cell_width(self, device: torch.device) -> Tensor:
-        """Of each component's cells in the model's space, between u = 0 and u = 1."""
-        x = torch.zeros((1, *self.event_shape), dtype=widest(device), device=device)
-        return (self.transform.forward(x, torch.ones_like(x)) - self.transform.forward(x, torch.zeros_like(x)))[0]
 
     def _in_data_units(self, result: LogProb, x: Tensor, log_q: Tensor) -> LogProb:
         """A density of the transformed data as one of the data, or as a bound for the probability of integers."""
         discrete = self.transform.levels is not None
-        extra = {"transform": self.transform.log_det(x).to(result.nats)}
-        if discrete:
-            extra["dequantisation"] = -log_q.to(result.nats)
-        shift = torch.stack(list(extra.values())).sum(0)
-        return replace(
-            result,
-            nats=result.nats + shift,
-            terms={**result.terms, **extra},
-            probes=result.probes + shift[:, None],
-            discrete=discrete,
-        )
+        terms = {"transform": self.transform.log_det(x).to(result.nats)}
+        return result.plus(terms | ({"dequantisation": -log_q.to(result.nats)} if discrete else {}), discrete)

@@ -68,7 +68,7 @@ def log_density_ratio(
     """
     if x.shape != y.shape:
         raise ValueError(f"wanted two points of one shape; got {tuple(x.shape)} and {tuple(y.shape)}")
-    x, t = as_point(model.sde, x, t)
+    x, t = as_point(model.sde, x, t, data=True)  # a score of the data themselves is asked at any time
     places, weights = np.polynomial.legendre.leggauss(whole(nodes, "nodes"))
     total = x.new_zeros(len(x))
     for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
