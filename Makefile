@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint docs benchmarks clean
+.PHONY: demo test test-slow test-lowest test-newest lint docs benchmarks clean
 
 demo: .venv/ready
 	$(BIN)/scorefield demo --out demo
@@ -12,6 +12,15 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
+
+# The fast tests with the lowest versions that pyproject.toml allows, and with the newest of all and the newest Python at
+# hand. What libraries say to each other of things that they will leave out is no error there.
+OTHERS := -W default::DeprecationWarning -W default::FutureWarning
+test-lowest: .venv-lowest/ready
+	.venv-lowest/bin/python -m pytest $(OTHERS) -n auto --dist worksteal
+
+test-newest: .venv-newest/ready
+	.venv-newest/bin/python -m pytest $(OTHERS) -n auto --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -36,6 +45,19 @@ benchmarks: .venv-peers/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+.venv-lowest/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	touch $@
+
+NEWEST ?= $(shell for p in python3.15 python3.14 python3.13 python3.12 $(PYTHON); do $$p -c '' 2>&- && echo $$p && break; done)
+.venv-newest/ready: pyproject.toml
+	$(NEWEST) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet uv
+	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --editable '.[dev]'
+	touch $@
+
 # The libraries that the benchmarks compare with. Those that ask for torchvision, which they do not use here, come alone.
 .venv-peers/ready: pyproject.toml constraints.txt benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
@@ -46,4 +68,4 @@ benchmarks: .venv-peers/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers demo
+	rm -rf .venv .venv-lowest .venv-newest .venv-peers demo

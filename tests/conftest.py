@@ -1,5 +1,5 @@
-"""Every test runs with shapes checked at run time, one thread's arithmetic, the same on every processor, NaN wherever
-memory has not been filled, and an untouched global generator."""
+"""Every test runs with shapes checked at run time, one thread's arithmetic, NaN wherever memory has not been filled,
+and an untouched global generator."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ install_import_hook("scorefield", "helpers.typecheck.check")
 torch.set_num_threads(1)  # tensors here are small: threads would only wait for each other
 torch.use_deterministic_algorithms(True)  # torch.empty gives NaN: a result that rests on it fails, and not by chance
 os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start, as well
-os.environ["MKL_CBWR"] = (
-    "AVX2"  # asked for at MKL's first call: products otherwise round by processor and place in memory
-)
 
 
 @pytest.fixture(autouse=True)

@@ -132,13 +132,17 @@ def test_with_every_process(sde, name):
 
 @pytest.mark.slow
 def test_a_guided_prior_is_guided_further():
-    """Whose Jacobian leaves [0, 1]: weight 3 between this law and a wider one."""
+    """Whose Jacobian leaves [0, 1]: weight 3 between this law and a wider one.
+
+    The farthest sample depends on how products are rounded: 2.1 to 6.9 over seeds and processors. Mutant: no `reach`,
+    1400 and more.
+    """
     exact = pictures(VP())
     wide = gaussian(VP(), torch.zeros(SHAPE).double(), 4 * exact.covariances()[0])
     model = ClassifierFree(Erring(exact, 0.1), wide, 3.0)
     spread, farthest, _ = draw(model, exact, "every third", ROUNDING, 12, Ancestral())
     assert spread < 1.5
-    assert farthest < 4
+    assert farthest < 10
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 12])

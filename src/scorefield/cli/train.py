@@ -203,6 +203,7 @@ def train(
         count, size_of_checks = in_proportion(validation, batch_size, min(steps, save_every))
         about = {
             "data": data,
+            "found": str(loaded.found),
             "steps": steps,
             "batch_size": batch_size,
             "seed": seed,

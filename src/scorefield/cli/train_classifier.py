@@ -107,7 +107,8 @@ def train_classifier(
         classifier = NoisyClassifier(network, sde, transformed_std(kept, transform)).to(place)
         state, objective = TrainState(classifier, optimisation, seed=seed), CrossEntropy()
         centred = bool(base.about.get("centred", False))
-        about: dict[str, Any] = {"data": data, "steps": steps, "batch_size": batch_size, "seed": seed}
+        about: dict[str, Any] = {"data": data, "found": str(loaded.found), "steps": steps}
+        about |= {"batch_size": batch_size, "seed": seed}
         more = {"reading": remembered(how, loaded), "unseen": unseen_by(kept, source.class_names)}
         about |= {name: value for name, value in more.items() if value}
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scorefield._inputs import Array, as_tensor, whole
 from scorefield.data.audio import Audio
+from scorefield.data.found import Found, counted
 from scorefield.data.images import Images
 from scorefield.data.stored import Stored
 from scorefield.data.tables import Table
@@ -61,6 +62,7 @@ class ArrayDataset:
         class_names: of the classes in the order of their numbers, if they have names.
         name: what messages call it.
         how: the pictures, recordings or table that it was read from, as what: all that was left open is filled in.
+        found: what was taken of what there was; by default what the samples are.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class ArrayDataset:
         class_names: Sequence[str] = (),
         name: str = "data",
         how: Images | Table | Audio | None = None,
+        found: Found | None = None,
     ) -> None:
         x = as_tensor(x, name) if isinstance(x, np.ndarray) else x
         label = None if label is None else as_tensor(label, f"the label of {name}")
@@ -107,6 +110,7 @@ class ArrayDataset:
         self.classes = 0 if label is None else classes if classes is not None else int(label.max()) + 1
         self.class_names = tuple(class_names) if self.classes else ()
         self.cond_shape = None if cond is None else tuple(cond.shape[1:])
+        self.found = found or self._described()
         self._cond = {
             k: v for k, v in (("label", None if label is None else label.long()), ("cond", cond)) if v is not None
         }
@@ -132,7 +136,9 @@ class ArrayDataset:
 
     def unlabelled(self) -> ArrayDataset:
         """The same without labels."""
-        return ArrayDataset(self.x, None, self._cond.get("cond"), self.levels, name=self.name, how=self.how)
+        return ArrayDataset(
+            self.x, None, self._cond.get("cond"), self.levels, name=self.name, how=self.how, found=self.found
+        )
 
     def renumbered(self, class_names: Sequence[str]) -> ArrayDataset:
         """The same with its labels numbered by other class names, if both have names.
@@ -149,7 +155,9 @@ class ArrayDataset:
             )
         place = torch.tensor([class_names.index(name) for name in self.class_names])
         label, cond = place[self._cond["label"]], self._cond.get("cond")
-        return ArrayDataset(self.x, label, cond, self.levels, len(class_names), class_names, self.name, self.how)
+        return ArrayDataset(
+            self.x, label, cond, self.levels, len(class_names), class_names, self.name, self.how, self.found
+        )
 
     def to(self, device: torch.device | str) -> ArrayDataset:
         """Moves what is in memory to a device, so that batches need no transfer."""
@@ -157,6 +165,17 @@ class ArrayDataset:
             self.x = self.x.to(device)
             self._cond = {name: values.to(device) for name, values in self._cond.items()}
         return self
+
+    def _described(self) -> Found:
+        shape = " x ".join(str(side) for side in self.event_shape) or "one number"
+        values = "real numbers" if self.levels is None else f"integers from 0 to {self.levels - 1}"
+        parts = [f"{counted(len(self), 'sample')} of {shape}, {values}"]
+        if self.classes:
+            named_so = f": {named(range(self.classes), self.class_names)}" if self.class_names else ""
+            parts.append(counted(self.classes, "class", "classes") + named_so)
+        if self.cond_shape is not None:
+            parts.append(f"conditions of {' x '.join(map(str, self.cond_shape)) or 'one number'}")
+        return Found("; ".join(parts))
 
     def _check(self, x: Tensor) -> None:
         if x.is_complex():

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
@@ -49,24 +50,28 @@ class Precision(Enum):
 def load_data(
     source: str, how: Reading, limit: int | None = None, folder: Path | None = None, option: str = "--data"
 ) -> ArrayDataset:
-    """A data set by its name, or from its path; errors name the option that it was given to."""
+    """A data set by its name, or from its path, with a line of what was found there; errors name the option."""
     if source in NAMED:
         if Path(source).exists():
             raise ValueError(f"{option} {source}: a file or folder and a data set have this name: write ./{source}")
-        return NAMED[source]()
-    if not Path(source).exists():
+        loaded = NAMED[source]()
+    elif not Path(source).exists():
         raise FileNotFoundError(f"{option} {source}: neither a file nor a folder nor one of {', '.join(NAMED)}")
-    return data.read(
-        source,
-        images=how.images,
-        table=how.table,
-        audio=how.audio,
-        broken=how.broken,
-        levels=how.levels,
-        limit=limit,
-        folder=folder,
-        largest=how.largest,
-    )
+    else:
+        loaded = data.read(
+            source,
+            images=how.images,
+            table=how.table,
+            audio=how.audio,
+            broken=how.broken,
+            levels=how.levels,
+            limit=limit,
+            folder=folder,
+            largest=how.largest,
+        )
+    if distributed.rank() == 0:  # beside the results, not among them
+        print(f"{source}: {loaded.found}", file=sys.stderr)
+    return loaded
 
 
 def for_model(model: ScoreModel, loaded: ArrayDataset, source: str, option: str = "--data") -> ArrayDataset:
