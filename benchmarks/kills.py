@@ -43,7 +43,7 @@ from scorefield.score import VPPrecond
 from scorefield.training.checkpoint import _faults
 
 TINY = "--net.features 8 --net.blocks 1 --batch_size 16 --device cpu --validation 16 --resume true"
-SAVING = "--steps 6 --save_every 1"
+SAVING = "--steps 8 --save_every 1"
 FEW = "--device cpu --steps 2"
 TRAIN = f"train --data points.npz --net MLP {TINY} --previews 0 --optimisation.half_lives [500,50]"
 EFFORT = "--effort.samples 50 --effort.steps 2 --effort.calls [2] --effort.likelihoods 4 --effort.batch_size 25"
