@@ -305,7 +305,8 @@ class Trials:
             problems.append(said[-600:])
         status, again = run(self.words, folder)
         found = tree(folder)
-        refused = status == 2 and ("is not empty" in again or "holds a model already" in again)
+        left = kind.startswith("removed") and "no checkpoint to go on from" in again  # a model whose checkpoints went
+        refused = status == 2 and (left or "is not empty" in again or "holds a model already" in again)
         if not (status == 0 or refused):
             problems.append(f"the same command ended with {status}: {again[-600:]}")
         elif not same(found):

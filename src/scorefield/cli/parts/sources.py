@@ -70,7 +70,7 @@ def load_data(
             largest=how.largest,
         )
     if distributed.rank() == 0:  # beside the results, not among them
-        print(f"{source}: {loaded.found}", file=sys.stderr)
+        print(f"found in {source}: {loaded.found}", file=sys.stderr)
     return loaded
 
 
