@@ -35,8 +35,8 @@ def load_arrays(
     y_train, ...) or ADM (arr_0, arr_1) give them; labels in several columns are conditions.
 
     8-bit integers are discrete data of 256 levels, booleans of 2; floating-point numbers are continuous, see
-    `as_levels`. Pickled objects are refused. Of a .npy file of more than a gigabyte only the rows that are asked for are
-    read.
+    `as_levels`. Pickled objects are refused. Of a .npy file of more than a gigabyte only the rows that are asked for
+    are read.
 
     Args:
         path: the file.
@@ -86,8 +86,8 @@ def _of_named(path: Path, levels: int | None, most: float | None, axes: str | No
     unknown = set(arrays) - {name for names in layout or () for name in names} - {"cond"}
     if layout is None or unknown or ("cond" in arrays and layout is not OWN):
         raise ValueError(
-            f"{path}: wanted the array 'x' and if you like 'labels' and 'cond', or the names of MedMNIST, Keras or ADM; "
-            f"got {sorted(arrays)}"
+            f"{path}: wanted the array 'x' and if you like 'labels' and 'cond', or the names of MedMNIST, Keras or "
+            f"ADM; got {sorted(arrays)}"
         )
     parts = [names for names in layout if names[0] in arrays]
     x = np.concatenate([arrays[name] for name, _ in parts[:2]]) if len(parts) > 1 else arrays[parts[0][0]]

@@ -25,7 +25,7 @@ def check_axes(axes: str) -> str:
         or ("l" in axes and set(axes) & set("dhw"))
     ):
         raise ValueError(
-            f"axes must be letters such as nhwc, each once: n samples, c channels, and h, w or d, h, w or l of space; got "
+            f"axes must be letters such as nhwc, each once: n samples, c channels, and h w, d h w or l of space; got "
             f"{axes!r}"
         )
     return axes
@@ -59,8 +59,8 @@ def likely_axes(shape: Sequence[int], where: str) -> str:
         if channels < length and (channels <= FEW or 4 * channels <= length):
             return plain
         raise ValueError(
-            f"{said} may be signals (--reading.axes ncl), series in time with their channels last (--reading.axes nlc) or "
-            "pictures without channels (--reading.axes nhw): say which"
+            f"{said} may be signals (--reading.axes ncl), series in time with their channels last (--reading.axes nlc) "
+            "or pictures without channels (--reading.axes nhw): say which"
         )
     if last <= FEW and last != 2 and least > FEW:
         warnings.warn(

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from scorefield.data.axes import arranged, likely_axes
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.found import counted
 from scorefield.data.images import Images, MoreBits, Reader, Unfit
 from scorefield.data.labels import PARTS
-from scorefield.data.levels import as_levels
+from scorefield.data.levels import as_levels, hint
 from scorefield.data.members import Broken, reason
 from scorefield.data.stored import gather
 
@@ -31,6 +33,7 @@ def read_huggingface(
     images: Images,
     broken: Broken,
     levels: int | None = None,
+    axes: str | None = None,
     limit: int | None = None,
     folder: Path | None = None,
     most: float | None = None,
@@ -60,12 +63,12 @@ def read_huggingface(
         )
     pictures = isinstance(kinds[column], datasets.Image)
     dtype = None if pictures else np.dtype(_type(kinds[column]))
-    if dtype is not None:
-        levels = as_levels(np.empty(0, dtype), levels, f"{path}: column {column}")[1] if dtype.kind != "f" else levels
+    whole = levels if dtype is None or dtype.kind == "f" else as_levels(np.empty(0, dtype), levels, str(path))[1]
     class_names: tuple[str, ...] = tuple(kinds[label].names) if label else ()
     reader, labels, held = Reader(images, most), list[int](), list[bool]()
 
     def rows() -> Iterator[NDArray[Any]]:
+        order = axes
         for place, part in enumerate(parts):
             sound = part.cast_column(column, datasets.Image(decode=False)) if pictures else part
             _check(sound, path)
@@ -74,7 +77,9 @@ def read_huggingface(
                 if dtype is None:
                     made = _pictures_of(row[column], reader, broken, where)
                 else:
-                    made = [_numbers(row[column], dtype, levels, where)]
+                    values = _numbers(row[column], dtype, None if dtype.kind == "f" else whole, where)
+                    order = likely_axes((len(part), *values.shape), str(path)) if order is None else order
+                    made = [arranged(values[None], order)[0] if order else values]
                 number = row[label] if label else None
                 if label and not (isinstance(number, int) and 0 <= number < len(class_names)):
                     raise ValueError(f"{where} has the class {number}: drop the rows without a class")
@@ -87,17 +92,21 @@ def read_huggingface(
     if not len(x):
         raise ValueError(f"{path}: no sample is left: there is none, or all were skipped")
     count = len(x)
+    otherwise: tuple[str, ...] = ()
+    if dtype is not None and dtype.kind == "f" and isinstance(x, Tensor):
+        scaled, whole = as_levels(x.numpy(), levels, str(path))
+        x, otherwise = torch.from_numpy(scaled), hint(scaled) if levels is None else ()
     data = ArrayDataset(
         x,
         torch.tensor(labels[:count], dtype=torch.int64) if class_names else None,
-        levels=reader.kind.levels if reader.kind else levels,
+        levels=reader.kind.levels if reader.kind else whole,
         classes=len(class_names),
         class_names=class_names,
         name=str(path),
         how=images if pictures else None,
         held=torch.tensor(held[:count]) if any(held[:count]) else None,
     )
-    data.found = replace(data.found, left=tuple(left))
+    data.found = replace(data.found, left=tuple(left), otherwise=otherwise)
     return data
 
 

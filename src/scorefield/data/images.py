@@ -187,7 +187,7 @@ def pictures(
         try:
             made = reader(read())
         except (Unfit, MoreBits) as error:
-            raise ValueError(f"{where}: {error}" if isinstance(error, MoreBits) else f"{where} {error}") from error
+            raise ValueError(f"{where}: {error}") from error
         except Exception as error:  # a decoder may raise anything on damaged bytes
             broken.meet(where, error)
             continue

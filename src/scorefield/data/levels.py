@@ -26,8 +26,9 @@ def as_levels(x: NDArray[Any], levels: int | None, where: str) -> tuple[NDArray[
     if x.dtype.kind in "biu":
         if levels is None and x.dtype != np.uint8:
             raise ValueError(
-                f"{where}: wanted 8-bit integers or booleans (discrete data) or floating-point numbers (continuous data); "
-                f"got {x.dtype}: say how many values such integers take, --reading.levels 4096, or convert with .astype"
+                f"{where}: wanted 8-bit integers or booleans (discrete data) or floating-point numbers (continuous "
+                f"data); got {x.dtype}: say how many values such integers take, --reading.levels 4096, or convert with "
+                ".astype"
             )
         if levels and x.size and (int(x.min()) < 0 or int(x.max()) >= min(levels, 2**31)):  # the new type would hide it
             raise ValueError(f"{where}: wanted integers from 0 to {levels - 1}; got {x.min()} to {x.max()}")

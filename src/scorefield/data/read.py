@@ -30,6 +30,8 @@ from scorefield.data.members import Broken, is_archive
 from scorefield.data.stored import gather, gather_blocks
 from scorefield.data.tables import Block, Table, csv_blocks, parquet_blocks, parquet_rows
 
+NUMPY = (".npy", ".npz")
+
 
 def read(
     path: str | Path,
@@ -83,14 +85,15 @@ def read(
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
-    if suffix in (".npy", ".npz"):
+    if suffix in NUMPY:
         return load_arrays(path, levels, most, axes)
-    if is_idx(path) or (path.is_dir() and training_images(path)):
+    if _is_mnist(path):
         return _of_images(*read_mnist(path, most), path, limit, levels, axes)
-    if path.is_dir() and is_huggingface(path):
-        return read_huggingface(path, images or Images(), broken, levels, limit, folder, most)
-    if given := [f"{name} {value}" for name, value in (("levels", levels), ("axes", axes)) if value is not None]:
-        raise ValueError(f"{path}: {given[0]}: this option is for arrays, .npy, .npz, IDX, and the Hub's numbers")
+    if is_huggingface(path):
+        return read_huggingface(path, images or Images(), broken, levels, axes, limit, folder, most)
+    for name, value in (("levels", levels), ("axes", axes)):
+        if value is not None:
+            raise ValueError(f"{path}: {name} are for arrays, .npy, .npz or IDX; got {name} = {value}")
     if suffix in (".csv", ".tsv", ".parquet"):
         return _of_table(path, table or Table(), limit, folder, most)
     if is_cifar(path):
@@ -101,6 +104,15 @@ def read(
         f"{path}: of no known kind: wanted .npy, .npz, .csv, .tsv, .parquet, IDX, CIFAR's .bin, or a folder or "
         "archive of pictures or .wav files"
     )
+
+
+def takes_levels(path: Path) -> bool:
+    """Whether levels and axes can be said of what is at a path."""
+    return path.suffix.lower() in NUMPY or _is_mnist(path) or is_huggingface(path)
+
+
+def _is_mnist(path: Path) -> bool:
+    return is_idx(path) or (path.is_dir() and bool(training_images(path)))
 
 
 def _of_images(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from scorefield._inputs import meant
 
-POSITIONAL = {"run": "the directory of a trained model", "path": "what another project has written"}
+POSITIONAL = {"run": "the directory of a trained model", "path": "a path: --help says of what"}
 LIST = "a list such as [1,2]"
 WORDS = {
     "int": "a whole number",
