@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from scorefield import plot
 from scorefield._describe import describe
 from scorefield.cli.parts.reading import Reading
-from scorefield.cli.parts.sources import NAMED, check_target, load_data, save_figure, save_samples
+from scorefield.cli.parts.sources import check_target, load_data, save_figure, save_samples
 from scorefield.data import Affine, ArrayDataset, split, transformed_std
 from scorefield.data.dataset import choice, condition, named, some_rows
 from scorefield.model import ClassifierModel, ScoreModel
@@ -31,12 +30,12 @@ def info(path: Path, reading: Reading = Reading(), out: Path | None = None, type
         out: the picture of 16 samples of data (.png); by default a file of its own among the temporary ones.
         types: your own classes that the model is made of, by their import paths.
     """
-    if (path / CONFIG).exists() or not (path.exists() or str(path) in NAMED):
+    if (path / CONFIG).exists():
         _of_model(path, types)
     else:
         if out is not None:
             check_target(out, ".png")
-        _of_data(load_data(str(path), reading, option="info", to=sys.stdout), out)
+        _of_data(load_data(str(path), reading, option="data", aside=False), out)
 
 
 def _of_data(data: ArrayDataset, out: Path | None) -> None:

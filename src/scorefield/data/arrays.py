@@ -142,5 +142,5 @@ def _of(
         name=str(path),
         held=None if held is None else torch.from_numpy(held),
     )
-    data.found = replace(data.found, left=tuple(left), otherwise=hint(values) if levels is None else ())
+    data.found = replace(data.found, left=tuple(left), otherwise=hint(x) if levels is None else ())
     return data

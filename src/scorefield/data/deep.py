@@ -97,10 +97,9 @@ def _as_raw(picture: Image.Image, raw: str) -> NDArray[np.uint8]:
     """The picture by its decoder, which is told that the numbers lie there otherwise."""
     from PIL import ImageOps
 
-    tile: Any = picture.tile  # pyright: ignore
-    picture.tile = [  # pyright: ignore
-        (*one[:3], (raw, *one[3][1:]) if isinstance(one[3], tuple) else raw) for one in map(tuple, tile)
-    ]
+    tiles: Any = picture.tile  # pyright: ignore
+    made = [(*one[:3], (raw, *one[3][1:]) if isinstance(one[3], tuple) else raw) for one in tiles]
+    picture.tile = [type(one)(*new) if hasattr(one, "_fields") else new for one, new in zip(tiles, made, strict=True)]
     return np.asarray(ImageOps.exif_transpose(picture))
 
 
@@ -182,9 +181,8 @@ def _of_tiff(content: bytes, picture: Any, most: float, opened: Callable[[], Ima
         return None
     if len(bits) == 1 and (bits[0], kinds[0]) in ((16, UINT), (16, INT), (32, INT), (32, FLOAT)):
         values = np.asarray(opened())
-        if (bits[0], kinds[0]) == (16, UINT):
-            values = values.astype(np.uint16)
-        return _numbers(values.astype(values.dtype.newbyteorder("="))[..., None], white)
+        whole = {UINT: np.uint16, INT: np.int16}.get(kinds[0]) if bits[0] == 16 else None
+        return _numbers(values.astype(whole or values.dtype.newbyteorder("="))[..., None], white)
     if (
         ";16" in raw
         and set(bits) == {16}

@@ -109,7 +109,7 @@ class Frames:
             if said and int(said[1]) > count:
                 raise MoreBits(f"ImageJ wrote {int(said[1])} pictures and {count} heads into it: save it otherwise")
             if count > 1:
-                size = picture.width * picture.height * max(len(picture.getbands()), 4 * (picture.mode[0] in "IF"))
+                size = 4 * picture.width * picture.height  # of a real number, or of colours with alpha
                 check_unpacked(count * size, f"{count} frames of {picture.height} x {picture.width}", limit)
             if count > 1 and picture.format != "MPO":
                 places = [k for k in range(count) if picture.format != "TIFF" or not _is_reduced(picture, k)] or [0]

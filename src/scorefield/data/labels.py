@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from scorefield.data.members import ARCHIVES, Listing
 
 TRAIN, VALIDATION, TEST = ("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing")
 PARTS = {word: names[0] for names in (TRAIN, VALIDATION, TEST) for word in names}
+PICTURES = "--reading.images"
 STEPS = [10**k for k in range(1, 8)]  # files in each of the numbered folders of one series
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -43,7 +44,7 @@ def sort(
     labels: bool | None = None,
     pattern: str | None = None,
     column: str | None = None,
-    option: str = "--reading.images",
+    option: str = PICTURES,
     most: float | None = None,
 ) -> Sorting:
     """The classes and parts of files.
@@ -73,29 +74,35 @@ def sort(
     if labels is False:
         return Sorting(part=part)
     if pattern is not None:
-        return Sorting(_by_pattern(files, pattern, listing.path), part, "the pattern of their names")
-    told = by_list(listing, files, option, column, most) or Told()
-    if not told.label:
-        told = by_neighbour(listing, files, option, column, most) or told
-    if told.label:
-        return Sorting(told.label, part, told.by, told.left, told.used)
-    if column is not None:
+        told = Told(_by_pattern(files, pattern, listing.path), "the pattern of their names")
+    else:
+        told = by_list(listing, files, option, column, most) or Told()
+        told = told if told.label else by_neighbour(listing, files, option, column, most) or told
+    if not told.label and column is not None:
         raise ValueError(
             f"{listing.path}: has no list with a column {column!r}: {', '.join(LISTS[1:])}, or .json files"
         )
-    label = _by_folder(plain)
-    words = set(label.values())
-    if label and _is_series({name: plain[name] for name in files}, label):
-        left = f"{counted(len(words), 'numbered folder')} of one series: no classes (unless {option}.labels true)"
-        return Sorting(part=part, left=(*told.left, left), used=told.used)
+    if not told.label:
+        told = replace(told, label=_by_folder(plain), by="folder")
+        if told.label and _is_series(plain, told.label):
+            count = counted(len(set(told.label.values())), "numbered folder")
+            left = f"{count} of one series: no classes (unless {option}.labels true)"
+            return Sorting(part=part, left=(*told.left, left), used=told.used)
+    if labels is None and option == PICTURES:
+        _check_plain(told, len(files), listing.path)
+    return Sorting(told.label, part, told.by, told.left, told.used)
+
+
+def _check_plain(told: Told, count: int, path: Path) -> None:
+    """Refuses classes of which it is not plain that they are meant."""
+    words = set(told.label.values())
     padded = all(word.isdigit() and len(word) > 4 for word in words) and len({len(word) for word in words}) == 1
-    if option.endswith("images") and label and (padded or len(words) == len(files) > 2):
-        what = "numbers" if padded else "each another for each file"
+    if words and ((padded and told.by == "folder") or len(words) == count > 2):
+        why = "they are numbered" if len(words) < count else "each is of one file"
         raise ValueError(
-            f"{listing.path}: the {len(words)} folders ({', '.join(sorted(words)[:3])}, ...) could be classes or not, "
-            f"their names are {what}: say {option}.labels true or false"
+            f"{path}: {len(words)} classes by {told.by} ({', '.join(sorted(words)[:3])}, ...) may not be meant, since "
+            f"{why}: say {PICTURES}.labels true if they are, false if not"
         )
-    return Sorting(label, part, "folder", told.left, told.used)
 
 
 def in_order(words: Iterable[str]) -> tuple[str, ...]:

@@ -74,5 +74,5 @@ def _whole(x: NDArray[Any], levels: int, ends: tuple[float, float] | None) -> ND
         place = (x.astype(np.float64) - ends[0]) * ((levels - 1) / (ends[1] - ends[0]))
         near = min(0.25, 2 * (levels - 1) * float(np.finfo(x.dtype).eps))
     whole = np.rint(place)
-    found = whole.min() >= 0 and whole.max() < levels and bool((np.abs(place - whole) <= near).all())
+    found = float(whole.min()) >= 0 and float(whole.max()) < levels and bool((np.abs(place - whole) <= near).all())
     return whole if found else None

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def by_neighbour(
     listing: Listing, files: Sequence[str], option: str, column: str | None, most: float | None
 ) -> Told | None:
     """By a file of the same name that ends in .cls or .json beside each, as in WebDataset."""
-    for suffix, word_of in ((".cls", str.strip), (".json", lambda text: _of_json(text, column))):
+    for suffix, word_of in ((".cls", str.strip), (".json", partial(_of_json, column=column))):
         beside = [name for name in listing.names if ending(name) == suffix and name.rpartition("/")[2] not in LISTS]
         keys = {_key(name) for name in files}
         beside = [name for name in beside if _key(name) in keys]

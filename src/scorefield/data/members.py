@@ -217,7 +217,8 @@ def _walked(folder: Path) -> Listing:
                     waiting.append(f"{name}/")
                 elif entry.is_file():
                     files.append(name)
-    return Listing(folder, *(tuple(sorted(some, key=_parts)) for some in (files, folders, outside, links)))
+    files, folders, outside, links = (sorted(some, key=_parts) for some in (files, folders, outside, links))
+    return Listing(folder, tuple(files), tuple(folders), tuple(outside), tuple(links))
 
 
 def _parts(name: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,7 @@ def _of_images(
         classes=None if whole is None or not len(whole) else int(whole.max()) + 1,
         name=str(path),
     )
-    data.found = replace(data.found, left=beside_training(path), otherwise=hint(values) if levels is None else ())
+    data.found = replace(data.found, left=beside_training(path), otherwise=hint(x) if levels is None else ())
     return data
 
 
@@ -161,6 +162,12 @@ def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, 
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
     names = in_order(numbers)
+    if len(names) == len(x) > 2:
+        warnings.warn(
+            f"{path}: each of the {len(x)} rows has a class of its own by {table.label}, of which nothing can be "
+            "learnt: numbers are conditions, --reading.table.cond",
+            stacklevel=3,
+        )
     order = {word: k for k, word in enumerate(names)}
     renumbered = torch.tensor([order[word] for word in numbers], dtype=torch.int64)
     return ArrayDataset(

@@ -14,7 +14,6 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
@@ -55,7 +54,7 @@ def load_data(
     limit: int | None = None,
     folder: Path | None = None,
     option: str = "--data",
-    to: TextIO | None = None,
+    aside: bool = True,
 ) -> ArrayDataset:
     """A data set by its name, or from its path, with a line of what was found there; errors name the option."""
     if source in NAMED:
@@ -77,8 +76,8 @@ def load_data(
             folder=folder,
             largest=how.largest,
         )
-    if distributed.rank() == 0:  # beside the results, not among them
-        print(printable(f"{source}: {loaded.found}"), file=to or sys.stderr)
+    if distributed.rank() == 0:  # beside the results, not among them, unless it is one
+        print(printable(f"{source}: {loaded.found}"), file=sys.stderr if aside else sys.stdout)
     return loaded
 
 
