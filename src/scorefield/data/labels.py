@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from scorefield.data.found import counted
@@ -16,6 +17,7 @@ TRAIN, VALIDATION, TEST = ("train", "training"), ("val", "valid", "validation", 
 PARTS = {word: names[0] for names in (TRAIN, VALIDATION, TEST) for word in names}
 PICTURES = "--reading.images"
 STEPS = [10**k for k in range(1, 8)]  # files in each of the numbered folders of one series
+Split = Callable[[str], list[str]]  # of a folder's name into its parts
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
@@ -67,10 +69,11 @@ def sort(
     Raises:
         ValueError: a file has no class where others have, or a list is damaged, or folders could be classes or not.
     """
-    plain = {name: _without_archive(name) for name in files}
+    split = _without_archive if listing.shards else _split
     if labels and pattern is None and column is None:
-        return Sorting(_by_folder(plain), by="folder")
-    part, plain = _parts(plain)
+        return Sorting(_by_folder(files, split), by="folder")
+    part, depth = _parts(files, split)
+    below = split if depth is None else partial(_without, split, depth)
     if labels is False:
         return Sorting(part=part)
     if pattern is not None:
@@ -83,8 +86,8 @@ def sort(
             f"{listing.path}: has no list with a column {column!r}: {', '.join(LISTS[1:])}, or .json files"
         )
     if not told.label:
-        told = replace(told, label=_by_folder(plain), by="folder")
-        if told.label and _is_series(plain, told.label):
+        told = replace(told, label=_by_folder(files, below), by="folder")
+        if told.label and _is_series(told.label):
             count = counted(len(set(told.label.values())), "numbered folder")
             left = f"{count} of one series: no classes (unless {option}.labels true)"
             return Sorting(part=part, left=(*told.left, left), used=told.used)
@@ -115,60 +118,80 @@ def in_order(words: Iterable[str]) -> tuple[str, ...]:
 
 def empty_folders(listing: Listing, files: Sequence[str]) -> list[str]:
     """Folders beside those of the files, at the depth of classes and above, in which no file was found."""
-    found = [name.split("/") for name in files]
-    depth = _shared(found)
+    found = _folders(files, _split)
+    shared = _shared(found.values())
+    beside = [name.split("/") for name in listing.folders]
     empty: list[str] = []
-    for k in range(depth + 1):
-        if any(len(parts) < k + 2 for parts in found):
-            break  # not all lie in folders here, so that these are no classes
-        known = {parts[k] for parts in found}
-        beside = (name.split("/") for name in listing.folders)
-        empty += ["/".join(p) for p in beside if len(p) == k + 1 and p[:k] == found[0][:k] and p[k] not in known]
+    for k in range(
+        min(len(shared) + 1, *map(len, found.values()))
+    ):  # where all lie in folders; else they are no classes
+        known = {parts[k] for parts in found.values()}
+        empty += ["/".join(p) for p in beside if len(p) == k + 1 and p[:k] == shared[:k] and p[k] not in known]
     return empty
 
 
-def _without_archive(name: str) -> list[str]:
-    """The parts of a name behind that of the archive that it is in."""
-    parts = name.split("/")
-    inside = next((k + 1 for k, part in enumerate(parts[:-1]) if part.lower().endswith(ARCHIVES)), 0)
+def _split(folder: str) -> list[str]:
+    return folder.split("/") if folder else []
+
+
+def _without_archive(folder: str) -> list[str]:
+    """The parts of a folder in an archive."""
+    parts = _split(folder)
+    inside = next((k + 1 for k, part in enumerate(parts) if part.lower().endswith(ARCHIVES)), 0)
     return parts[inside:]
 
 
-def _shared(found: Sequence[Sequence[str]]) -> int:
-    """Number of the outermost folders in which all files lie."""
-    depth = 0
-    while found and all(len(parts) > depth + 1 and parts[depth] == found[0][depth] for parts in found):
-        depth += 1
-    return depth
+def _without(split: Split, depth: int, folder: str) -> list[str]:
+    """The parts of a folder but for that at a depth."""
+    parts = split(folder)
+    del parts[depth]
+    return parts
 
 
-def _by_folder(plain: Mapping[str, list[str]]) -> dict[str, str]:
+def _folders(files: Sequence[str], split: Split) -> dict[str, list[str]]:
+    """The parts of each folder that files lie in, of which there are far fewer than of files."""
+    return {folder: split(folder) for folder in {name.rpartition("/")[0] for name in files}}
+
+
+def _shared(folders: Iterable[list[str]]) -> list[str]:
+    """The outermost folders that all begin with."""
+    every = list(folders)
+    first, last = min(every), max(every)  # between which all others are
+    same = [a == b for a, b in zip(first, last, strict=False)]
+    return first[: [*same, False].index(False)]
+
+
+def _by_folder(files: Sequence[str], split: Split) -> dict[str, str]:
     """Class of each file: its outermost folder of those that do not hold everything; empty if some lie in none."""
-    depth = _shared(list(plain.values()))
-    if any(len(parts) < depth + 2 for parts in plain.values()):
+    folders = _folders(files, split)
+    depth = len(_shared(folders.values()))
+    if any(len(parts) < depth + 1 for parts in folders.values()):
         return {}
-    return {name: parts[depth] for name, parts in plain.items()}
+    return {name: folders[name.rpartition("/")[0]][depth] for name in files}
 
 
-def _parts(plain: dict[str, list[str]]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """The part of a data set that each file is in, and its name without the folder of the part."""
-    for depth in range(min((len(parts) - 1 for parts in plain.values()), default=0)):
-        words = {parts[depth].lower() for parts in plain.values()}
-        if len({PARTS.get(word) for word in words} - {None}) > 1 and words <= PARTS.keys():
-            part = {name: PARTS[parts[depth].lower()] for name, parts in plain.items()}
-            return part, {name: parts[:depth] + parts[depth + 1 :] for name, parts in plain.items()}
-    return {}, plain
+def _parts(files: Sequence[str], split: Split) -> tuple[dict[str, str], int | None]:
+    """The part of a data set that each file is in, and the depth of the folders that tell."""
+    folders = _folders(files, split)
+    for depth in range(min(map(len, folders.values()))):
+        words = {parts[depth].lower() for parts in folders.values()}
+        if words <= PARTS.keys() and len({PARTS[word] for word in words}) > 1:
+            return {name: PARTS[folders[name.rpartition("/")[0]][depth].lower()] for name in files}, depth
+    return {}, None
 
 
-def _is_series(plain: Mapping[str, list[str]], folder: Mapping[str, str]) -> bool:
+def _is_series(folder: Mapping[str, str]) -> bool:
     """Whether the numbers of the folders go on with those of the files: 00002/img00002345.png, 02000/02345.png."""
-    pairs: list[tuple[int, int]] = []
+    steps = set(STEPS)
     for name, word in folder.items():
-        digits = re.search(r"(\d+)\D*$", plain[name][-1].partition(".")[0])
+        digits = re.search(r"(\d+)\D*$", name.rpartition("/")[2].partition(".")[0])
         if not (word.isascii() and word.isdigit() and digits):
             return False
-        pairs.append((int(word), int(digits[1])))
-    return any(all(k in (n // step, n // step * step) for k, n in pairs) for step in STEPS)
+        place, number = int(word), int(digits[1])
+        steps -= {step for step in steps if place not in (number // step, number // step * step)}
+        if not steps:
+            return False
+    return True
 
 
 def _by_pattern(files: Sequence[str], pattern: str, path: Path) -> dict[str, str]:

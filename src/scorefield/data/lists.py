@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.data.found import counted
-from scorefield.data.members import Listing, ending, members, reason
+from scorefield.data.members import Listing, members, reason
 
 COLUMNS = ("label", "class", "cls")  # that say the class, unless one is named
 LISTS = ("dataset.json", "metadata.csv", "metadata.jsonl")
@@ -38,7 +38,7 @@ class Told:
 def by_list(listing: Listing, files: Sequence[str], option: str, column: str | None, most: float | None) -> Told | None:
     """By `dataset.json`, `metadata.csv` and `metadata.jsonl`, whose names of files count from their own folder."""
     label: dict[str, str] = {}
-    lists = [name for name in listing.names if name.rpartition("/")[2].lower() in LISTS]
+    lists = [name for name in listing.ending(LISTS) if name.rpartition("/")[2].lower() in LISTS]
     left: list[str] = []
     for name, text in _texts(listing, lists, most):
         folder, _, own = name.rpartition("/")
@@ -83,7 +83,9 @@ def by_neighbour(
 ) -> Told | None:
     """By a file of the same name that ends in .cls or .json beside each, as in WebDataset."""
     for suffix, word_of in ((".cls", str.strip), (".json", partial(_of_json, column=column))):
-        beside = [name for name in listing.names if ending(name) == suffix and name.rpartition("/")[2] not in LISTS]
+        beside = [name for name in listing.ending((suffix,)) if name.rpartition("/")[2] not in LISTS]
+        if not beside:
+            continue
         keys = {_key(name) for name in files}
         beside = [name for name in beside if _key(name) in keys]
         if not beside or not any(

@@ -62,13 +62,16 @@ class Listing:
     def names(self) -> tuple[str, ...]:
         """Of all files; those in a shard begin with its name: "00012.tar/0001.png"."""
         inside = (
-            f"{shard.path.relative_to(self.path).as_posix()}/{name}" for shard in self.shards for name in shard.files
+            f"{place}/{name}"
+            for shard in self.shards
+            for place in [shard.path.relative_to(self.path).as_posix()]
+            for name in shard.files
         )
         return (*self.files, *inside)
 
-    def ending(self, suffixes: Container[str]) -> list[str]:
+    def ending(self, suffixes: tuple[str, ...]) -> list[str]:
         """The names that have one of the suffixes, in whichever case."""
-        return [name for name in self.names if ending(name) in suffixes]
+        return [name for name in self.names if name.lower().endswith(suffixes)]
 
 
 def reason(error: Exception) -> str:
@@ -135,14 +138,14 @@ def _members(
                 yield PurePosixPath(name), partial(content, found.path / name, most)
     elif found.path.suffix.lower() == ".zip":
         with zipfile.ZipFile(found.path) as archive:
-            known = {str(PurePosixPath(info.filename)): info for info in archive.infolist() if not info.is_dir()}
+            known = {_plain(info.filename): info for info in archive.infolist() if not info.is_dir()}
             for name in found.files:
                 if _is(name, wanted):
                     yield PurePosixPath(name), partial(_content, archive.open, known[name], known[name].file_size, most)
     else:
         with tarfile.open(found.path) as tape:
             for info in _tape(tape):  # in the archive's own order: a compressed one cannot be read in another
-                name = str(PurePosixPath(info.name))
+                name = _plain(info.name)
                 if info.isreg() and _is(name, wanted) and not _hidden(name):
                     yield PurePosixPath(name), partial(_content, tape.extractfile, info, info.size, most)
 
@@ -153,14 +156,14 @@ def _is(name: str, wanted: Container[str]) -> bool:
 
 def _zipped(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
-        names = [str(PurePosixPath(info.filename)) for info in archive.infolist() if not info.is_dir()]
+        names = [_plain(info.filename) for info in archive.infolist() if not info.is_dir()]
     check_different(names)
-    return sorted((name for name in names if not _hidden(name)), key=_parts)
+    return sorted((name for name in names if not _hidden(name)), key=_by_parts)
 
 
 def _taped(path: Path) -> list[str]:
     with tarfile.open(path) as tape:
-        names = [str(PurePosixPath(info.name)) for info in _tape(tape) if info.isreg()]
+        names = [_plain(info.name) for info in _tape(tape) if info.isreg()]
         _check_end(tape)
     check_different(names)
     return [name for name in names if not _hidden(name)]
@@ -171,6 +174,11 @@ def _tape(tape: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := tape.next()) is not None:
         tape.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
         yield info
+
+
+def _plain(name: str) -> str:
+    """A name in an archive as a path: without points and slashes that say nothing."""
+    return str(PurePosixPath(name)) if "./" in name or "//" in name or name[-1:] in "./" else name
 
 
 def _hidden(name: str) -> bool:
@@ -217,12 +225,13 @@ def _walked(folder: Path) -> Listing:
                     waiting.append(f"{name}/")
                 elif entry.is_file():
                     files.append(name)
-    files, folders, outside, links = (sorted(some, key=_parts) for some in (files, folders, outside, links))
+    files, folders, outside, links = (sorted(some, key=_by_parts) for some in (files, folders, outside, links))
     return Listing(folder, tuple(files), tuple(folders), tuple(outside), tuple(links))
 
 
-def _parts(name: str) -> list[str]:
-    return name.split("/")
+def _by_parts(name: str) -> str:
+    """The order of names is that of their parts: a slash sorts before anything that a name can have."""
+    return name.replace("/", "\0")
 
 
 def _check_end(tape: tarfile.TarFile) -> None:

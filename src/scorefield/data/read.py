@@ -162,7 +162,7 @@ def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, 
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
     names = in_order(numbers)
-    if len(names) == len(x) > 2:
+    if limit is None and len(names) == len(x) > 2:
         warnings.warn(
             f"{path}: each of the {len(x)} rows has a class of its own by {table.label}, of which nothing can be "
             "learnt: numbers are conditions, --reading.table.cond",
