@@ -93,7 +93,7 @@ def _raw(picture: Image.Image) -> Any:
     return args[0] if isinstance(args, tuple) and args else args
 
 
-def _as_raw(picture: Image.Image, raw: str) -> NDArray[np.uint8]:
+def _as_raw(picture: Any, raw: str) -> NDArray[np.uint8]:
     """The picture by its decoder, which is told that the numbers lie there otherwise."""
     from PIL import ImageOps
 
@@ -160,7 +160,9 @@ def _of_pnm(content: bytes, picture: Image.Image) -> Deep | None:
         data = content[head.end() : head.end() + count * dtype.itemsize]
         values = np.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype)
     if not 0 < largest < 65536 or len(values) != count or int(values.max(initial=0)) > largest:
-        raise ValueError(f"it holds {len(values)} of {count} numbers from 0 to {largest}")
+        raise ValueError(
+            f"it holds {len(values)} of {count} numbers, up to {values.max(initial=0)} where its head says {largest}"
+        )
     return Deep(values.reshape(shape).astype(np.int32), Kind(BANDS[channels], max(2, largest + 1)))
 
 
