@@ -178,6 +178,13 @@ def test_what_pillow_would_cut_is_refused_and_not_called_damaged(tmp_path):
     with pytest.raises(ValueError, match=r"a.jp2: .*JPEG 2000 picture of more than 8 bits") as said:
         read(grey, broken=Broken.skip)
     assert "skip" not in str(said.value)
+    if features.check("avif"):
+        file = io.BytesIO()
+        Image.fromarray(noise(16, 16, 3, most=256).astype("u1")).save(file, "AVIF")
+        content = bytearray(file.getvalue())
+        content[content.index(b"av1C") + 6] |= 0x40  # more than 8 bits, as Pillow writes none
+        with pytest.raises(ValueError, match=r"a.avif: it is an AVIF picture of 10 or 12 bits"):
+            read(folder_of(tmp_path / "avif", a_avif=bytes(content)))
     keyed = png16(noise(4, 4, 3))
     key = b"tRNS" + struct.pack(">3H", 1, 2, 3)
     keyed = keyed[:33] + struct.pack(">I", 6) + key + struct.pack(">I", zlib.crc32(key)) + keyed[33:]

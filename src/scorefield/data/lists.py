@@ -74,7 +74,8 @@ def _of_hub(text: str, name: str, option: str, column: str | None) -> tuple[dict
     which = _column(columns, column)
     if which is None:
         others = [word for word in columns if word != "file_name"]
-        return {}, f"columns {', '.join(others)} (one of classes: {option}.column)" if others else ""
+        named = f" (one of classes: {option}.column)" if option.endswith("images") else ""
+        return {}, f"columns {', '.join(others)}{named}" if others else ""
     return {str(row["file_name"]): _word(row[which]) for row in rows}, ""
 
 
