@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import importlib.util
 import io
 import struct
 import zlib
@@ -167,6 +169,16 @@ def test_pictures_of_16_bits_are_laid_on_a_ground(tmp_path):
     assert x[0, :, 1, 1].tolist() == [10000, 20000, 30000, 32768] and data.event_shape == (4, 2, 2)
 
 
+# 8 x 8 pixels by libavif, as Pillow writes none
+AVIF_OF_10_BITS = (
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAOcGl0"
+    "bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAAZAAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xvcgAAAABqaXBy"
+    "cAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAACAAAAAgAAAAQcGl4aQAAAAADCgoKAAAADGF2MUOBIEAAAAAAE2NvbHJuY2x4AAIAAgAAgAAAABdpcG1h"
+    "AAAAAAAAAAEAAQQBAoMEAAAAbG1kYXQSAAoIOAi/5wICAJAyVhAAAPYAxJMbQeq1P4rekq9q2Dl+41xI2JeQz9ovc6Cg9UEnBgLkimZyR7pWzIxY"
+    "zjCBOcd3ajcKVK//38ra/PIn8joXkSwXa5/ZoVQa5t+fzyOFl56A"
+)
+
+
 def jp2(values):
     file = io.BytesIO()
     Image.fromarray(values).save(file, "JPEG2000", irreversible=False)
@@ -179,12 +191,8 @@ def test_what_pillow_would_cut_is_refused_and_not_called_damaged(tmp_path):
         read(grey, broken=Broken.skip)
     assert "skip" not in str(said.value)
     if features.check("avif"):
-        file = io.BytesIO()
-        Image.fromarray(noise(16, 16, 3, most=256).astype("u1")).save(file, "AVIF")
-        content = bytearray(file.getvalue())
-        content[content.index(b"av1C") + 6] |= 0x40  # more than 8 bits, as Pillow writes none
         with pytest.raises(ValueError, match=r"a.avif: it is an AVIF picture of 10 or 12 bits"):
-            read(folder_of(tmp_path / "avif", a_avif=bytes(content)))
+            read(folder_of(tmp_path / "avif", a_avif=base64.b64decode(AVIF_OF_10_BITS)))
     keyed = png16(noise(4, 4, 3))
     key = b"tRNS" + struct.pack(">3H", 1, 2, 3)
     keyed = keyed[:33] + struct.pack(">I", 6) + key + struct.pack(">I", zlib.crc32(key)) + keyed[33:]
@@ -211,6 +219,16 @@ def test_a_tiff_that_names_other_files_opens_none_of_them(tmp_path):
     content = tiff(values, photometric="minisblack", planarconfig="contig", description=ome.encode())
     x, _ = x_of(folder_of(tmp_path / "d", a_tif=content))
     assert np.array_equal(x[0], values.transpose(2, 0, 1))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("imagecodecs") is not None, reason="imagecodecs decodes it")
+def test_a_decoder_that_is_wanted_is_named(tmp_path):
+    content = bytearray(tiff(noise(5, 7, 5).astype("u2"), photometric="minisblack", planarconfig="contig"))
+    place = content.index(struct.pack("<HHI", 259, 3, 1))  # the compression, an integer of 16 bits
+    content[place + 8] = 5
+    with pytest.raises(ValueError, match=r"a.tif: decoding LZW in a TIFF of its kind takes imagecodecs") as said:
+        read(folder_of(tmp_path / "d", a_tif=bytes(content)))
+    assert "skip" not in str(said.value)
 
 
 # frames

@@ -21,21 +21,21 @@ from scorefield.model.stored import CONFIG, is_classifier
 SHOWN = 16  # samples
 
 
-def info(path: Path, reading: Reading = Reading(), out: Path | None = None, types: Sequence[type] = ()) -> None:
+def info(what: Path, reading: Reading = Reading(), out: Path | None = None, types: Sequence[type] = ()) -> None:
     """Shows what a trained model is, or what data are: what is read of them, their statistics, a picture of samples.
 
     Args:
-        path: directory of a trained model, or data as those of `scorefield train`.
+        what: directory of a trained model, or data as those of `scorefield train`.
         reading: how data are read.
         out: the picture of 16 samples of data (.png); by default a file of its own among the temporary ones.
         types: your own classes that the model is made of, by their import paths.
     """
-    if (path / CONFIG).exists():
-        _of_model(path, types)
+    if (what / CONFIG).exists():
+        _of_model(what, types)
     else:
         if out is not None:
             check_target(out, ".png")
-        _of_data(load_data(str(path), reading, option="data", aside=False), out)
+        _of_data(load_data(str(what), reading, option="data", aside=False), out)
 
 
 def _of_data(data: ArrayDataset, out: Path | None) -> None:

@@ -202,7 +202,7 @@ def of_tiff_page(content: bytes, page: int, most: float) -> Deep:
     try:
         import tifffile
     except ImportError as error:
-        raise ValueError("reading TIFF pictures of its kind takes tifffile: pip install 'scorefield[tiff]'") from error
+        raise MoreBits("reading TIFF pictures of its kind takes tifffile: pip install 'scorefield[tiff]'") from error
     found: Any
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         found = file.pages[page]
@@ -212,7 +212,14 @@ def of_tiff_page(content: bytes, page: int, most: float) -> Deep:
         if axes not in ("YX", "YXS", "SYX") or colour not in ("MINISBLACK", "MINISWHITE", "RGB"):
             raise MoreBits(f"it is a TIFF of axes {axes} and colours {colour}: save it as .npy")
         check_unpacked(found.nbytes, f"its page of shape {found.shape}", most)
-        values = found.asarray()
+        try:
+            values = found.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise MoreBits(
+                f"decoding {name} in a TIFF of its kind takes imagecodecs: pip install imagecodecs"
+            ) from error
         turned = int(found.tags.valueof(274, 1))
         alpha = tuple(map(int, found.extrasamples)) in ((1,), (2,))
     values = np.moveaxis(values, 0, -1) if axes == "SYX" else values.reshape(*values.shape[:2], -1)

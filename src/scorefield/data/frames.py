@@ -49,7 +49,7 @@ def opened(content: bytes, frame: int = 0) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
-        why = " that this Pillow knows: take 11.3 or later" if b"ftypavi" in content[:16] else ""
+        why = "" if "AVIF" in Image.OPEN or b"ftypavi" not in content[:16] else ": this Pillow knows no AVIF, 11.3 does"
         raise Unknown(f"it is no picture in one of the formats {', '.join(FORMATS)}{why}") from error
     if frame:
         picture.seek(frame)
