@@ -203,7 +203,7 @@ BAD = [
     ("average none --width 0.1 --out new", "none.*config.json"),
     ("average RUN --width 0.1 --out new", "RUN.averages: holds no snapshots: train with --optimisation.widths"),
     ("average RUN --width 0.1 --out RUN", "--out RUN: holds a model already"),
-    ("info none", "none.*config.json"),
+    ("info none", "none: neither a file nor a folder nor one of digits"),
     ("info RUN --nope", "--nope"),
     ("demo --out new --steps 0", "--steps.*0"),
     ("demo --out new --steps 1 --samples 0", "samples.*0"),
