@@ -25,7 +25,7 @@ from scorefield.data.idx import is_idx, read_mnist, training_images
 from scorefield.data.images import SUFFIXES, Images, pictures
 from scorefield.data.members import Broken, classes, empty_folders, is_archive, names
 from scorefield.data.stored import gather, gather_blocks
-from scorefield.data.tables import Block, Table, csv_blocks, parquet_blocks, parquet_rows
+from scorefield.data.tables import Block, Table, TableFile
 
 
 def read(
@@ -188,38 +188,38 @@ def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: i
 
 
 def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, most: float | None) -> ArrayDataset:
-    numbers: dict[str, int] = {}
     cond: list[NDArray[np.float64]] = []
     labels: list[NDArray[np.int64]] = []
 
     def vectors(blocks: Iterable[Block]) -> Iterator[NDArray[np.float64]]:
         for block in blocks:
-            if table.cond:  # of a block without any, an empty part would hold the whole
+            if file.table.cond:  # of a block without any, an empty part would hold the whole
                 cond.append(block.cond.copy())
             labels.append(block.labels)
             yield block.vectors
 
     try:
-        table = table.of(path)
-        if path.suffix.lower() == ".parquet":
-            count = min(parquet_rows(path), sys.maxsize if limit is None else limit)
-            kept = len(table.cond) + (table.label is not None)  # the vectors of many rows go to a file
+        file = TableFile(path, table)
+        rows = file.rows()
+        if rows is not None:
+            count = min(rows, sys.maxsize if limit is None else limit)
+            kept = len(file.table.cond) + (table.label is not None)  # the vectors of many rows go to a file
             check_unpacked(8 * count * kept, f"{path}: the labels and conditions of {count} rows", most)
-            blocks = vectors(parquet_blocks(path, table, limit, numbers))
-            x = gather_blocks(blocks, count, (len(table.columns),), str(path), folder)
+            x = gather_blocks(vectors(file.blocks(limit)), count, (len(file.table.columns),), str(path), folder)
         else:
-            x = gather(itertools.chain.from_iterable(vectors(csv_blocks(path, table, limit, numbers))), folder)
+            x = gather(itertools.chain.from_iterable(vectors(file.blocks(limit))), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
-    names = _in_order(numbers)
+    names = _in_order(file.classes)
     order = {word: k for k, word in enumerate(names)}
-    renumbered = torch.tensor([order[word] for word in numbers], dtype=torch.int64)
+    renumbered = torch.tensor([order[word] for word in file.classes], dtype=torch.int64)
     return ArrayDataset(
         x,
         renumbered[torch.from_numpy(np.concatenate(labels))] if names else None,
-        real_conditions(np.concatenate(cond)) if table.cond and cond else None,
+        real_conditions(np.concatenate(cond)) if cond else None,
         classes=len(names),
         class_names=names,
         name=str(path),
-        how=table,
+        how=file.table,
+        found=file.found(len(x), names),
     )
