@@ -19,8 +19,8 @@ SAID = 5  # features, beyond which their number is
 def far_values(data: Dataset, names: Sequence[str] = (), cond_names: Sequence[str] = ()) -> list[str]:
     """What to tell about real numbers that may stand for no value, feature by feature (columns, channels).
 
-    A value is far if it is `FAR` times the interquartile range of the different values away from their median, or if it
-    is the smallest or largest, occurs more than once, and is further from its neighbour than all others from each other.
+    A value is far if it is `FAR` times the interquartile range of the different values away from their median, or if
+    it is the smallest or largest, occurs more than once, and is further from the next one than that from the last.
 
     Args:
         data: of which about `NUMBERS` numbers are looked at; integers 0 .. levels - 1 cannot be far.
@@ -40,10 +40,10 @@ def far_values(data: Dataset, names: Sequence[str] = (), cond_names: Sequence[st
             others = columns[:, k][~np.isin(columns[:, k], far)]
             where = samples[np.isin(columns[:, k], far).any(-1)]
             name = f"column {called[k]}" if called else f"{kind} {k}" if values.ndim < 3 else f"channel {k}"
+            what = " or ".join(f"{value:.7g}" for value in far[:3])
             said.append(
-                f"{name} is {' or '.join(f'{value:.7g}' for value in far[:3])} in {len(where)} of {len(values)} samples "
-                f"(counted from 0: {named(where.tolist())}), far outside of the others, {others.min():.7g} to "
-                f"{others.max():.7g}: if that stands for no value, drop these samples or leave it out"
+                f"{name} is {what} in {len(where)} of {len(values)} samples (counted from 0: "
+                f"{named(where.tolist())}), far outside of the others, {others.min():.7g} to {others.max():.7g}: if that stands for no value, drop these samples or leave it out"
             )
     more = [f"and so are {len(said) - SAID} others"] if len(said) > SAID else []
     return said[:SAID] + more

@@ -77,8 +77,8 @@ def _sheet(file: Iterable[str], path: Path, header: bool | None) -> Sheet:
         return Sheet(remark, True, False, len(comments) - 1, itertools.chain([(len(comments) + 1, top)], rows))
     if header is None and numbers and not counted and _is_scale(names, below):
         raise ValueError(
-            f"{path}: the first line, {', '.join(names)[:80]}, may name the columns or be a row: say --reading.table.header "
-            "true or false"
+            f"{path}: the first line, {', '.join(names)[:80]}, may name the columns or be a row: say "
+            "--reading.table.header true or false"
         )
     if counted or not numbers if header is None else header:
         return Sheet(names, True, counted, len(comments), rows)
@@ -105,7 +105,7 @@ def _cut(first: str, second: str) -> _Cut:
     delimiter = max(",;\t", key=first.count)
     if delimiter in first:
         return _Cut(delimiter)
-    numbers = (second.strip() and second or first).split()
+    numbers = (second if second.strip() else first).split()
     return _Cut(None if len(numbers) > 1 and all(map(_is_value, numbers)) else ",")
 
 

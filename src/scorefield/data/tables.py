@@ -282,6 +282,6 @@ def _without_holes(name: str) -> str:
 
 def _without_words(name: str) -> str:
     return (
-        f"leave the column out (--reading.table.without {_listed([name])}), make numbers of it, or take it as the class "
-        f"(--reading.table.label {_listed([name])})"
+        f"leave the column out (--reading.table.without {_listed([name])}), make numbers of it, or take it as the "
+        f"class (--reading.table.label {_listed([name])})"
     )

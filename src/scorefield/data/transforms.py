@@ -104,10 +104,10 @@ class Affine(Transform):
         """
         mean, std = moments_of_features(x) if per_feature else _moments(x, tuple(range(x.ndim)))
         if same := _constant(x if per_feature else x.reshape(-1), mean).flatten().nonzero()[:, 0].tolist():
+            which = f"column {named(same, names)}" if names else f"number or channel {named(same)}"
             values = ", ".join(f"{float(mean.flatten()[k]):.7g}" for k in same[:8])
             raise ValueError(
-                f"constant in all samples: {f'column {named(same, names)}' if names else f'number or channel {named(same)}'}"
-                f", which is {values}: nothing can be learnt of it, leave it out"
+                f"constant in all samples: {which}, which is {values}: nothing can be learnt of it, leave it out"
                 + (f": --reading.table.without {','.join(names[k] for k in same)}" if names else "")
             )
         return cls(_nested(mean), _nested(std))

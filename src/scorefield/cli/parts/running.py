@@ -271,8 +271,9 @@ def check_learnable(source: ArrayDataset, kept: Subset) -> None:
     label = condition(source, "label")
     if label is not None and len(label) > 9 and len(label.unique()) == len(label):
         raise ValueError(
-            f"each of the {len(label)} samples of {source.name} has a class of its own, of which nothing can be learnt: "
-            "leave the classes out (--use_labels false); numbers in a table are conditions, --reading.table.cond NAME"
+            f"each of the {len(label)} samples of {source.name} has a class of its own, of which nothing can be "
+            "learnt: leave the classes out, --use_labels false; numbers in a table make conditions, "
+            "--reading.table.cond NAME"
         )
     for line in far_values(kept, *feature_names(source)):
         warnings.warn(line, stacklevel=2)
