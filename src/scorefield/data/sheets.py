@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 from scorefield._inputs import number
 
-MISSING = frozenset(
-    ("", "na", "n/a", "<na>", "nan", "null", "none", "?", "-", ".")
-)  # words for no value, in capitals too
+MISSING = frozenset(("", "na", "n/a", "<na>", "nan", "null", "none", "?", "-", "."))  # words for no value
 FLAGS = {"true": 1.0, "false": 0.0}
 
 
