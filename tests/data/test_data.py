@@ -137,7 +137,7 @@ def test_shares_of_none_of_the_rows_are_refused(share):
 def test_two_rows_at_least_are_left_to_train_on(rows, share, held):
     kept, out = split(ArrayDataset(torch.arange(float(rows))), share)
     assert (len(kept), len(out)) == (rows - held, held)
-    assert sorted((kept.index.tolist() + out.index.tolist())) == list(range(rows))
+    assert sorted(kept.index.tolist() + out.index.tolist()) == list(range(rows))
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ def put(values, at, value):
 
 
 SAID = {
-    "one of 1e20": (put(NORMAL, [7], 1e20), "1e+20 in 1 of 200 samples (counted from 0: 7)"),
-    "-9999 here and there": (put(NORMAL, [3, 5, 8], -9999), "-9999 in 3 of 200 samples (counted from 0: 3, 5, 8)"),
-    "-9999 in most": (put(NORMAL, np.arange(150), -9999), "-9999 in 150 of 200 samples (counted from 0: 0, 1"),
+    "one of 1e20": (put(NORMAL, [7], 1e20), "1e+20 in 1 of 200 samples (from 0: 7)"),
+    "-9999 here and there": (put(NORMAL, [3, 5, 8], -9999), "-9999 in 3 of 200 samples (from 0: 3, 5, 8)"),
+    "-9999 in most": (put(NORMAL, np.arange(150), -9999), "-9999 in 150 of 200 samples (from 0: 0, 1"),
     "-99 beside small numbers": (put(NORMAL, [3, 9], -99), "-99 in 2 of 200"),
     "two words for nothing": (put(put(NORMAL, [1, 2], -999), [3, 4], -9999), "-9999 or -999 in 4 of 200"),
     "ages and 999": (put(RNG.integers(0, 90, 200).astype(float), [1, 2], 999), "999 in 2 of 200"),
@@ -53,7 +53,7 @@ def test_usual_numbers_are_not(kind):
 def test_samples_are_counted_in_the_whole_of_the_data():
     data = ArrayDataset(put(NORMAL, [7, 8], -9999)[:, None])
     (line,) = far_values(Subset(data, torch.arange(199, 4, -1)))
-    assert line.startswith("number 0 is -9999 in 2 of 195 samples (counted from 0: 8, 7)")
+    assert line.startswith("number 0 is -9999 in 2 of 195 samples (from 0: 8, 7)")
     others = np.delete(NORMAL[5:], [2, 3])
     assert f"{others.min():.7g} to {others.max():.7g}" in line
 
@@ -62,8 +62,8 @@ def test_channels_and_conditions_are_looked_at_too():
     x, cond = RNG.normal(size=(20, 2, 4, 4)), put(NORMAL[:20], [2], 1e20)[:, None]
     x[5, 1, 0, 0] = 1e20
     lines = far_values(ArrayDataset(x, cond=cond.astype("f4")), cond_names=("z",))
-    assert lines[0].startswith("channel 1 is 1e+20 in 1 of 20 samples (counted from 0: 5)")
-    assert lines[1].startswith("column z is 1e+20 in 1 of 20 samples (counted from 0: 2)")
+    assert lines[0].startswith("channel 1 is 1e+20 in 1 of 20 samples (from 0: 5)")
+    assert lines[1].startswith("column z is 1e+20 in 1 of 20 samples (from 0: 2)")
     whole = ArrayDataset(torch.tensor([[0], [255]] * 20, dtype=torch.uint8), levels=256)
     assert far_values(whole) == []
 

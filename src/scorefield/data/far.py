@@ -42,8 +42,8 @@ def far_values(data: Dataset, names: Sequence[str] = (), cond_names: Sequence[st
             name = f"column {called[k]}" if called else f"{kind} {k}" if values.ndim < 3 else f"channel {k}"
             what = " or ".join(f"{value:.7g}" for value in far[:3])
             said.append(
-                f"{name} is {what} in {len(where)} of {len(values)} samples (counted from 0: {named(where.tolist())}), "
-                f"far outside of the others, {others.min():.7g} to {others.max():.7g}: if that stands for no value, drop "
+                f"{name} is {what} in {len(where)} of {len(values)} samples (from 0: {named(where.tolist())}), "
+                f"far outside of the others, {others.min():.7g} to {others.max():.7g}: if that is no value, drop "
                 "these samples or leave it out"
             )
     more = [f"and so are {len(said) - SAID} others"] if len(said) > SAID else []
