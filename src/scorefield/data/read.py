@@ -19,7 +19,8 @@ from scorefield._memory import check_unpacked
 from scorefield.data.arrays import load_arrays, real_conditions
 from scorefield.data.audio import Audio, Signals
 from scorefield.data.cifar import is_cifar, read_cifar
-from scorefield.data.dataset import ArrayDataset
+from scorefield.data.dataset import ArrayDataset, named
+from scorefield.data.found import Found, counted
 from scorefield.data.huggingface import huggingface_rows, is_huggingface
 from scorefield.data.idx import is_idx, read_mnist, training_images
 from scorefield.data.images import SUFFIXES, Images, pictures
@@ -127,7 +128,16 @@ def _of_files(
             warnings.warn(f"{path}: nothing that can be read lies in {', '.join(empty)}: no class", stacklevel=3)
     rows = ((values, folders.get(name)) for name, values in samples)
     data = _gathered(rows, path, _in_order(folders.values()), limit, folder)
-    data.how = images if kind is SUFFIXES else replace(audio, rate=recordings.rate)
+    data.how = images
+    if kind is not SUFFIXES:
+        data.how = replace(audio, rate=recordings.rate)
+        recordings.check_classes({str(name): word for name, word in folders.items()})
+        parts = [recordings.said(len(data))]
+        if data.classes:
+            parts.append(
+                f"{counted(data.classes, 'class', 'classes')} by folder: {named(range(data.classes), data.class_names)}"
+            )
+        data.found = Found("; ".join(parts), tuple(recordings.left))
     return data
 
 
