@@ -23,8 +23,8 @@ from torch import Tensor
 
 from scorefield import data, plot
 from scorefield._files import held, is_at, not_a_link, sweep, write_file
-from scorefield.cli.parts.measuring import load_values
 from scorefield.cli.parts.reading import Reading, as_own
+from scorefield.cli.parts.values import load_values
 from scorefield.data import ArrayDataset, Rows
 from scorefield.model import ClassifierModel, ScoreModel
 from scorefield.training import distributed
