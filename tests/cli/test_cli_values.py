@@ -1,14 +1,16 @@
-"""Masks and measurements as people have them: found, or refused with a word on how they are read."""
+"""Masks, measurements and conditions as people give them: found, or refused with a word on how they are read."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from scorefield import VP
+from scorefield.cli import main
 from scorefield.cli.parts.reading import told
+from scorefield.cli.parts.sources import load_conditions
 from scorefield.cli.parts.values import load_mask, measurement
 from scorefield.data import Affine, Images
 from scorefield.model import ScoreModel
@@ -177,6 +179,80 @@ def test_photos_come_to_the_size_of_the_training(nothing_told, tmp_path, capsys)
     large.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.png", exif=tags)
     made = model(images={**images, "size": list(Images(size=8).sides)})
     _, values = measurement(tmp_path / "photo.png", Identity(), made)
-    wanted = np.asarray(large.convert("L").crop((4, 0, 20, 16)).resize((8, 8), Image.Resampling.LANCZOS), float)
-    assert np.abs(values[0, 0].numpy() - wanted).max() <= 2
+    wanted = ImageOps.fit(large.convert("L"), (8, 8), Image.Resampling.LANCZOS)
+    assert np.array_equal(values[0, 0].numpy(), np.asarray(wanted))
     assert "brought to the shape (1, 8, 8)" in capsys.readouterr().out
+
+
+def conditional(features):
+    made = model(levels=None, shape=(2,))
+    made.cond_transform = Affine(tuple(0.0 for _ in range(features)), tuple(1.0 for _ in range(features)))
+    return made
+
+
+CONDITIONS = {  # what is given, of how many numbers the model's are, for how many samples: the rows
+    "280,1": (2, 5, [[280.0, 1.0]]),
+    "-1.5": (1, 5, [[-1.5]]),
+    "one row": (2, 5, [[1, 2]]),
+    "a row for each": (2, 3, [[1, 2], [3, 4], [5, 6]]),
+    "one row without its axis": (3, 5, [[1, 2, 3]]),
+    "as many rows as numbers": (2, 2, [[1, 2]]),
+    "a number for each": (1, 3, [[1], [2], [3]]),
+    "a number for all": (1, 5, [[7]]),
+}
+SAVED = {
+    "one row": [[1, 2]],
+    "a row for each": [[1, 2], [3, 4], [5, 6]],
+    "one row without its axis": [1, 2, 3],
+    "as many rows as numbers": [1, 2],
+    "a number for each": [1, 2, 3],
+    "a number for all": 7,
+}
+
+
+@pytest.mark.parametrize("given", CONDITIONS)
+def test_conditions_are_rows(given, tmp_path):
+    features, count, rows = CONDITIONS[given]
+    if given in SAVED:
+        np.save(tmp_path / "cond.NPY.npy", SAVED[given])
+        (tmp_path / "cond.NPY.npy").rename(tmp_path / "cond.NPY")
+    found = load_conditions(str(tmp_path / "cond.NPY") if given in SAVED else given, count, conditional(features))
+    assert found.dtype == torch.float64 and found.tolist() == rows
+    assert load_conditions("", count, conditional(features)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("280;1", "wanted a .npy file of numbers, or numbers such as 280,1"),
+        ("cat", "wanted a .npy file of numbers, or numbers such as 280,1"),
+        ("1,nan", "numbers such as 280,1"),
+        ("none.npy", "none.npy: no such file"),
+        ("notes.txt", "wanted a .npy file of numbers"),
+        ("two.npy", r"one row for each of 5 samples, or one row for all; got shape \(2, 1\)"),
+        ("complex.npy", "wanted real numbers"),
+    ],
+)
+def test_conditions_that_are_none_are_refused(given, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("1")
+    np.save(tmp_path / "two.npy", np.ones((2, 1)))
+    np.save(tmp_path / "complex.npy", np.ones((5, 1), complex))
+    with pytest.raises((ValueError, OSError), match=words):
+        load_conditions(given, 5, conditional(1))
+
+
+def test_a_number_for_each_sample_is_a_condition(unchecked, tmp_path):
+    """From training to samples and measurements: x is near its condition, which is in other units."""
+    cond = RNG.normal(280, 8, 200)
+    np.savez(tmp_path / "d.npz", x=(cond[:, None] + RNG.normal(size=(200, 1))), cond=cond)
+    train = ["train", "--data", tmp_path / "d.npz", "--out", tmp_path / "run", "--steps", 80, "--batch_size", 64]
+    net = ["--net", "MLP", "--net.features", 8, "--net.blocks", 1, "--net.cond_features", 1, "--device", "cpu"]
+    lr = ["--optimisation.lr", 0.03, "--optimisation.half_lives", 1000, "--previews", 0]
+    assert main([str(word) for word in (*train, *net, *lr)]) == 0
+    common = ["--device", "cpu", "--seeds", "0-19", "--out", str(tmp_path / "s.npy")]
+    means = []
+    for value in ("270", "290"):
+        assert main(["sample", str(tmp_path / "run"), "--cond", value, *common]) == 0
+        means.append(np.load(tmp_path / "s.npy").mean())
+    assert means == pytest.approx([270, 290], abs=5)

@@ -23,10 +23,9 @@ from scorefield.cli.parts.sources import (
     locked,
     parse_device,
     parse_label,
-    save_figure,
-    save_picture,
 )
 from scorefield.cli.parts.values import measurement
+from scorefield.cli.parts.writing import save_figure, save_picture
 from scorefield.data import Affine
 from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
 from scorefield.model import Measured, ScoreModel
@@ -59,7 +58,7 @@ def invert(
     steps: int | None = None,
     solver: Solver | None = None,
     label: str = "",
-    cond: Path | None = None,
+    cond: str = "",
     batch_size: int = 16,
     device: str = "auto",
     types: Sequence[type] = (),
@@ -84,7 +83,8 @@ def invert(
         steps: of the solver, by default 100, for methods that have no loop of their own.
         solver: for guided denoisers; by default the reverse SDE by exponential Adams of order 2.
         label: class of the samples, for a model of classes.
-        cond: .npy file of conditions in the units of the training data, a row for each sample or one for all.
+        cond: conditions in the units of the training data: a .npy file, a row for each sample or one for all, or the
+            numbers of one row, such as 280,1.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
@@ -101,7 +101,7 @@ def invert(
     if solver is not None and not issubclass(way, PosteriorDenoiser):
         raise ValueError(f"--solver: {way.__name__} takes its own steps; leave it out")
     model = ScoreModel.load(run, types=types, device=parse_device(device))
-    rows = None if cond is None else load_conditions(cond, samples)
+    rows = load_conditions(cond, samples, model)
     denoiser, transform = model.given(parse_label(model, label) if label else None, cond=rows), model.transform
     if not (isinstance(denoiser, Denoiser) and isinstance(transform, Affine)):
         raise ValueError(

@@ -40,9 +40,9 @@ from scorefield.cli.parts.sources import (
     load_data,
     locked,
     parse_device,
-    save_samples,
 )
 from scorefield.cli.parts.tuning import check_fits, extend, renumbered
+from scorefield.cli.parts.writing import Samples, save_samples
 from scorefield.data import Affine, Subset, split, transformed_spectrum, transformed_std
 from scorefield.likelihood import prior_mismatch
 from scorefield.model import ScoreModel
@@ -305,5 +305,5 @@ def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: in
             return False
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = plot.is_image(model.event_shape) or model.event_shape == (2,)
-    save_samples(torch.cat(parts), model.transform.levels, out if drawn else out.with_suffix(".npz"))
+    save_samples(Samples.of(model, torch.cat(parts)), out if drawn else out.with_suffix(".npz"))
     return True

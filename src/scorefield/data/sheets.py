@@ -57,7 +57,7 @@ def _sheet(file: Iterable[str], path: Path, header: bool | None) -> Sheet:
     else:
         first = ""
     second = next(lines, "")
-    cut = _cut(first, second)
+    cut = _cut(first, second, "\t,;" if path.suffix.lower() == ".tsv" else ",;\t")
     rows = ((len(comments) + line, fields) for line, fields in cut(itertools.chain((first, second), lines)) if fields)
     top, below = next(rows, (0, list[str]()))[1], next(cut((second,)), (0, list[str]()))[1]
     names = [name.strip() for name in top]
@@ -98,9 +98,9 @@ class _Cut:
             yield reader.line_num, fields
 
 
-def _cut(first: str, second: str) -> _Cut:
+def _cut(first: str, second: str, usual: str) -> _Cut:
     """By what separates most fields of the first line; by spaces if nothing else does, and these separate numbers."""
-    delimiter = max(",;\t", key=first.count)
+    delimiter = usual[0] if usual[0] == "\t" and "\t" in first else max(usual, key=first.count)
     if delimiter in first:
         return _Cut(delimiter)
     numbers = (second if second.strip() else first).split()

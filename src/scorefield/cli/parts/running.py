@@ -18,7 +18,7 @@ from scorefield._files import not_a_link
 from scorefield._finite import not_finite
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.signals import Signals, say
-from scorefield.cli.parts.sources import save_figure
+from scorefield.cli.parts.writing import save_figure
 from scorefield.data import ArrayDataset, Dataset, Subset, Table, far_values
 from scorefield.data.dataset import condition, named, some_rows, unseen_classes
 from scorefield.objectives import Objective
