@@ -103,7 +103,8 @@ class Affine(Transform):
             ValueError: a feature does not vary beyond its rounding.
         """
         mean, std = moments_of_features(x) if per_feature else _moments(x, tuple(range(x.ndim)))
-        if same := _constant(x if per_feature else x.reshape(-1), mean).flatten().nonzero()[:, 0].tolist():
+        same: list[int] = _constant(x if per_feature else x.reshape(-1), mean).flatten().nonzero()[:, 0].tolist()
+        if same:
             which = f"column {named(same, names)}" if names else f"number or channel {named(same)}"
             values = ", ".join(f"{float(mean.flatten()[k]):.7g}" for k in same[:8])
             raise ValueError(
