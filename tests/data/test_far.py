@@ -20,6 +20,7 @@ def put(values, at, value):
 
 SAID = {
     "one of 1e20": (put(NORMAL, [7], 1e20), "1e+20 in 1 of 200 samples (from 0: 7)"),
+    "a single 2000": (put(NORMAL, [7], 2000), "2000 in 1 of 200 samples (from 0: 7)"),
     "-9999 here and there": (put(NORMAL, [3, 5, 8], -9999), "-9999 in 3 of 200 samples (from 0: 3, 5, 8)"),
     "-9999 in most": (put(NORMAL, np.arange(150), -9999), "-9999 in 150 of 200 samples (from 0: 0, 1"),
     "-99 beside small numbers": (put(NORMAL, [3, 9], -99), "-99 in 2 of 200"),
@@ -37,6 +38,8 @@ def test_what_stands_for_no_value_is_said(kind):
 
 UNSAID = {
     "normal": NORMAL,
+    "a single -99": put(NORMAL, [7], -99),
+    "a single 150": put(NORMAL, [7], 150),
     "skewed": RNG.lognormal(0, 1, 200),
     "many zeros": np.where(RNG.random(200) < 0.9, 0.0, RNG.gamma(1.0, size=200)),
     "flags": RNG.integers(0, 2, 200).astype(float),
