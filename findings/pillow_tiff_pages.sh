@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pillow's documentation says that a picture is saved to a file object with seek, tell and write. One would guess that this
 # holds for several pages, as it does for GIF, WebP, APNG and PDF. TIFF wants to read as well: save_all=True with pages to
-# append raises UnsupportedOperation ("read") on a file that is open for writing alone ("wb"), and leaves a part of it;
+# append raises UnsupportedOperation ("read") on a file that is open for writing alone ("wb"), and leaves it empty;
 # one page, or a file that is open for reading too ("w+b", BytesIO), goes well.
 set -euo pipefail
 
