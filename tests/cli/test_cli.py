@@ -723,7 +723,7 @@ def test_samples_in_a_folder_have_a_file_each(run, digits_run, tmp_path):
     scorefield("sample", digits_run, "--seeds", "0-1", "--steps", 2, "--out", tmp_path / "digits")
     wanted = ScoreModel.load(digits_run).sample(seeds=range(2), steps=2, batch_size=64)
     picture = np.asarray(Image.open(tmp_path / "digits" / "000001.png"))
-    assert np.array_equal(picture[..., 0], (wanted[1, 0] * (255 / 16)).round().numpy())
+    assert np.array_equal(picture, (wanted[1, 0] * (255 / 16)).round().numpy())
 
 
 def test_samples_in_a_picture_are_those_of_the_api(digits_run, run, tmp_path):

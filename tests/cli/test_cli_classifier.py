@@ -50,7 +50,8 @@ def test_training_writes_a_classifier_of_the_runs_process_and_transform_and_its_
     assert (model.event_shape, model.classes, model.transform) == ((2,), 2, base.transform)
     assert model.classifier.sde == base.denoiser.sde
     found = "10,000 samples of 2, real numbers; 2 classes"
-    assert model.about == {"data": "two_moons", "found": found, "steps": 20, "batch_size": 32, "seed": 0, "step": 20}
+    about = {"data": "two_moons", "found": found, "steps": 20, "batch_size": 32, "seed": 0, "step": 20}
+    assert model.about == about
     kept, held = split(two_moons(), 0.1, seed=0)
     assert model.classifier.sigma_data == pytest.approx(transformed_std(kept, base.transform), rel=1e-6)
     rows = table(classifier / "noise_levels.csv")

@@ -344,19 +344,21 @@ def test_classes_without_a_sample_are_named_and_not_drawn(tmp_path, capsys):
 
 
 def test_names_without_a_sample_are_named(tmp_path, capsys):
-    """A folder of recordings that are all too short, and an empty one."""
-    for kind, length in (("long", 200), ("short", 5)):
+    """A folder of recordings that cannot be read, and an empty one."""
+    for kind in ("long", "lost"):
         (tmp_path / "data" / kind).mkdir(parents=True)
         for k in range(3):
-            values = GENERATOR.integers(-999, 999, length).astype(np.int16)
-            wavfile.write(tmp_path / "data" / kind / f"{k}.wav", 8000, values)
+            wavfile.write(tmp_path / "data" / kind / f"{k}.wav", 8000, GENERATOR.integers(-999, 999, 200).astype("i2"))
+    for file in (tmp_path / "data" / "lost").iterdir():
+        file.write_bytes(b"nothing")
     (tmp_path / "data" / "empty").mkdir()
-    run = trained(tmp_path / "run", tmp_path / "data", "--reading.audio.length", 20, "--steps", 1)
+    options = ["--reading.audio.length", 20, "--reading.broken", "skip", "--steps", 1]
+    run = trained(tmp_path / "run", tmp_path / "data", *options)
     said = capsys.readouterr().err
-    assert "lies in empty: no class" in said and "has the class short, which" in said
-    fails("sample", run, "--label", "short", "--seeds", 0, "--out", tmp_path / "x.npz")
+    assert "lies in empty: no class" in said and "has the class lost, which" in said
+    fails("sample", run, "--label", "lost", "--seeds", 0, "--out", tmp_path / "x.npz")
     fails("sample", run, "--label", "empty", "--seeds", 0, "--out", tmp_path / "x.npz")
-    assert "wanted one of long, short" in capsys.readouterr().err
+    assert "wanted one of long, lost" in capsys.readouterr().err
 
 
 # a longer run

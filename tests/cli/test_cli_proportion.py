@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from scorefield.cli import main
+from scorefield.model import ScoreModel
 from scorefield.nn import MLP, MLPClassifier
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("default:.*too few samples")]
 
 TINY = ["--net", "MLP", "--net.features", "8", "--net.blocks", "1", "--device", "cpu"]
 
@@ -141,8 +142,20 @@ def test_counts_below_none_are_refused(words, tmp_path, capsys):
     assert f"{words.split()[0]} must be at least 0; got -1" in capsys.readouterr().err
 
 
-def test_one_picture_takes_few_calls(watched, tmp_path):
-    """A picture of many pixels, for two steps: one network call beside them."""
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64), dtype=np.uint8))
-    train(tmp_path / "run", "--steps", 2, "--batch_size", 1, "--held_out", 0.5, data=tmp_path / "x.npy")
-    assert watched.rows == [1]
+def test_few_pictures_take_few_calls(watched, tmp_path, capsys):
+    """Of many pixels, for two steps: one network call beside them, with a sample held out, or none."""
+    x = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
+    for count, rows, batch in ((3, [4], 16), (2, [], 16), (1, [], 8)):
+        np.save(tmp_path / "x.npy", x[:count])
+        watched.rows.clear()
+        out = train(tmp_path / f"run{count}", "--steps", 2, "--previews", 0, data=tmp_path / "x.npy")
+        assert watched.rows == rows and ScoreModel.load(out).about["batch_size"] == batch
+        assert ("too few samples to hold any out" in capsys.readouterr().err) == (count < 3)
+
+
+def test_nothing_need_be_held_out(watched, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2, 3)))
+    out = train(tmp_path / "run", "--steps", 1, "--held_out", 0, "--previews", 0, data=tmp_path / "x.npy")
+    assert watched.rows == [] and held_out(out) == [False] and "too few" not in capsys.readouterr().err
+    shift = np.array(ScoreModel.load(out).transform.shift)
+    np.testing.assert_allclose(shift, np.load(tmp_path / "x.npy").mean(0))

@@ -125,10 +125,19 @@ def test_a_split_is_a_partition_of_its_seed():
     assert len(split(data, 1e-9)[1]) == 1
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, 0.99, math.nan])
-def test_a_split_that_leaves_a_side_empty_is_refused(share):
+@pytest.mark.parametrize("share", [1.0, -0.1, 1.5, math.nan])
+def test_shares_of_none_of_the_rows_are_refused(share):
     with pytest.raises(ValueError, match="held_out"):
         split(ArrayDataset(torch.arange(20.0)), share)
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "held"), [(20, 0.0, 0), (20, 0.99, 18), (3, 0.1, 1), (3, 0.9, 1), (2, 0.5, 0), (1, 0.1, 0)]
+)
+def test_two_rows_at_least_are_left_to_train_on(rows, share, held):
+    kept, out = split(ArrayDataset(torch.arange(float(rows))), share)
+    assert (len(kept), len(out)) == (rows - held, held)
+    assert sorted(kept.index.tolist() + out.index.tolist()) == list(range(rows))
 
 
 @pytest.mark.parametrize(

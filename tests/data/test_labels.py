@@ -158,12 +158,6 @@ def test_folders_that_could_be_either_are_asked_about(tmp_path):
         read(tmp_path / "single")
 
 
-def test_a_class_for_each_row_of_a_table_is_warned_of(tmp_path):
-    (tmp_path / "a.csv").write_text("x,id\n" + "".join(f"{k},{k}\n" for k in range(5)))
-    with pytest.warns(UserWarning, match=r"a.csv: each of the 5 rows has a class of its own by id"):
-        read(tmp_path / "a.csv", table=Table(label="id"))
-
-
 # lists
 
 

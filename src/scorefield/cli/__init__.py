@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -28,6 +28,7 @@ from scorefield.cli.likelihood import likelihood
 from scorefield.cli.parts import measuring
 from scorefield.cli.parts.complaints import POSITIONAL, explained
 from scorefield.cli.parts.importing import allow
+from scorefield.cli.parts.lists import Mistake, parsed
 from scorefield.cli.parts.out_of_memory import out_of_memory
 from scorefield.cli.parts.reading import told
 from scorefield.cli.parts.signals import say
@@ -56,21 +57,29 @@ COMMANDS = {
 }
 
 
+class Misread(Mistake):
+    """A mistake, of which the parser says in one line what is wrong."""
+
+    def __init__(self, message: str, parser: ArgumentParser) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+    def end(self) -> NoReturn:
+        """Prints what is wrong, and ends the program."""
+        options = [word for action in self.parser._actions for word in action.option_strings]  # pyright: ignore[reportPrivateUsage]
+        said = printable(explained(str(self), options, named_classes()))
+        print(f"{self.parser.prog.replace(' [options]', '')}: error: {said}", file=sys.stderr)
+        self.parser.exit(2)
+
+
 class Parser(ArgumentParser):
-    """Says in one line what is wrong."""
+    """Leaves it to others what to do about a mistake."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints what is wrong, and ends the program, or leaves it to the outer parser."""
+        """Raises what is wrong, or leaves it to the outer parser."""
         if not self.exit_on_error:
             super().error(message, ex)
-        parser: Any = getattr(ex, "subcommand_parser", None) or self
-        said = printable(self._explained(message, parser))
-        print(f"{parser.prog.replace(' [options]', '')}: error: {said}", file=sys.stderr)
-        self.exit(2)
-
-    def _explained(self, message: str, parser: ArgumentParser) -> str:
-        options = [word for action in parser._actions for word in action.option_strings]  # pyright: ignore[reportPrivateUsage]
-        return explained(message, options, named_classes())
+        raise Misread(message, getattr(ex, "subcommand_parser", None) or self)
 
 
 def named_classes() -> dict[str, type]:
@@ -113,8 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["certify"] and len(words) > 1 and not words[1].startswith("-"):
         words.insert(1, "--solver")  # a positional argument could not have options of its own, as --solver.order
     allow(words, next((COMMANDS[word] for word in words if word in COMMANDS), None))
-    options = top.parse_args(words)
     typed.set(words)
+    try:
+        options, words = parsed(words, top.parse_args)
+    except Misread as mistake:
+        mistake.end()
     given = top.parse_args(words, defaults=False)[options.subcommand]
     told.set(frozenset(given.keys()))
     try:

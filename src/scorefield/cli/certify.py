@@ -9,7 +9,8 @@ from pathlib import Path
 from scorefield import certify as certification
 from scorefield import plot
 from scorefield.cli.parts.grids import Grid
-from scorefield.cli.parts.sources import check_target, directory, save_figure
+from scorefield.cli.parts.sources import check_target, directory
+from scorefield.cli.parts.writing import save_figure
 from scorefield.model import ScoreModel
 from scorefield.processes import VP, GaussianSDE
 from scorefield.solvers import Solver

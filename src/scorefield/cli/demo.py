@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefield import plot
 from scorefield.cli.likelihood import mean_and_error
 from scorefield.cli.parts.running import CHECKPOINTS
-from scorefield.cli.parts.sources import save_figure, save_picture
+from scorefield.cli.parts.writing import save_figure, save_picture
 from scorefield.cli.train import train
 from scorefield.data import digits, split
 from scorefield.evaluate import paths

@@ -76,6 +76,8 @@ def evaluate(
     if share is not None and known:
         train, held_out = split(source, float(share), seed)
         about |= {"held out": share, "seed of the split": seed}
+    if test is None and not held_out:
+        raise ValueError("no sample was held out of the training of this model: give data of --test")
     if test is not None:
         other = load_data(test, as_own(reading, model.about, test), option="--test")
         other = for_model(model, other, test, "--test")

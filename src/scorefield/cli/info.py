@@ -12,7 +12,9 @@ from torch import Tensor
 from scorefield import plot
 from scorefield._describe import describe
 from scorefield.cli.parts.reading import Reading
-from scorefield.cli.parts.sources import check_target, load_data, save_figure, save_samples
+from scorefield.cli.parts.running import feature_names
+from scorefield.cli.parts.sources import check_target, load_data
+from scorefield.cli.parts.writing import Samples, save_figure, save_samples
 from scorefield.data import Affine, ArrayDataset, split, transformed_std
 from scorefield.data.dataset import choice, condition, named, some_rows
 from scorefield.model import ClassifierModel, ScoreModel
@@ -42,7 +44,7 @@ def _of_data(data: ArrayDataset, out: Path | None) -> None:
     """What training would begin with."""
     kept = split(data, 0.1)[0] if len(data) > 1 else data
     x = some_rows(kept)
-    transform = Affine.fitted(kept)
+    transform = Affine.fitted(kept, feature_names(data)[0])
     values = "real numbers" if data.levels is None else f"integers from 0 to {data.levels - 1}"
     print(f"event shape  {data.event_shape}")
     print(f"values       {values}, from {float(x.min()):.6g} to {float(x.max()):.6g}")
@@ -70,7 +72,7 @@ def _draw(x: Tensor, levels: int | None, out: Path) -> None:
     if len(shape) == 4 and plot.is_image((shape[0], *shape[2:]), alpha=True):
         x = x[:, :, shape[1] // 2]
     if plot.is_image(x.shape[1:], alpha=True) or shape == (2,):
-        save_samples(x, levels, out)
+        save_samples(Samples(x, levels), out)
     else:
         curves = x.double().reshape(len(x), -1) if len(shape) < 2 else x[:, 0].double().reshape(len(x), -1)
         title = f"{len(x)} samples" if len(shape) < 2 or shape[0] == 1 else f"the first channel of {len(x)} samples"

@@ -14,23 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield import operators, plot
+from scorefield import plot
 from scorefield._files import write_file, write_text
-from scorefield.cli.parts.measuring import Measuring, load_as_data, load_values
-from scorefield.cli.parts.reading import Reading, as_own
+from scorefield.cli.parts.measuring import Measuring
 from scorefield.cli.parts.sources import (
     directory,
     load_conditions,
     locked,
     parse_device,
     parse_label,
-    save_figure,
-    save_picture,
 )
+from scorefield.cli.parts.values import measurement
+from scorefield.cli.parts.writing import save_figure, save_picture
 from scorefield.data import Affine
 from scorefield.guidance import GuidedSolver, Measurement, MomentMatching, PosteriorDenoiser
 from scorefield.model import Measured, ScoreModel
-from scorefield.operators import Gaussian, Linear, LinearOperator, MeasurementNoise, Noiseless, Operator
+from scorefield.operators import Gaussian, Linear, LinearOperator, Mask, MeasurementNoise, Noiseless, Operator
 from scorefield.operators.operator import flat
 from scorefield.posterior import PosteriorSampler, TwistedSMC
 from scorefield.posterior.particles import ParticleSampler
@@ -59,7 +58,7 @@ def invert(
     steps: int | None = None,
     solver: Solver | None = None,
     label: str = "",
-    cond: Path | None = None,
+    cond: str = "",
     batch_size: int = 16,
     device: str = "auto",
     types: Sequence[type] = (),
@@ -71,8 +70,8 @@ def invert(
         operator: what was measured: Identity, Mask, Colorize, Blur, SuperResolution, FourierMask, Radon or
             CompressedSensing, or your own LinearOperator by its import path.
         y: what came out: a picture, or an array (.npy) of the measurement's shape, in the data's units. For a Mask or
-            FourierMask the whole of it will do, of which what is not known does not matter. A picture of the data's own
-            pixels is brought to size and colour as those of the training were.
+            FourierMask the whole of it will do, of which what is not known does not matter; for a Mask or Identity NaN
+            is unknown. A picture of the data's own pixels is brought to size and colour as those of the training were.
         out: folder for samples.npz with the samples `x`, in the data's values, and their `mean` and standard deviation
             `std` before rounding, for pictures of them and a figure, and for report.json.
         sigma: standard deviation of y's noise in the data's units; for pictures and other integers as a part of half
@@ -84,7 +83,8 @@ def invert(
         steps: of the solver, by default 100, for methods that have no loop of their own.
         solver: for guided denoisers; by default the reverse SDE by exponential Adams of order 2.
         label: class of the samples, for a model of classes.
-        cond: .npy file of conditions in the units of the training data, a row for each sample or one for all.
+        cond: conditions in the units of the training data: a .npy file, a row for each sample or one for all, or the
+            numbers of one row, such as 280,1.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         types: your own classes that the model is made of, by their import paths.
@@ -101,7 +101,7 @@ def invert(
     if solver is not None and not issubclass(way, PosteriorDenoiser):
         raise ValueError(f"--solver: {way.__name__} takes its own steps; leave it out")
     model = ScoreModel.load(run, types=types, device=parse_device(device))
-    rows = None if cond is None else load_conditions(cond, samples)
+    rows = load_conditions(cond, samples, model)
     denoiser, transform = model.given(parse_label(model, label) if label else None, cond=rows), model.transform
     if not (isinstance(denoiser, Denoiser) and isinstance(transform, Affine)):
         raise ValueError(
@@ -110,7 +110,9 @@ def invert(
         )
     sde, seeds, steps = denoiser.sde, range(seed, seed + samples), steps or 100
     measure = operator.build(model.event_shape) if isinstance(operator, Measuring) else operator
-    values = _as_measured(measure, _read(y, measure, model), model.event_shape, y)
+    measure, values = measurement(y, measure, model)
+    if isinstance(measure, Mask):
+        print(f"{len(measure.observed)} of {math.prod(model.event_shape)} numbers are known")
     known = model.measured(measure, values, _noise(sigma, transform.levels))
     sizes: dict[str, float] = {}
 
@@ -163,48 +165,6 @@ def _noise(sigma: float | None, levels: int | None) -> MeasurementNoise:
         )
     std = math.sqrt(1 / 12) if sigma is None else sigma * levels / 2
     return Gaussian(std) if std else Noiseless()
-
-
-def _read(path: Path, operator: Operator, model: ScoreModel) -> Tensor:
-    """What was measured; a picture of the data's own pixels is read as those of the training were."""
-    values, event_shape = load_values(path), model.event_shape
-    of_mask = isinstance(operator, operators.Mask)
-    shape = event_shape if of_mask else operator.A(torch.zeros(1, *event_shape)).shape[1:]
-    pixels = plot.is_image(event_shape) and len(shape) == 3 and tuple(shape[1:]) == event_shape[1:]
-    if path.suffix == ".npy" or not pixels or "images" not in model.about.get("reading", {}):
-        return values
-    images = as_own(Reading(), model.about, str(path)).images
-    seen = load_as_data(path, values, images, "L" if shape[0] == 1 else "RGB")
-    if _long(seen.shape) != _long(values.shape):
-        print(f"{path}: brought to the shape {tuple(seen.shape)}, as the pictures of the training were")
-    return seen
-
-
-def _as_measured(operator: Operator, values: Tensor, event_shape: Sequence[int], path: Path) -> Tensor:
-    """The file's values in the shape of one measurement, up to axes of length 1."""
-    shape = operator.A(torch.zeros(1, *event_shape)).shape[1:]
-    if (
-        values.ndim == 3
-        and len(values) == 3
-        and not values.is_complex()
-        and bool((values == values[:1]).all())
-        and _long(values.shape) != _long(shape)
-    ):
-        values = values[0]  # a grey picture that is stored in colours
-    if isinstance(operator, operators.Mask) and _long(values.shape) == _long(event_shape):
-        return operator.A(values.reshape(1, *event_shape))
-    if isinstance(operator, operators.FourierMask):
-        whole = *shape[:-1], operator.height, operator.width
-        if _long(values.shape) == _long(whole):
-            return operator.entries(values.reshape(whole))[None]
-    if _long(values.shape) != _long(shape):
-        raise ValueError(f"--y {path}: the operator measures {tuple(shape)} of a sample; got {tuple(values.shape)}")
-    return values.reshape(1, *shape)
-
-
-def _long(shape: Sequence[int]) -> list[int]:
-    """The axes that are longer than 1."""
-    return [n for n in shape if n > 1]
 
 
 def _beyond(z: Tensor, transform: Affine) -> Tensor:

@@ -13,15 +13,14 @@ from scorefield.cli.parts.grids import Grid, times_of_run
 from scorefield.cli.parts.guiding import guided_model
 from scorefield.cli.parts.sources import (
     Precision,
-    check_samples_target,
     directory,
     load_conditions,
     locked,
     parse_device,
     parse_label,
     parse_seeds,
-    save_samples,
 )
+from scorefield.cli.parts.writing import Samples, save_samples, target
 from scorefield.model import ScoreModel
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import default
@@ -34,7 +33,7 @@ def sample(
     seeds: str = "0-63",
     steps: int = 20,
     label: str = "",
-    cond: Path | None = None,
+    cond: str = "",
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     classifier: Path | None = None,
@@ -42,6 +41,7 @@ def sample(
     grid: Grid | None = None,
     tolerance: float | None = None,
     out: Path = Path("samples.png"),
+    like: Path | None = None,
     batch_size: int = 64,
     device: str = "auto",
     precision: Precision = Precision.float32,
@@ -54,7 +54,8 @@ def sample(
         seeds: one for each sample: numbers and ranges, such as 0-63 or 1,5,10-12.
         steps: network calls for each sample with the default solver, steps of another one.
         label: class of the samples, by its name, or by its number if the classes have no names; any by default.
-        cond: .npy file of conditions in the units of the training data, a row for each sample or one for all.
+        cond: conditions in the units of the training data: a .npy file, a row for each sample or one for all, or the
+            numbers of one row, such as 280,1.
         guidance: weight of classifier-free guidance to the label, for a model that was trained with and without labels:
             1 is none, more makes the samples more typical of the class and less various. With --classifier the weight
             of that one, 1 by default.
@@ -67,7 +68,10 @@ def sample(
             some seconds once and is kept in the run.
         tolerance: error of samples of the probability-flow ODE for data of unit size, such as 1e-3, instead of steps
             and solver: an adaptive one takes as many network calls as each sample needs.
-        out: a picture of all (.png), an array (.npz), or a folder for a file each.
+        out: by its ending a picture of all, of one sample by its own pixels (.png), an array (.npz, .npy), pages of a
+            TIFF with the values as they are (.tif), a recording of all one after another (.wav), a table with the
+            columns of the data (.csv, .tsv, .parquet), or a folder for a file each.
+        like: a recording whose rate a .wav gets; by default that of the training data.
         batch_size: samples in one network call.
         device: auto, cpu, cuda, cuda:1, ...
         precision: of the network's arithmetic, float32 or bfloat16.
@@ -75,14 +79,14 @@ def sample(
     """
     place = parse_device(device)
     model = ScoreModel.load(run, types=types, device=place)
-    folder = check_samples_target(out, model.event_shape)
+    folder = target(out, Samples.of(model, like=like))
     with (
         directory(folder),
         locked(out) if folder == out else nullcontext(),
         torch.autocast(place.type, precision.value, enabled=precision.value is not None),
     ):
         keys = as_seeds(parse_seeds(seeds))
-        rows = None if cond is None else load_conditions(cond, len(keys))
+        rows = load_conditions(cond, len(keys), model)
         times = None
         if tolerance is not None and (solver or grid):
             raise ValueError("--tolerance chooses an adaptive solver and its times: leave --solver and --grid out")
@@ -108,5 +112,5 @@ def sample(
         )
         parts = distributed.gathered(x.cpu())
         if parts:
-            save_samples(torch.cat(parts), model.transform.levels, out)
+            save_samples(Samples.of(model, torch.cat(parts), like), out)
             print(f"wrote {len(keys)} samples to {out}")

@@ -25,6 +25,8 @@ from scorefield.cli.parts.running import (
     PICTURES,
     Run,
     check_at_least,
+    check_learnable,
+    feature_names,
     in_proportion,
     keep_near,
     say_what,
@@ -38,9 +40,9 @@ from scorefield.cli.parts.sources import (
     load_data,
     locked,
     parse_device,
-    save_samples,
 )
 from scorefield.cli.parts.tuning import check_fits, extend, renumbered
+from scorefield.cli.parts.writing import Samples, save_samples
 from scorefield.data import Affine, Subset, split, transformed_spectrum, transformed_std
 from scorefield.likelihood import prior_mismatch
 from scorefield.model import ScoreModel
@@ -63,7 +65,7 @@ def train(
     objective: Objective | None = None,
     optimisation: Optimisation | None = None,
     steps: int = 10_000,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     accumulate: int = 1,
     use_labels: bool = True,
     label_dropout: float = 0.1,
@@ -106,14 +108,14 @@ def train(
             SlicedScoreMatching, ImplicitScoreMatching, PathTarget, or your own by its import path.
         optimisation: learning rate, averaging and the like.
         steps: of training; a finished run is lengthened by more of them and --resume true.
-        batch_size: samples in a step, of all processes together.
+        batch_size: samples in a step, of all processes together; by default 128, but each at most 8 times.
         accumulate: number of micro-batches of a batch, whose gradients are accumulated, for want of memory.
         use_labels: give the network the data's labels, if there are any.
         label_dropout: share of the labels hidden, so that the model also knows the data without labels.
         centred: train on integers at the centres of their cells, without dequantisation noise, by default with a VP
             that ends at noise of 0.4 cells, beyond which there is nothing but the cells to learn; by default as the
             model of init was, else not.
-        held_out: share of the data kept for the validation loss.
+        held_out: share of the data kept for the validation loss, 0 for none; of one or two samples none is.
         seed: of the split, the initial weights and the training noise.
         device: auto, cpu, cuda, cuda:1, ...
         precision: float32 or bfloat16.
@@ -166,6 +168,9 @@ def train(
         if centred and source.levels is None:
             raise ValueError(f"--centred true: is for integers; {data} holds real numbers")
         kept, held = split(source, held_out, seed)
+        if held_out and not len(held):
+            warnings.warn(f"{data} has too few samples to hold any out: there is no validation loss", stacklevel=1)
+        check_learnable(source, kept)
         names, learnt = source.class_names, set[int]()
         if base and init:
             check_fits(base, kept, init)
@@ -177,7 +182,7 @@ def train(
                     print(f"classes that are new to the model of {init}: {', '.join(names[base.classes :])}")
         else:
             cond_transform = Affine.of_conditions(kept)
-            transform = Affine.fitted(kept) if affine else Affine(levels=kept.levels)
+            transform = Affine.fitted(kept, feature_names(source)[0]) if affine else Affine(levels=kept.levels)
             if centred and sde is None and not noise_scales:
                 sde = process_of_cells(kept, transform)
             if noise_scales:
@@ -200,6 +205,8 @@ def train(
         if kept.classes and label_dropout and not isinstance(objective, LabelDropout):
             objective = LabelDropout(objective, label_dropout)
         state = TrainState(denoiser, optimisation, seed=seed)
+        batch_size = min(128, 8 * len(kept)) if batch_size is None else batch_size
+        validation = validation if len(held) else 0
         count, size_of_checks = in_proportion(validation, batch_size, min(steps, save_every))
         about = {
             "data": data,
@@ -234,7 +241,7 @@ def train(
             out=out,
             state=state,
             objective=objective,
-            checks=batches_of(held, size=size_of_checks, seed=seed + 1),
+            checks=batches_of(held if len(held) else kept, size=size_of_checks, seed=seed + 1),
             count=count,
             log=LossLog(out / LOSSES, out / BOARD if tensorboard and first else None),
             checkpoints=checkpoints,
@@ -298,5 +305,5 @@ def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: in
             return False
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = plot.is_image(model.event_shape, alpha=True) or model.event_shape == (2,)
-    save_samples(torch.cat(parts), model.transform.levels, out if drawn else out.with_suffix(".npz"))
+    save_samples(Samples.of(model, torch.cat(parts)), out if drawn else out.with_suffix(".npz"))
     return True

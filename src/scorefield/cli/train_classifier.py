@@ -23,6 +23,7 @@ from scorefield.cli.parts.running import (
     LOSSES,
     Run,
     check_at_least,
+    check_learnable,
     in_proportion,
     keep_near,
     say_what,
@@ -102,6 +103,11 @@ def train_classifier(
         source = loaded.renumbered(base.class_names)
         _check_fits(base, source, run, data)
         kept, held = split(source, held_out, seed)
+        if not len(held):
+            raise ValueError(
+                f"--held_out {held_out} of {len(source)}: a classifier is judged by held-out samples, at least one"
+            )
+        check_learnable(source, kept)
         with seeded(seed):
             network = net(kept.event_shape, kept.classes) if net else usual_classifier(source)
         classifier = NoisyClassifier(network, sde, transformed_std(kept, transform)).to(place)

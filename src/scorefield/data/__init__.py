@@ -8,6 +8,7 @@ from scorefield.data.dataset import Dataset as Dataset
 from scorefield.data.dataset import Rows as Rows
 from scorefield.data.dataset import Subset as Subset
 from scorefield.data.dataset import split as split
+from scorefield.data.far import far_values as far_values
 from scorefield.data.found import Found as Found
 from scorefield.data.images import Alpha as Alpha
 from scorefield.data.images import Colour as Colour

@@ -62,11 +62,15 @@ def load_arrays(
 
 
 def real_conditions(cond: NDArray[np.generic]) -> Tensor:
-    """Conditions in float32, or in float64 where that is too coarse for what tells them apart: seconds since 1970."""
+    """Conditions (n, ...), numbers (n,) as (n, 1), in float32.
+
+    In float64 where that is too coarse for what tells them apart: seconds since 1970.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.atleast_1d(cond)
         mean, std = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
         coarse = bool(((std > 0) & (np.abs(mean) > 1024 * std)).any())
+        cond = cond[:, None] if cond.ndim == 1 else cond
         return torch.from_numpy(cond.astype(np.float64 if coarse else np.float32))
 
 

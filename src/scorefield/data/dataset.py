@@ -276,17 +276,15 @@ def split(data: Dataset, held_out: float, seed: int = 0) -> tuple[Subset, Subset
     """Training and held-out rows: those of the parts that the data set has itself, or a random split.
 
     Args:
-        data: at least two rows.
-        held_out: share of the rows held out, in (0, 1); at least one row.
+        data: the rows.
+        held_out: share of the rows held out, in [0, 1): at least one row unless it is 0, but never the last two.
         seed: of the split.
     """
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out must be a share in [0, 1) of the rows; got {held_out}")
     own = data.held if isinstance(data, ArrayDataset) else None
-    if own is not None and 0 < held_out < 1:
+    if own is not None and held_out:
         return Subset(data, (~own).nonzero()[:, 0]), Subset(data, own.nonzero()[:, 0])
-    count = max(1, round(held_out * len(data))) if 0 < held_out < 1 else 0
-    if not 0 < count < len(data):
-        raise ValueError(
-            f"held_out must be a share in (0, 1) that leaves rows to train on; got {held_out} of {len(data)}"
-        )
+    count = min(max(1, round(held_out * len(data))), max(0, len(data) - 2)) if held_out else 0
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     return Subset(data, order[count:]), Subset(data, order[:count])

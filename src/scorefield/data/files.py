@@ -90,7 +90,9 @@ def _of_sounds(
     chosen = frozenset(taken)
     recordings = Signals(listing.path, audio, broken, most)
     gathered = Gathered.of((row for row in recordings if str(row[0]) in chosen), listing.path, sorting, limit, folder)
-    what = f"{counted(len(gathered.x), 'piece')} of {counted(len(taken), 'recording')}, {recordings.rate} Hz"
+    recordings.check_classes(sorting.label)
+    left += recordings.left
+    what = recordings.said(len(gathered.x))
     return gathered.dataset(listing, sorting, what, left, None, replace(audio, rate=recordings.rate))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from scorefield.data.labels import in_order
 from scorefield.data.levels import as_levels, hint
 from scorefield.data.members import Broken, is_archive
 from scorefield.data.stored import gather, gather_blocks
-from scorefield.data.tables import Block, Table, csv_blocks, parquet_blocks, parquet_rows
+from scorefield.data.tables import Block, Table, TableFile
 
 NUMPY = (".npy", ".npz")
 
@@ -138,44 +137,38 @@ def _of_images(
 
 
 def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, most: float | None) -> ArrayDataset:
-    numbers: dict[str, int] = {}
     cond: list[NDArray[np.float64]] = []
     labels: list[NDArray[np.int64]] = []
 
     def vectors(blocks: Iterable[Block]) -> Iterator[NDArray[np.float64]]:
         for block in blocks:
-            if table.cond:  # of a block without any, an empty part would hold the whole
+            if file.table.cond:  # of a block without any, an empty part would hold the whole
                 cond.append(block.cond.copy())
             labels.append(block.labels)
             yield block.vectors
 
     try:
-        table = table.of(path)
-        if path.suffix.lower() == ".parquet":
-            count = min(parquet_rows(path), sys.maxsize if limit is None else limit)
-            kept = len(table.cond) + (table.label is not None)  # the vectors of many rows go to a file
+        file = TableFile(path, table)
+        rows = file.rows()
+        if rows is not None:
+            count = min(rows, sys.maxsize if limit is None else limit)
+            kept = len(file.table.cond) + (table.label is not None)  # the vectors of many rows go to a file
             check_unpacked(8 * count * kept, f"{path}: the labels and conditions of {count} rows", most)
-            blocks = vectors(parquet_blocks(path, table, limit, numbers))
-            x = gather_blocks(blocks, count, (len(table.columns),), str(path), folder)
+            x = gather_blocks(vectors(file.blocks(limit)), count, (len(file.table.columns),), str(path), folder)
         else:
-            x = gather(itertools.chain.from_iterable(vectors(csv_blocks(path, table, limit, numbers))), folder)
+            x = gather(itertools.chain.from_iterable(vectors(file.blocks(limit))), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
-    names = in_order(numbers)
-    if limit is None and len(names) == len(x) > 2:
-        warnings.warn(
-            f"{path}: each of the {len(x)} rows has a class of its own by {table.label}, of which nothing can be "
-            "learnt: numbers are conditions, --reading.table.cond",
-            stacklevel=3,
-        )
+    names = in_order(file.classes)
     order = {word: k for k, word in enumerate(names)}
-    renumbered = torch.tensor([order[word] for word in numbers], dtype=torch.int64)
+    renumbered = torch.tensor([order[word] for word in file.classes], dtype=torch.int64)
     return ArrayDataset(
         x,
         renumbered[torch.from_numpy(np.concatenate(labels))] if names else None,
-        real_conditions(np.concatenate(cond)) if table.cond and cond else None,
+        real_conditions(np.concatenate(cond)) if cond else None,
         classes=len(names),
         class_names=names,
         name=str(path),
-        how=table,
+        how=file.table,
+        found=file.found(len(x), names),
     )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
+import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scorefield._inputs import number
+from scorefield.data.found import Found, counted
 from scorefield.data.members import reason
+from scorefield.data.sheets import FLAGS, MISSING, opened
 
 ROWS = 1 << 16  # that are read at a time
+LARGEST = 2**53  # integer up to which float64 has all
 
 
 @dataclass(frozen=True)
@@ -24,35 +27,19 @@ class Table:
     """Which columns of a table are what.
 
     Args:
-        columns: names of the columns of the vector; by default all that are not named below.
+        columns: names of the columns of the vector; by default all that are not named below, but for the row numbers
+            that pandas writes. Columns without names are called 0, 1, 2, ...
         label: name of a column of classes, numbered in the order of their names, by value if these are integers.
         cond: names of columns of real conditions.
+        without: names of columns to leave out.
+        header: the first line of a CSV file names the columns; by default unless it holds numbers, other than 0, 1, 2.
     """
 
     columns: Sequence[str] = ()
     label: str | None = None
     cond: Sequence[str] = ()
-
-    def of(self, path: Path) -> Table:
-        """The same with the columns of a file's vectors by their names."""
-        return replace(self, columns=self._chosen(column_names(path), path))
-
-    def _chosen(self, names: Sequence[str], path: Path) -> tuple[str, ...]:
-        """The names of the vector's columns in a table that has these."""
-        known = [*self.columns, *self.cond, *([] if self.label is None else [self.label])]
-        if len(set(names)) != len(names) or len(set(known)) != len(known):
-            raise ValueError(f"{path}: a column is named twice in {_listed(names)} or in {_listed(known)}")
-        if missing := [name for name in known if name not in names]:
-            raise ValueError(f"{path}: has no column {_listed(missing)}; it has {_listed(names)}")
-        chosen = tuple(self.columns) or tuple(name for name in names if name not in known)
-        if indices := [name for name in chosen if not name or name.startswith(("Unnamed: ", "__index_level_"))]:
-            raise ValueError(
-                f"{path}: the column {indices[0][:80]!r} looks like the row numbers of pandas: write the table without "
-                "its index, or choose the columns"
-            )
-        if not chosen:
-            raise ValueError(f"{path}: no column is left for the vector")
-        return chosen
+    without: Sequence[str] = ()
+    header: bool | None = None
 
 
 class Block(NamedTuple):
@@ -69,84 +56,180 @@ class Block(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(" ".join(name.split())[:80] for name in names)[:1000]
-
-
-def column_names(path: Path) -> list[str]:
-    """The names of the columns of a CSV or Parquet file."""
-    if path.suffix.lower() == ".parquet":
-        with _parquet(path) as file:
-            return list(file.schema_arrow.names)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return _head(file, path)[1]
-
-
-def _head(file: TextIO, path: Path) -> tuple[Any, list[str]]:
-    """A reader of the lines behind the first of a CSV file, and that one, the names."""
-    sample = file.read(4096)
-    file.seek(0)
-    reader = csv.reader(file, delimiter=max(",;\t", key=sample.partition("\n")[0].count))
-    names = [name.strip() for name in next(reader, [])]
-    if not names or all(_is_number(name) for name in names):
-        raise ValueError(f"{path}: the first line must name the columns; got {', '.join(names)[:80]!r}")
-    return reader, names
-
-
-def csv_blocks(path: Path, table: Table, limit: int | None, numbers: dict[str, int]) -> Iterator[Block]:
-    """The rows of a CSV file whose first line has the names.
+class TableFile:
+    """A CSV or Parquet file, of which it is known what its columns are.
 
     Args:
         path: the file.
-        table: its columns.
-        limit: of the rows, the first of which are read.
-        numbers: of the classes; those that are met are added.
+        asked: what was asked of its columns.
+
+    Attributes:
+        table: the same with all that was left open.
+        classes: numbers of the classes that were met in the rows read so far, by their names.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader, names = _head(file, path)
-        place = {name: k for k, name in enumerate(names)}
-        lines = itertools.islice((fields for fields in reader if fields), limit)
-        while True:
-            rows: list[list[float]] = []
-            labels: list[int] = []
-            for fields in itertools.islice(lines, ROWS):
-                where = f"{path}: line {reader.line_num}"
-                if len(fields) != len(names):
-                    raise ValueError(f"{where} has {len(fields)} fields for {len(names)} columns")
-                rows.append([_number(fields[place[name]], name, where) for name in (*table.columns, *table.cond)])
-                if table.label is not None:
-                    labels.append(numbers.setdefault(_class(fields[place[table.label]], where), len(numbers)))
-            if not rows:
-                return
-            values = np.array(rows, np.float64)
-            d = len(table.columns)
-            yield Block(values[:, :d], values[:, d:], np.array(labels, np.int64))
 
+    def __init__(self, path: Path, asked: Table) -> None:
+        self.path, self.classes = path, dict[str, int]()
+        self._left, self._otherwise = list[str](), list[str]()
+        self._flags, self._counts = set[str](), set[str]()
+        self.is_parquet = path.suffix.lower() == ".parquet"
+        header = None
+        if self.is_parquet:
+            with _parquet(path) as file:
+                names, index = list(file.schema_arrow.names), _pandas_index(file.schema_arrow.metadata or {})
+        else:
+            with opened(path, asked.header) as sheet:
+                names, index, header = sheet.names, [], sheet.named
+            if sheet.comments:
+                self._left.append(f"{counted(sheet.comments, 'line')} before the names")
+            if not sheet.named:
+                self._otherwise.append("names in the first line: --reading.table.header true")
+            elif sheet.counted and asked.header is None:
+                self._otherwise.append("a row in the first line: --reading.table.header false")
+        columns = self._chosen(names, index, asked)
+        self.table = replace(asked, columns=columns, without=(), header=header)
 
-def parquet_rows(path: Path) -> int:
-    """How many rows a Parquet file claims to have."""
-    with _parquet(path) as file:
-        return max(0, file.metadata.num_rows)
+    def _chosen(self, names: Sequence[str], index: Sequence[str], asked: Table) -> tuple[str, ...]:
+        """The names of the vector's columns in a table that has these."""
+        known = [*asked.columns, *asked.cond, *([] if asked.label is None else [asked.label])]
+        numbering = [name for name in names if name not in known and (name in index or _is_numbering(name))]
+        rest = [name for name in names if name not in numbering]
+        if len(set(rest)) != len(rest) or len(set(known)) != len(known):
+            raise ValueError(f"{self.path}: a column is named twice in {_listed(rest)} or in {_listed(known)}")
+        if missing := [name for name in (*known, *asked.without) if name not in names]:
+            raise ValueError(f"{self.path}: has no column {_listed(missing)}; it has {_listed(names)}")
+        chosen = tuple(asked.columns) or tuple(name for name in rest if name not in (*known, *asked.without))
+        if not chosen:
+            raise ValueError(f"{self.path}: no column is left for the vector")
+        if numbering:
+            self._left.append(f"{_columns(numbering)}: the row numbers of pandas")
+        if others := [name for name in rest if name not in (*known, *chosen)]:
+            self._left.append(f"{_columns(others)}: not asked for")
+        return chosen
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all columns of numbers: the vector's and the conditions."""
+        return (*self.table.columns, *self.table.cond)
 
-def parquet_blocks(path: Path, table: Table, limit: int | None, numbers: dict[str, int]) -> Iterator[Block]:
-    """The rows of a Parquet file, as `csv_blocks` gives them; damaged ones are found before their values are used."""
-    names = [*table.columns, *table.cond]
-    d, left = len(table.columns), limit
-    with _parquet(path) as file:
-        for batch in file.iter_batches(ROWS, columns=[*names, *([] if table.label is None else [table.label])]):
-            some = batch if left is None else batch.slice(0, left)
-            if not len(some):
-                return
-            some.validate(full=True)
-            values = np.empty((len(some), len(names)))
-            for k, name in enumerate(names):
-                values[:, k] = _column(some.column(name), name, path)
-            labels = np.empty(0, np.int64)
-            if table.label is not None:
-                labels = _labels(some.column(table.label), numbers, path)
-            yield Block(values[:, :d], values[:, d:], labels)
-            left = None if left is None else left - len(some)
+    def rows(self) -> int | None:
+        """How many rows it claims to have; None if it has to be read to know."""
+        if not self.is_parquet:
+            return None
+        with _parquet(self.path) as file:
+            return max(0, file.metadata.num_rows)
+
+    def blocks(self, limit: int | None) -> Iterator[Block]:
+        """Its rows, or the first so many of them."""
+        first, columns = 0, len(self.table.columns)
+        for values, labels in self._parquet_blocks(limit) if self.is_parquet else self._csv_blocks(limit):
+            rows = np.arange(first, first + len(values))
+            same = {name for k, name in enumerate(self.names) if len(rows) > 1 and np.ptp(values[:, k] - rows) == 0}
+            self._counts = same if not first else self._counts & same
+            first += len(values)
+            yield Block(values[:, :columns], values[:, columns:], labels)
+
+    def found(self, rows: int, class_names: Sequence[str]) -> Found:
+        """What was made of it, once its rows have been read."""
+        parts = [f"{counted(rows, 'row')} of {_columns(self.table.columns)}, real numbers"]
+        if class_names:
+            parts.append(f"{counted(len(class_names), 'class', 'classes')} by {_columns([self.table.label or ''])}")
+            parts[-1] += f": {_some(class_names)}"
+        if self.table.cond:
+            parts.append(f"conditions in {_columns(self.table.cond)}")
+        if self._flags:
+            parts.append(f"true and false as 1 and 0 in {_columns(sorted(self._flags))}")
+        otherwise = list(self._otherwise)
+        if self._counts and rows > 9:
+            name = sorted(self._counts)[0]
+            otherwise.append(f"row numbers in {_columns([name])}: --reading.table.without {name}")
+        return Found("; ".join(parts), tuple(self._left), tuple(otherwise))
+
+    def _csv_blocks(self, limit: int | None) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+        with opened(self.path, self.table.header) as sheet:
+            place = {name: k for k, name in enumerate(sheet.names)}
+            lines = itertools.islice(sheet.rows, limit)
+            while True:
+                rows: list[list[float]] = []
+                labels: list[int] = []
+                for line, fields in itertools.islice(lines, ROWS):
+                    where = f"{self.path}: line {line}"
+                    if len(fields) != len(sheet.names):
+                        raise ValueError(f"{where} has {len(fields)} fields for {len(sheet.names)} columns")
+                    rows.append([self._number(fields[place[name]], name, where) for name in self.names])
+                    if self.table.label is not None:
+                        labels.append(self._class(fields[place[self.table.label]], where))
+                if not rows:
+                    return
+                yield np.array(rows, np.float64), np.array(labels, np.int64)
+
+    def _parquet_blocks(self, limit: int | None) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+        """Damaged ones are found before their values are used."""
+        label, first = self.table.label, 0
+        with _parquet(self.path) as file:
+            for batch in file.iter_batches(ROWS, columns=[*self.names, *([] if label is None else [label])]):
+                some = batch if limit is None else batch.slice(0, limit - first)
+                if not len(some):
+                    return
+                some.validate(full=True)
+                values = np.empty((len(some), len(self.names)))
+                for k, name in enumerate(self.names):
+                    values[:, k] = self._column(some.column(name), name, first)
+                yield values, np.empty(0, np.int64) if label is None else self._labels(some.column(label))
+                first += len(some)
+
+    def _number(self, text: str, name: str, where: str) -> float:
+        try:
+            return number(text)
+        except ValueError as error:
+            word = text.strip().casefold()
+            if word in FLAGS:
+                self._flags.add(name)
+                return FLAGS[word]
+            what = f"{where}: {_columns([name])} holds {text[:40]!r}, "
+            if word in MISSING:
+                raise ValueError(f"{what}no value: {_without_holes(name)}") from error
+            if word.replace(",", "", 1).strip("+-").isdecimal() and word.isascii():
+                raise ValueError(f"{what}a decimal comma: write numbers with points") from error
+            raise ValueError(f"{what}not a number: {_without_words(name)}") from error
+
+    def _column(self, values: Any, name: str, first: int) -> NDArray[np.generic]:
+        import pyarrow as pa
+
+        if pa.types.is_boolean(values.type):
+            self._flags.add(name)
+        elif pa.types.is_decimal(values.type):
+            values = values.cast(pa.float64())
+        empty = values.is_null().to_numpy(zero_copy_only=False)
+        array = (
+            values.drop_null().to_numpy(zero_copy_only=False) if empty.any() else values.to_numpy(zero_copy_only=False)
+        )
+        where = f"{self.path}: {_columns([name])}"
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{where} holds {str(values.type)[:80]}, not numbers: {_without_words(name)}")
+        strange = empty if empty.any() else ~np.isfinite(array)
+        if strange.any():
+            row = first + int(strange.argmax())
+            raise ValueError(f"{where} has empty or infinite values, the first in row {row}: {_without_holes(name)}")
+        if array.dtype.kind in "iu" and int(max(array.max(), -array.min())) > LARGEST:
+            raise ValueError(
+                f"{where} holds integers beyond 2^53, which a float64 would round: --reading.table.without {name}"
+            )
+        return array
+
+    def _labels(self, values: Any) -> NDArray[np.int64]:
+        """The numbers of the classes of a column; those that are met for the first time get the next ones."""
+        if values.null_count:
+            self._class(None, str(self.path))
+        encoded = values.dictionary_encode()
+        used, place = np.unique(encoded.indices.to_numpy(zero_copy_only=False), return_inverse=True)
+        numbers = [self._class(encoded.dictionary[int(k)].as_py(), str(self.path)) for k in used]
+        return np.array(numbers, np.int64)[place]
+
+    def _class(self, value: object, where: str) -> int:
+        if value is None or not (word := str(value).strip()):
+            raise ValueError(f"{where}: a row has no class: give it one, or drop it")
+        return self.classes.setdefault(word, len(self.classes))
 
 
 @contextlib.contextmanager
@@ -165,44 +248,40 @@ def _parquet(path: Path) -> Generator[Any]:
         raise ValueError(f"{path}: cannot be read as Parquet ({reason(error)}): write it again") from error
 
 
-def _column(values: Any, name: str, path: Path) -> NDArray[np.generic]:
-    array, where = values.to_numpy(zero_copy_only=False), f"{path}: column {_listed([name])}"
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{where} holds {str(values.type)[:80]}, not numbers: choose the columns")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where} has empty or infinite values: fill or drop those rows first")
-    return array
-
-
-def _labels(values: Any, numbers: dict[str, int], path: Path) -> NDArray[np.int64]:
-    """The numbers of the classes of a column; those that are met for the first time get the next ones."""
-    if values.null_count:
-        _class(None, str(path))
-    encoded = values.dictionary_encode()
-    used, place = np.unique(encoded.indices.to_numpy(zero_copy_only=False), return_inverse=True)
-    words = [_class(encoded.dictionary[int(k)].as_py(), str(path)) for k in used]
-    return np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int64)[place]
-
-
-def _number(text: str, name: str, where: str) -> float:
+def _pandas_index(metadata: dict[bytes, bytes]) -> list[str]:
+    """The columns that pandas would make its index of."""
     try:
-        return number(text)
-    except ValueError as error:
-        raise ValueError(
-            f"{where}: column {_listed([name])} holds {text[:40]!r}, not a number: mend it, or choose the columns: "
-            "--reading.table.columns for numbers, .label for classes"
-        ) from error
+        index = json.loads(metadata.get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
 
 
-def _class(value: object, where: str) -> str:
-    if value is None or not (word := str(value).strip()):
-        raise ValueError(f"{where}: a row has no class: give it one, or drop it")
-    return word
+def _is_numbering(name: str) -> bool:
+    return not name or name.startswith(("Unnamed: ", "__index_level_"))
 
 
-def _is_number(text: str) -> bool:
-    try:
-        number(text)
-    except ValueError:
-        return False
-    return True
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(" ".join(name.split())[:80] or "''" for name in names)[:1000]
+
+
+def _columns(names: Sequence[str]) -> str:
+    """Columns in words, of many the first."""
+    if len(names) == 1:
+        return f"column {_listed(names)}"
+    return f"{len(names)} columns ({_some(names)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    return _listed(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _without_holes(name: str) -> str:
+    return f"fill or drop such rows, or leave the column out: --reading.table.without {_listed([name])}"
+
+
+def _without_words(name: str) -> str:
+    return (
+        f"leave the column out (--reading.table.without {_listed([name])}), make numbers of it, or take it as the "
+        f"class (--reading.table.label {_listed([name])})"
+    )

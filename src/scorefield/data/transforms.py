@@ -81,19 +81,36 @@ class Affine(Transform):
         return cls(shift=levels / 2, scale=levels / 2, levels=levels)
 
     @classmethod
-    def fitted(cls, data: Dataset) -> Affine:
-        """The usual transform of a data set: integers to [-1, 1], real numbers to mean 0 and standard deviation 1."""
-        return cls.standardising(some_rows(data)) if data.levels is None else cls.of_levels(data.levels)
+    def fitted(cls, data: Dataset, names: Sequence[str] = ()) -> Affine:
+        """The usual transform of a data set: integers to [-1, 1], real numbers to mean 0 and standard deviation 1.
+
+        Args:
+            data: the data set.
+            names: of its features, for messages.
+        """
+        return cls.standardising(some_rows(data), names=names) if data.levels is None else cls.of_levels(data.levels)
 
     @classmethod
-    def standardising(cls, x: Tensor, per_feature: bool = True) -> Affine:
+    def standardising(cls, x: Tensor, per_feature: bool = True, names: Sequence[str] = ()) -> Affine:
         """Real data to mean 0 and standard deviation 1.
 
         Args:
             x: (n, *event).
             per_feature: along the first axis of the event (features, channels) each by itself, instead of all as one.
+            names: of the features, for messages.
+
+        Raises:
+            ValueError: a feature does not vary beyond its rounding.
         """
         mean, std = moments_of_features(x) if per_feature else _moments(x, tuple(range(x.ndim)))
+        same: list[int] = _constant(x if per_feature else x.reshape(-1), mean).flatten().nonzero()[:, 0].tolist()
+        if same:
+            which = f"column {named(same, names)}" if names else f"number or channel {named(same)}"
+            values = ", ".join(f"{float(mean.flatten()[k]):.7g}" for k in same[:8])
+            raise ValueError(
+                f"constant in all samples: {which}, which is {values}: nothing can be learnt of it, leave it out"
+                + (f": --reading.table.without {','.join(names[k] for k in same)}" if names else "")
+            )
         return cls(_nested(mean), _nested(std))
 
     @classmethod
@@ -108,9 +125,7 @@ class Affine(Transform):
         cond = condition(data, "cond", choice(len(data), max(1, NUMBERS // max(1, one.numel()))))
         assert cond is not None
         mean, std = moments_of_features(cond)
-        axes = tuple(k for k in range(cond.ndim) if k != 1)
-        spread = (cond.amax(axes) - cond.amin(axes)).cpu().double().reshape(mean.shape)
-        constant = spread <= 8 * torch.finfo(cond.dtype).eps * mean.abs()  # std has the rounding of the mean in it
+        constant = _constant(cond, mean)
         if same := constant.flatten().nonzero()[:, 0].tolist():
             warnings.warn(
                 f"the conditions' numbers {named(same)} do not vary in the training data: nothing is learnt of them",
@@ -229,6 +244,14 @@ def _moments(x: Tensor, axes: tuple[int, ...] | None = None) -> tuple[Tensor, Te
     """Mean and standard deviation by NumPy, which gives the same bits for any number of threads: a resumed run asks."""
     values = x.double().cpu().numpy()
     return torch.as_tensor(values.mean(axes)), torch.as_tensor(values.std(axes))
+
+
+def _constant(x: Tensor, mean: Tensor) -> Tensor:
+    """Which features do not vary beyond their rounding, of which a standard deviation may be all that there is."""
+    axes = tuple(k for k in range(x.ndim) if k != 1)
+    spread = (x.amax(axes) - x.amin(axes)).cpu().double().reshape(mean.shape)
+    eps = torch.finfo(x.dtype if x.is_floating_point() else torch.float64).eps
+    return spread <= 8 * eps * mean.abs()
 
 
 def moments_of_features(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,7 +116,7 @@ class ConditionEmbedding(nn.Module):
             got = None if cond is None else tuple(cond.shape)
             raise ValueError(
                 f"this network needs a condition `cond` of shape (b, {self.cond_features}), one row for each "
-                f"sample; got {got} (in commands --cond FILE.npy)"
+                f"sample; got {got}: commands take a file of them, or the numbers of one row, by --cond"
             )
         else:
             h = h + self.cond(cond.to(h.dtype))

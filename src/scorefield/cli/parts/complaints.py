@@ -15,7 +15,7 @@ POSITIONAL = {
     "path": "what another project has written",
     "what": "the directory of a trained model, or data",
 }
-LIST = "a list such as [1,2]"
+LIST = "a list such as 1,2"
 WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -79,6 +79,8 @@ def _fault(text: str, classes: Mapping[str, type]) -> Fault:
         return inner._replace(option=".".join(part for part in (found[1], inner.option) if part))
     if text.startswith("Does not validate against any of the Union subtypes"):
         return _of_union(text, classes)
+    if found := re.match(r"Type .* callable class: (?=Parser key)", text):
+        return _fault(text[found.end() :].rpartition(". Got value:")[0], classes)
     if found := re.match(r"Problem with given class_path '(.*?)':\n", text):
         inner = text[found.end() :].strip()
         return Fault("", _of_option(found[1], inner)) if inner.startswith("Option ") else _fault(inner, classes)
@@ -88,15 +90,17 @@ def _fault(text: str, classes: Mapping[str, type]) -> Fault:
 def _of_union(text: str, classes: Mapping[str, type]) -> Fault:
     """The fault of a value that may be of several types: that inside of the class which was named, if one was."""
     head, _, rest = text.partition("Errors:\n")
-    body, _, given = rest.partition("Given value type:")
+    body, _, given = rest.rpartition("Given value type:")
     value = given.partition("Given value: ")[2].strip()
     indent = len(body) - len(body.lstrip())
     errors = [part.strip() for part in re.split(rf"(?m)^ {{{indent}}}- ", body) if part.strip()]
-    errors = [part for part in errors if "NoneType" not in part and "does not correspond to a subclass" not in part]
+    errors = [
+        part for part in errors if not re.match(r"Expected (a )?<class 'NoneType'>|Import path .* subclass", part)
+    ]
     kinds = [kind for kind in map(pydoc.locate, re.findall(r"scorefield[\w.]*", head)) if isinstance(kind, type)]
     suited = {name: kind for name, kind in classes.items() if kind not in kinds and _is_any(kind, kinds)}
     nested = re.match(r"NestedArg\(key='(.*?)'", value)
-    if nested and "is abstract" in errors[0]:
+    if nested and errors and "is abstract" in errors[0]:
         return Fault(nested[1], "is an option of a class: name the class before it")
     if set(errors) == {f"Expected a dot import path string: {value}"} or value in classes:
         return Fault("", _no_class(value, kinds, suited, classes))
@@ -139,7 +143,7 @@ def _leaf(text: str, classes: Mapping[str, type]) -> str:
         return _of_option(found[2], found[1])
     if found := re.match(r"Expected a member of <enum '\w+'>: \{(.*?)\}(?:\. Got value: (.*))?", text):
         return f"wanted {found[1].replace(',', ', ')}{_got(found[2])}"
-    if found := re.match(r"Expected a <class '([\w.]+)'>(?:\. Got value: (.*))?", text):
+    if found := re.match(r"Expected (?:a )?<class '([\w.]+)'>(?:\. Got value: (.*))?", text):
         kind = found[1].rpartition(".")[2]
         quotes = "; in lists and in files of options a name that looks like a number stands in quotes: '001'"
         return f"wanted {WORDS.get(kind, kind)}{_got(found[2])}{quotes if kind == 'str' else ''}"

@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from scorefield import operators
-from scorefield._inputs import as_tensor
-from scorefield._unpacking import read_npy
-from scorefield.data import Colour, Images
-from scorefield.data.images import MoreBits, Unfit, decoded, to_array
-from scorefield.data.members import content, reason
+from scorefield.cli.parts.values import is_array, load_mask, load_values
 from scorefield.operators import Operator
 
 
@@ -43,7 +37,8 @@ class Mask(Measuring):
     """Some of the numbers of a sample.
 
     Args:
-        mask: a picture, white where the sample is known, or an array (.npy) that is not 0 there.
+        mask: a picture, white where the sample is known, opaque there if parts of it are transparent, or an array
+            (.npy) that is 0 or NaN where it is not known.
     """
 
     mask: Path
@@ -95,7 +90,7 @@ class Blur(Measuring):
         """The operator."""
         if self.kernel is not None:
             values = load_values(self.kernel)
-            if self.kernel.suffix != ".npy" and values.ndim == 3:
+            if not is_array(self.kernel) and values.ndim == 3:
                 values = values.mean(0)
             if values.ndim != len(event_shape) - 1:
                 raise ValueError(
@@ -205,41 +200,3 @@ class CompressedSensing(Measuring):
         if self.gaussian:
             return operators.gaussian_sensing(event_shape, self.measurements, seed=self.seed)
         return operators.HadamardSensing(event_shape, self.measurements, seed=self.seed)
-
-
-def load_values(path: Path) -> Tensor:
-    """A picture as (height, width) or (3, height, width), or an array of any shape, in float64 if it is real."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-    if path.suffix == ".npy":
-        values = as_tensor(read_npy(path), str(path))
-        return values if values.is_complex() else values.double()
-    try:
-        picture = decoded(content(path))
-        if picture.mode.startswith(("I", "F")):  # one channel of more than 8 bits
-            values = torch.as_tensor(np.array(picture).astype(np.float64))
-        else:
-            grey = picture.mode in ("L", "1", "LA")
-            values = torch.as_tensor(np.array(picture.convert("L" if grey else "RGB"))).double()
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise ValueError(f"{path}: wanted a picture or a .npy array of numbers ({reason(error)})") from error
-    return values.movedim(-1, 0) if values.ndim == 3 else values
-
-
-def load_as_data(path: Path, values: Tensor, images: Images, mode: str) -> Tensor:
-    """A picture of 8 bits as one of a data set, (channels, height, width) in mode L or RGB; others are as they are."""
-    try:
-        seen, _ = to_array(content(path), replace(images, colour=Colour(mode)), mode)
-    except Unfit as error:
-        raise ValueError(f"{path}: is transparent, as no picture of the training: lay it on white or black") from error
-    except MoreBits:  # in the data's units as they are
-        return values
-    return torch.from_numpy(seen).double()
-
-
-def load_mask(path: Path) -> Tensor:
-    """Where a picture is lighter than half, or an array is not 0."""
-    values = load_values(path)
-    if path.suffix == ".npy":
-        return values != 0
-    return (values if values.ndim == 2 else values.mean(0)) > 127

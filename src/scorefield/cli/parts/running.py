@@ -18,9 +18,9 @@ from scorefield._files import not_a_link
 from scorefield._finite import not_finite
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.signals import Signals, say
-from scorefield.cli.parts.sources import save_figure
-from scorefield.data import ArrayDataset, Dataset, Subset
-from scorefield.data.dataset import named, some_rows, unseen_classes
+from scorefield.cli.parts.writing import save_figure
+from scorefield.data import ArrayDataset, Dataset, Subset, Table, far_values
+from scorefield.data.dataset import condition, named, some_rows, unseen_classes
 from scorefield.objectives import Objective
 from scorefield.processes import SDE
 from scorefield.training import (
@@ -259,6 +259,24 @@ def unseen_by(kept: Dataset, class_names: Sequence[str], learnt: Set[int] = froz
                 f"no sample to train on has the class {named(some, class_names)}, which {consequence}", stacklevel=2
             )
     return unseen
+
+
+def feature_names(loaded: ArrayDataset) -> tuple[Sequence[str], Sequence[str]]:
+    """Names of the numbers of samples and conditions, if they come from a table."""
+    return (loaded.how.columns, loaded.how.cond) if isinstance(loaded.how, Table) else ((), ())
+
+
+def check_learnable(source: ArrayDataset, kept: Subset) -> None:
+    """Refuses classes of which nothing can be learnt, one for each sample, and says which values may stand for none."""
+    label = condition(source, "label")
+    if label is not None and len(label) > 9 and len(label.unique()) == len(label):
+        raise ValueError(
+            f"each of the {len(label)} samples of {source.name} has a class of its own, of which nothing can be "
+            "learnt: leave the classes out, --use_labels false; numbers in a table make conditions, "
+            "--reading.table.cond NAME"
+        )
+    for line in far_values(kept, *feature_names(source)):
+        warnings.warn(line, stacklevel=2)
 
 
 def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.device) -> None:

@@ -12,20 +12,18 @@ from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from PIL.Image import Image
 from torch import Tensor
 
-from scorefield import data, plot
-from scorefield._files import held, is_at, not_a_link, sweep, write_file
+from scorefield import data
+from scorefield._files import held, is_at, not_a_link, sweep
+from scorefield._inputs import number
 from scorefield._text import printable
-from scorefield.cli.parts.measuring import load_values
 from scorefield.cli.parts.reading import Reading, as_own
+from scorefield.cli.parts.values import is_array, load_values
 from scorefield.data import ArrayDataset, Rows
 from scorefield.model import ClassifierModel, ScoreModel
 from scorefield.training import distributed
@@ -112,15 +110,29 @@ def load_rows(model: ScoreModel, source: str, how: Reading, use_labels: bool, li
     return loaded.rows(torch.arange(len(loaded) if limit is None else min(limit, len(loaded))))
 
 
-def load_conditions(path: Path, count: int) -> Tensor:
-    """Real conditions from a .npy file: a row for each of some samples, or one for all."""
-    if path.suffix != ".npy":
-        raise ValueError(f"--cond {path}: wanted a .npy file of numbers")
-    rows = load_values(path)
-    if rows.is_complex() or rows.ndim == 0 or len(rows) not in (1, count):
+def load_conditions(given: str, count: int, model: ScoreModel) -> Tensor | None:
+    """Real conditions, one row for each of some samples or one for all: of a .npy file, or of numbers such as 280,1.
+
+    Of a model of one number (n,) are n rows; of another model n numbers without a second axis are one row.
+    """
+    if not given:
+        return None
+    if not Path(given).exists() and not given.endswith(".npy"):
+        try:
+            rows = torch.tensor([[number(word) for word in given.split(",")]], dtype=torch.float64)
+        except ValueError as error:
+            raise ValueError(f"--cond {given}: wanted a .npy file of numbers, or numbers such as 280,1") from error
+    else:
+        if not is_array(Path(given)):
+            raise ValueError(f"--cond {given}: wanted a .npy file of numbers, or numbers such as 280,1")
+        rows = load_values(Path(given))
+        one = model.cond_transform is None or np.shape(model.cond_transform.shift) == (1,)
+        if rows.ndim < 2 and not rows.is_complex():
+            rows = rows.reshape(-1, 1) if one else rows.reshape(1, -1)
+    if rows.is_complex() or len(rows) not in (1, count):
         raise ValueError(
-            f"--cond {path}: wanted real numbers in one row for each of {count} samples, or one row for all; got shape "
-            f"{tuple(rows.shape)}"
+            f"--cond {given}: wanted real numbers in one row for each of {count} samples, or one row for all; got "
+            f"shape {tuple(rows.shape)}"
         )
     return rows
 
@@ -227,44 +239,3 @@ def check_target(out: Path, suffix: str) -> None:
     """Refuses an output file that could not be written, before any work is done."""
     if out.suffix != suffix or out.is_dir():
         raise ValueError(f"--out {out}: wanted the name of a {suffix} file")
-
-
-def check_samples_target(out: Path, event_shape: Sequence[int]) -> Path:
-    """The directory that samples go to; an output that samples of this shape could not be written to is refused."""
-    if out.suffix == ".png" and not plot.is_image(event_shape, alpha=True) and tuple(event_shape) != (2,):
-        raise ValueError(
-            f"--out {out}: samples of shape {tuple(event_shape)} are no pictures: write .npz, or into a folder"
-        )
-    if out.suffix in (".png", ".npz"):
-        check_target(out, out.suffix)
-        return out.parent
-    if out.suffix or out.is_file():
-        raise ValueError(f"--out {out}: wanted a name that ends in .png or .npz, or a folder")
-    return out
-
-
-def save_samples(x: Tensor, levels: int | None, out: Path) -> None:
-    """Writes samples as one picture (.png), as an array (.npz), or each by itself into a folder."""
-    x = x.cpu()
-    if out.suffix == ".npz":
-        write_file(out, lambda file: np.savez(file, x=x.numpy()))
-    elif out.suffix == ".png" and plot.is_image(x.shape[1:], alpha=True):
-        save_picture(plot.image_grid(x, levels), out)
-    elif out.suffix == ".png":
-        save_figure(plot.scatter(x), out)
-    else:
-        for k, one in enumerate(x):
-            if plot.is_image(one.shape, alpha=True):
-                save_picture(plot.image_grid(one[None], levels, side=1, gap=0), out / f"{k:06d}.png")
-            else:
-                write_file(out / f"{k:06d}.npy", partial(np.save, arr=one.numpy()))
-
-
-def save_picture(picture: Image, out: Path) -> None:
-    """Writes a Pillow image as PNG."""
-    write_file(out, partial(picture.save, format="PNG"))
-
-
-def save_figure(figure: Figure, out: Path) -> None:
-    """Writes a matplotlib figure as PNG."""
-    write_file(out, partial(figure.savefig, format="png", dpi=110))
