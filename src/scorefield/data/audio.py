@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorefield.data.members import Broken, members
+from scorefield.data.sound import SUFFIXES, read_sound
+
+RECORDINGS = (".wav", *SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Audio:
 
 
 class Signals:
-    """(name, (channels, length) array in [-1, 1]) of each piece of each WAV file in a folder or an archive.
+    """(name, (channels, length) array in [-1, 1]) of each piece of each recording in a folder or an archive.
 
     Args:
         path: of the folder or archive.
@@ -53,17 +56,14 @@ class Signals:
         self.path, self.options, self.broken, self.most, self.rate = path, options, broken, most, options.rate
 
     def __iter__(self) -> Iterator[tuple[PurePosixPath, NDArray[np.float32]]]:
-        from scipy.io import wavfile
-
         channels: int | None = None
         length = self.options.length
-        for name, read in members(self.path, (".wav",), self.most):
+        for name, read in members(self.path, RECORDINGS, self.most):
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
-                    warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
-                    rate, values = wavfile.read(io.BytesIO(read()))
+                rate, values = _read_wav(read()) if name.suffix.lower() == ".wav" else read_sound(read(), self.most)
                 wave = _scaled(values)
+            except ImportError as error:
+                raise ValueError(f"{self.path}: {name}: {error}") from error
             except Exception as error:  # a decoder may raise anything on damaged bytes
                 self.broken.meet(f"{self.path}: {name}", error)
                 continue
@@ -75,6 +75,15 @@ class Signals:
                 )
             for start in range(0, wave.shape[1] - length + 1, length):
                 yield name, wave[:, start : start + length]
+
+
+def _read_wav(content: bytes) -> tuple[int, NDArray[np.generic]]:
+    from scipy.io import wavfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+        warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
+        return wavfile.read(io.BytesIO(content))
 
 
 def _scaled(values: NDArray[np.generic]) -> NDArray[np.float32]:

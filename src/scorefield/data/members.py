@@ -61,7 +61,7 @@ def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
                 found = [PurePosixPath(info.name) for info in tape if info.isreg()]
                 _check_end(tape)
             check_different(found)
-    return [name for name in found if name.suffix.lower() in suffixes and not _hidden(name)]
+    return [name for name in found if name.name.lower().endswith(suffixes) and not _hidden(name)]
 
 
 def members(

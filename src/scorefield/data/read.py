@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from scorefield._memory import check_unpacked
 from scorefield.data.arrays import load_arrays, real_conditions
-from scorefield.data.audio import Audio, Signals
+from scorefield.data.audio import RECORDINGS, Audio, Signals
 from scorefield.data.cifar import is_cifar, read_cifar
 from scorefield.data.dataset import ArrayDataset
+from scorefield.data.formats import FORMATS, format_of, read_format
+from scorefield.data.formats.parquet import hub_files, hub_rows
 from scorefield.data.huggingface import huggingface_rows, is_huggingface
 from scorefield.data.idx import is_idx, read_mnist, training_images
 from scorefield.data.images import SUFFIXES, Images, pictures
@@ -39,6 +41,7 @@ def read(
     limit: int | None = None,
     folder: Path | None = None,
     largest: float | None = None,
+    array: str | None = None,
 ) -> ArrayDataset:
     """The data in a file, a folder or an archive.
 
@@ -49,7 +52,9 @@ def read(
     | IDX file (MNIST and its kin), gzipped or not, or folder | images (1, h, w), labels from the file beside  |
     | .bin, or folder or archive of CIFAR's binary version  | images (3, 32, 32), labels                     |
     | folder or archive of pictures                         | images, see `Images`; folders are classes      |
-    | folder or archive of .wav                             | signals, see `Audio`; folders are classes      |
+    | folder or archive of .wav, .flac, .ogg, .opus         | signals, see `Audio`; folders are classes      |
+    | HDF5, Zarr, NetCDF, NIfTI, DICOM, FITS, .mat, .cfl, .safetensors, .pt, or a folder | see `formats`     |
+    | Parquet of pictures or lists, or folder of such files | as the Hugging Face Hub serves them            |
     | folder saved by Hugging Face `datasets`               | its one column of pictures or numbers          |
 
     More than a gigabyte of samples goes to a temporary file, of which only the rows that are asked for are read.
@@ -65,6 +70,7 @@ def read(
         folder: where the temporary file goes.
         largest: GiB that one file may take in memory when it is unpacked, by what its head says; by default 0.25 of a
             picture, a recording or a member of an archive, and the machine's memory of arrays, IDX and tables.
+        array: which of several arrays or columns in a file are the samples, by its name or path in the file.
 
     Raises:
         FileNotFoundError: there is nothing at the path.
@@ -77,10 +83,21 @@ def read(
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
+    if form := format_of(path):
+        return read_format(form, path, array, levels, limit, most, folder)
+    files, left = hub_files(path)
+    if array is not None and not files:
+        raise ValueError(f"{path}: array is for files of several arrays; got {array!r}: leave it out")
     if suffix in (".npy", ".npz"):
         return load_arrays(path, levels, most)
     if levels is not None:
         raise ValueError(f"{path}: levels are for arrays of integers, .npy or .npz; got levels = {levels}")
+    if files:
+        label = None if table is None else table.label
+        rows, class_names, found = hub_rows(files, images or Images(), broken, array, label, left)
+        data = _gathered(rows, path, class_names, limit, folder)
+        data.how, data.found = images, replace(found, taken=f"{data.found.taken}: {found.taken}")
+        return data
     if suffix in (".csv", ".tsv", ".parquet"):
         return _of_table(path, table or Table(), limit, folder, most)
     if is_idx(path) or (path.is_dir() and training_images(path)):
@@ -97,7 +114,8 @@ def read(
         return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder, most)
     raise ValueError(
         f"{path}: of no known kind: wanted .npy, .npz, .csv, .tsv, .parquet, IDX, CIFAR's .bin, or a folder or "
-        "archive of pictures or .wav files"
+        f"archive of pictures or recordings; or {', '.join(form.name for form in FORMATS)}, whose names end in "
+        f"{', '.join(suffix for form in FORMATS for suffix in form.suffixes)}"
     )
 
 
@@ -110,13 +128,14 @@ def _of_files(
     folder: Path | None,
     most: float | None,
 ) -> ArrayDataset:
-    every = names(path, (*SUFFIXES, ".wav"))
-    found = {kind: [name for name in every if name.suffix.lower() in kind] for kind in (SUFFIXES, (".wav",))}
+    every = names(path, (*SUFFIXES, *RECORDINGS))
+    found = {kind: [name for name in every if name.suffix.lower() in kind] for kind in (SUFFIXES, RECORDINGS)}
     if not any(found.values()):
-        raise ValueError(f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor .wav files")
+        kinds = f"pictures ({', '.join(SUFFIXES)}) nor recordings ({', '.join(RECORDINGS)})"
+        raise ValueError(f"{path}: holds neither {kinds} nor files of {', '.join(form.name for form in FORMATS)}")
     if all(found.values()):
-        raise ValueError(f"{path}: holds pictures and .wav files: separate them")
-    kind = SUFFIXES if found[SUFFIXES] else (".wav",)
+        raise ValueError(f"{path}: holds pictures and recordings: separate them")
+    kind = SUFFIXES if found[SUFFIXES] else RECORDINGS
     recordings = Signals(path, audio, broken, most)
     samples: Iterable[tuple[PurePosixPath, NDArray[Any]]]
     samples = pictures(path, images, broken, most) if kind is SUFFIXES else recordings

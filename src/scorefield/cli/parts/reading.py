@@ -26,6 +26,7 @@ class Reading:
         levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
         largest: GiB that one file may take in memory when it is unpacked; by default 0.25 of a picture, a recording or
             a member of an archive, and the machine's memory of arrays, IDX and tables.
+        array: which of several arrays or columns in a file are the samples, by its name or path in the file.
     """
 
     images: Images = Images()
@@ -34,13 +35,15 @@ class Reading:
     broken: Broken = Broken.refuse
     levels: int | None = None
     largest: float | None = None
+    array: str | None = None
 
 
 def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:
     """What a model keeps of how its data were read, in plain values: the options that had to do with them."""
     kinds = [name for name in ("images", "table", "audio") if type(getattr(how, name)) is type(loaded.how)]
     whole = describe(replace(how, **dict.fromkeys(kinds, loaded.how)))
-    kept = {name: whole[name] for name in (*kinds, "broken" if kinds else "levels") if whole[name] is not None}
+    wanted = (*kinds, "broken" if kinds else "levels", "array")
+    kept = {name: whole[name] for name in wanted if whole[name] is not None}
     return {"class": whole["class"], **kept} if kept else {}
 
 

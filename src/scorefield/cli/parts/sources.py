@@ -68,6 +68,7 @@ def load_data(
             limit=limit,
             folder=folder,
             largest=how.largest,
+            array=how.array,
         )
     if distributed.rank() == 0:  # beside the results, not among them
         print(f"{source}: {loaded.found}", file=sys.stderr)

@@ -1,0 +1,91 @@
+"""ISMRMRD's raw data of a scanner: lines of k-space in an HDF5 file, put where their heads say.
+
+Inati et al. 2017, ISMRM Raw data format; flags and fields as of its ismrmrd.h.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from numpy.typing import NDArray
+
+from scorefield._memory import check_unpacked
+from scorefield.data.formats.contract import Unread, Variable
+
+# bits of the flags, counted from 1, of lines that are no part of a picture: noise, calibration alone, navigation, phase
+# correction, feedback of a scanner, dummies, surface coils' correction, references of phase stabilisation
+NO_PICTURE = sum(1 << (bit - 1) for bit in (19, 20, 23, 24, 26, 27, 28, 29, 30, 31))
+REVERSED = 1 << (22 - 1)
+MATRIX = re.compile(r"<encodedSpace>\s*<matrixSize>\s*<x>\d+</x>\s*<y>(\d{1,5})</y>\s*<z>(\d{1,5})</z>")
+SAMPLES = "slice", "contrast", "phase", "repetition", "set", "average"  # of the counters: each value is a sample
+
+
+def is_acquisitions(dataset: Any) -> bool:
+    """Whether it is ISMRMRD's table of lines."""
+    try:
+        return dataset.dtype.names is not None and {"head", "traj", "data"} <= set(dataset.dtype.names)
+    except (TypeError, ValueError):  # of what NumPy has no type
+        return False
+
+
+def _matrix(dataset: Any) -> tuple[int, int]:
+    """Sides of k-space along the second and the first step, by the head in XML; 1 if that does not say."""
+    import h5py
+
+    if not isinstance(dataset.parent.get("xml", getlink=True), h5py.HardLink):
+        return 1, 1
+    head = dataset.parent["xml"]
+    text = head[0] if isinstance(head, h5py.Dataset) and head.shape == (1,) else b""
+    found = MATRIX.search(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
+    return (int(found[2]), int(found[1])) if found else (1, 1)
+
+
+def kspace(name: str, dataset: Any, most: float | None) -> Variable:
+    """Complex k-space (n, coils, [second steps,] steps, samples) of the lines; zero where there is none.
+
+    Raises:
+        Unread: the lines have not one length, or lie on no grid.
+    """
+    head = dataset.fields("head")[:]
+    used = np.flatnonzero(head["flags"] & np.uint64(NO_PICTURE) == 0)
+    lines = head[used]
+    if not len(lines):
+        raise Unread(f"{name} has no lines of a picture")
+    if lines["trajectory_dimensions"].any():
+        raise Unread(f"{name} has lines along trajectories, not on a grid: grid them first")
+    for what in ("number_of_samples", "active_channels"):
+        if len(set(lines[what].tolist())) > 1:
+            raise Unread(f"{name} has lines of different {what.replace('_', ' ')}: {sorted(set(lines[what].tolist()))}")
+    if (lines["flags"] & np.uint64(REVERSED)).any():
+        raise Unread(f"{name} has lines that were measured backward (EPI): correct them first")
+    samples, coils = int(lines["number_of_samples"][0]), int(lines["active_channels"][0])
+    counters = lines["idx"]
+    where = np.stack([counters[what].astype(np.int64) for what in SAMPLES], 1)
+    keys, sample = np.unique(where, axis=0, return_inverse=True)
+    sample = sample.reshape(-1)
+    first, second = (counters[f"kspace_encode_step_{k}"].astype(np.int64) for k in (1, 2))
+    least = (int(second.max()) + 1, int(first.max()) + 1)
+    grid = tuple(max(pair) for pair in zip(least, _matrix(dataset), strict=True))
+    if len({*zip(sample.tolist(), second.tolist(), first.tolist(), strict=True)}) < len(lines):
+        raise Unread(f"{name} has several lines of one place in k-space: average them first, or separate them")
+    event = (coils, *(grid if grid[0] > 1 else grid[1:]), samples)
+    check_unpacked(8 * math.prod(event), f"{name}: k-space of {event}", most)
+
+    def rows(index: Int64[np.ndarray, "k"]) -> NDArray[Any]:
+        out = np.zeros((len(index), coils, *grid, samples), np.complex64)
+        for k, one in enumerate(index):
+            for line in np.flatnonzero(sample == one):
+                values = np.asarray(dataset[int(used[line])]["data"], np.float32)
+                if values.size != 2 * coils * samples:
+                    raise ValueError(f"line {used[line]} has {values.size} numbers, not {2 * coils * samples}")
+                out[k, :, second[line], first[line]] = values.view(np.complex64).reshape(coils, samples)
+        return out.reshape(len(index), *event)
+
+    said = [f"{len(lines)} lines of {len(keys) * math.prod(grid)}, zero elsewhere"]
+    if len(used) < len(head):
+        said.append(f"left: {len(head) - len(used)} lines of noise or calibration")
+    return Variable(name, (len(keys), *event), np.dtype(np.complex64), rows, ("ISMRMRD", *said))
