@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,14 @@ class Format:
             raise ValueError(
                 f"{path}: cannot be read as {self.name} ({reason(error)}): get another copy of it"
             ) from error
+
+
+class Held:
+    """An open file, which is closed when nothing reads from it any more."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        weakref.finalize(self, file.close)
 
 
 def by_runs(read: Callable[[int, int], NDArray[Any]]) -> RowsOf:

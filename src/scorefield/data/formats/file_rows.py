@@ -16,7 +16,7 @@ from torch import Tensor
 from scorefield._memory import check_unpacked
 from scorefield.data.formats.contract import Format, Unread, Variable
 from scorefield.data.formats.numbers import Numbers
-from scorefield.data.stored import CHANGED, IN_MEMORY, gather_blocks, identity_of
+from scorefield.data.stored import CHANGED, IN_MEMORY, Lazy, gather_blocks, identity_of
 
 OPEN = 16  # files of a folder that are kept open
 TOGETHER = 1 << 20  # bytes that are unpacked for one row, if need be; where it is more, all rows are unpacked once
@@ -76,7 +76,7 @@ class FileRows:
     def __reduce__(self) -> tuple[Any, ...]:
         return FileRows, (self._form, self._variable, self._parts, self._event, self._numbers)
 
-    def held(self, most: float | None, folder: Path | None) -> Tensor | FileRows:
+    def held(self, most: float | None, folder: Path | None) -> Tensor | Lazy:
         """The same in memory if it is less than a gigabyte; or in a temporary file if rows are not to be had alone."""
         whole = self.shape.numel() * self._numbers.dtype.itemsize
         row = whole // len(self)
@@ -88,7 +88,7 @@ class FileRows:
         if whole <= IN_MEMORY:
             check_unpacked(whole, f"{name}: an array of shape {tuple(self.shape)}", most)
         blocks = self._blocks(row)
-        return gather_blocks(blocks, len(self), self.shape[1:], name, folder, self._numbers.dtype)  # pyright: ignore
+        return gather_blocks(blocks, len(self), self.shape[1:], name, folder, self._numbers.dtype)
 
     def _blocks(self, row: int) -> Iterator[NDArray[Any]]:
         """All rows in order, some 16 MiB at a time, or as many as are packed together."""

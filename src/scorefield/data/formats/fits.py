@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from scorefield._files import write_file
 from scorefield._memory import check_unpacked
-from scorefield.data.formats.contract import Format, Opened, Variable, by_runs, word
+from scorefield.data.formats.contract import Format, Held, Opened, Variable, by_runs, word
 
 PACKED = 1032  # bytes that zlib makes one of at most
 
@@ -23,14 +24,14 @@ def opened(path: Path, most: float | None) -> Opened:
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning
 
-    if path.suffix.lower() == ".gz":  # astropy unpacks all of it
-        check_unpacked(_unpacked(path), f"{path}", most)
+    gzipped = path.suffix.lower() == ".gz"
+    held = Held(gzip.open(path) if gzipped else path.open("rb"))  # noqa: SIM115 - it is read from later
     found: list[Variable] = []
     left: list[str] = []
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
         # a mapped file would count as memory, and a scaled one be read as a whole
-        file: Any = fits.open(path, memmap=False, lazy_load_hdus=False)
+        file: Any = fits.open(held.file, memmap=False, lazy_load_hdus=False)
     for k, part in enumerate(file):
         name = str(k) if not part.name or (part.name == "PRIMARY" and k) else part.name
         name = name if name not in [one.name for one in found] else f"{name}.{k}"
@@ -39,35 +40,23 @@ def opened(path: Path, most: float | None) -> Opened:
                 left.append(f"{word(name)}: a table of {part.header.get('NAXIS2', 0)} rows")
             continue
         size = math.prod(part.shape) * abs(part.header["BITPIX"]) // 8
-        packed = isinstance(part, fits.CompImageHDU) or path.suffix.lower() == ".gz"
+        packed = isinstance(part, fits.CompImageHDU) or gzipped
         if size > path.stat().st_size * (PACKED if packed else 1):
             raise ValueError(f"{word(name)} claims the shape {part.shape} in a file of {path.stat().st_size} bytes")
-        found.append(_variable(word(name), part, path, most))
+        if packed:
+            check_unpacked(size, f"{path}: {word(name)} of {part.shape}", most)
+        found.append(_variable(word(name), part, held, packed))
     return Opened(found, tuple(left))
 
 
-def _unpacked(path: Path) -> int:
-    """Bytes of a gzipped file, by counting them."""
-    import gzip
-
-    count = 0
-    with gzip.open(path) as file:
-        while part := file.read(1 << 20):
-            count += len(part)
-    return count
-
-
-def _variable(name: str, part: Any, path: Path, most: float | None) -> Variable:
-    from astropy.io import fits
-
+def _variable(name: str, part: Any, held: Held, packed: bool) -> Variable:
     head, shape = part.header, tuple(part.shape)
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
     lone = len(shape) < 3  # one picture or spectrum, not rows of vectors
-    compressed = isinstance(part, fits.CompImageHDU)
     lead = (0,) * (len(part.shape) - len(shape))
 
-    def read(start: int, stop: int) -> NDArray[Any]:
+    def read(start: int, stop: int, held: Held = held) -> NDArray[Any]:  # which keeps the file open
         if lone:
             return np.asarray(part.section[(*lead, slice(None))])[None, None]
         rows = np.asarray(part.section[(*lead, slice(start, stop))])
@@ -82,11 +71,9 @@ def _variable(name: str, part: Any, path: Path, most: float | None) -> Variable:
         if (scale, zero) != (1, 0) and dtype.kind == "f"
         else []
     )
-    said += [f"{blank} is missing"] if blank is not None else []
-    if compressed:
-        check_unpacked(math.prod(shape) * dtype.itemsize, f"{path}: {name} of {shape}", most)
+    said += [f"{blank} is missing"] if blank is not None and head["BITPIX"] > 0 else []
     same = (f"in {word(head['BUNIT'])}",) if "BUNIT" in head else ()
-    return Variable(name, rows, dtype, by_runs(read), tuple(said), same, shape[0] if compressed and not lone else 1)
+    return Variable(name, rows, dtype, by_runs(read), tuple(said), same, shape[0] if packed and not lone else 1)
 
 
 def write_fits(x: Tensor, out: Path, like: Path | None) -> None:

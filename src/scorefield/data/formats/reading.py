@@ -21,7 +21,7 @@ from scorefield.data.formats.file_rows import FileRows, Part
 from scorefield.data.formats.numbers import Numbers
 from scorefield.data.found import Found, counted
 from scorefield.data.members import classes, names
-from scorefield.data.stored import identity_of
+from scorefield.data.stored import Lazy, identity_of
 
 SHOWN = 8  # arrays that a message names
 
@@ -121,7 +121,8 @@ def _unlike(one: Variable, first: Variable) -> str:
     """How an array is not like that of the first file."""
     if (one.shape[1:], one.dtype) != (first.shape[1:], first.dtype):
         return f"{one.name} has rows of {sides(one.shape[1:])}, {one.dtype}, the first file {first}"
-    return f"{one.name} is {', '.join(one.same)}; in the first file it is {', '.join(first.same)}"
+    kinds = [", ".join(some.same) or "without units" for some in (one, first)]
+    return f"{one.name} is {kinds[0]}; in the first file it is {kinds[1]}"
 
 
 def _beside(
@@ -150,7 +151,7 @@ def _real(cond: NDArray[Any] | None) -> Tensor | None:
     return None if cond is None else real_conditions(cond)
 
 
-def _line(form: Format, opened: Opened, first: Variable, x: Tensor | FileRows, numbers: Numbers, files: int) -> Found:
+def _line(form: Format, opened: Opened, first: Variable, x: Tensor | Lazy, numbers: Numbers, files: int) -> Found:
     """What was taken, as what, out of what."""
     where = form.name if files == 1 else f"{counted(files, f'{form.name} file')}"
     taken = f"{counted(len(x), 'sample')} of {sides(x.shape[1:])}, {numbers.words}: {first.name} of {where}"

@@ -118,7 +118,7 @@ def _variable(name: str, array: Any, files: int, most: float | None) -> Variable
     units = array.attrs.get("units")
     same = (f"in {word(units)}",) if isinstance(units, str) else ()
     return Variable(
-        name, array.shape, array.dtype, rows, (f"Zarr {array.metadata.zarr_format}", *said), same, array.chunks[0]
+        name, array.shape, array.dtype, rows, (f"version {array.metadata.zarr_format}", *said), same, array.chunks[0]
     )
 
 
