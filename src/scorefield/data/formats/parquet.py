@@ -68,7 +68,7 @@ def _nested(path: Path) -> bool:
     import pyarrow as pa
 
     with parquet_file(path) as file:
-        return any(pa.types.is_nested(field.type) for field in file.schema_arrow)
+        return any(pa.types.is_nested(field.type) or _innermost(field.type) for field in file.schema_arrow)
 
 
 def hub_rows(
