@@ -86,9 +86,7 @@ def test_lists_of_numbers(kind, tmp_path):
 def test_a_file_that_datasets_wrote(tmp_path):
     import datasets
 
-    features = datasets.Features(
-        {"a": datasets.Array2D((2, 3), "uint8"), "k": datasets.ClassLabel(names=["no", "yes"])}
-    )
+    kinds = {"a": datasets.Array2D((2, 3), "uint8"), "k": datasets.ClassLabel(names=["no", "yes"])}
     values = whole(4, 2, 3, dtype="u1")
     made = datasets.Dataset.from_dict({"a": list(values), "k": [1, 0, 0, 1]}, datasets.Features(kinds))
     datasets.disable_progress_bars()
