@@ -132,9 +132,9 @@ def _frames(head: Any, file: Path) -> list[tuple[tuple[float, ...], Frame]]:
     each = head.get("PerFrameFunctionalGroupsSequence") or []
     found: list[tuple[tuple[float, ...], Frame]] = []
     for k in range(count):
-        heads = (head, shared[0], *([each[k]] if k < len(each) else []))
-        scale = [_scale(one) for one in heads if _scale(one)]
-        found.append(((along, number, k), Frame(file, k, *(scale[-1] if scale else (1.0, 0.0)))))
+        inner = each[k] if k < len(each) else {}
+        slope, intercept = _scale(inner) or _scale(shared[0]) or _scale(head) or (1.0, 0.0)
+        found.append(((along, number, k), Frame(file, k, slope, intercept)))
     return found
 
 
@@ -159,7 +159,7 @@ def _scale(head: Any) -> tuple[float, float] | None:
 
 def _values(frame: Frame, event: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
     """(channels, h, w) of a picture; colours become red, green and blue."""
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     try:
         stored = pixel_array(frame.file, index=frame.number)

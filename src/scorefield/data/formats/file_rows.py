@@ -26,7 +26,7 @@ class Part(NamedTuple):
     """A file, how many rows it has, and what tells it from any other."""
 
     path: Path
-    count: int
+    rows: int
     identity: tuple[int, ...]
 
 
@@ -50,7 +50,7 @@ class FileRows:
         numbers: Numbers,
     ) -> None:
         self._form, self._variable, self._parts, self._event, self._numbers = form, variable, parts, event, numbers
-        self._starts = np.cumsum([0, *(part.count for part in parts)])
+        self._starts = np.cumsum([0, *(part.rows for part in parts)])
         self._opened = functools.lru_cache(OPEN)(variable)
         self.shape = torch.Size((int(self._starts[-1]), *numbers.event(event)))
         self.dtype: torch.dtype = torch.from_numpy(np.empty(0, numbers.dtype)).dtype
@@ -95,8 +95,8 @@ class FileRows:
         for part in self._parts:
             block = self._opened(part.path).block
             step = block * max(1, (1 << 24) // max(1, row * block))
-            for start in range(0, part.count, step):
-                yield self._read(part, np.arange(start, min(start + step, part.count)))
+            for start in range(0, part.rows, step):
+                yield self._read(part, np.arange(start, min(start + step, part.rows)))
 
     def _read(self, part: Part, rows: Int64[np.ndarray, "k"]) -> NDArray[Any]:
         """Rows of a file."""

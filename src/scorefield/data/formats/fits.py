@@ -91,7 +91,8 @@ def write_fits(x: Tensor, out: Path, like: Path | None) -> None:
     header = None
     if like is not None:
         with fits.open(like) as file:
-            header = next(part.header for part in file if part.is_image and part.shape).copy()
+            parts: list[Any] = list(file)
+            header = next(part.header for part in parts if part.is_image and part.shape).copy()
         for card in ("BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM"):
             header.remove(card, ignore_missing=True)
     image = fits.PrimaryHDU(values, header)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,56 +27,73 @@ def opened(path: Path, most: float | None) -> Opened:
     import nibabel
 
     pair = path.suffix.lower() in (".img", ".hdr")
-    for one in (path.with_suffix(".hdr"), path.with_suffix(".img")) if pair else ():
-        check_inside(one, path.parent)
+    for name in (".hdr", ".img") if pair else ():
+        check_inside(path.with_suffix(name), path.parent)
     kinds = nibabel.Nifti1Image, nibabel.Nifti2Image, nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.AnalyzeImage
     image: Any = nibabel.load(path, mmap=False)
     if not isinstance(image, kinds):
         raise Unread(f"is {type(image).__name__} of nibabel, no volumes: save it as Nifti1Image")
-    dtype = image.get_data_dtype()
-    if dtype.kind not in "iufc":
-        raise Unread(f"has voxels of the kind {dtype}, not numbers: take its colours apart")
-    shape = tuple(int(side) for side in image.shape)
+    kept: Any = image.dataobj
+    given: np.dtype = kept.dtype
+    if given.kind not in "iufc":
+        raise Unread(f"has voxels of the kind {given}, not numbers: take its colours apart")
+    shape = tuple(int(side) for side in kept.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if not 2 <= len(shape) <= 4 or min(shape) < 1:
-        raise Unread(f"has the shape {image.shape}, of which pictures, volumes and series of volumes are read")
-    size = math.prod(shape) * dtype.itemsize
+    shape += (1,) * (3 - len(shape))
+    if len(shape) > 4 or min(shape) < 1:
+        raise Unread(f"has the shape {kept.shape}, of which pictures, volumes and series of volumes are read")
     gzipped = path.name.lower().endswith(".gz")
     have = (path.with_suffix(".img") if pair else path).stat().st_size
-    if size > have * (PACKED if gzipped else 1):
+    if math.prod(shape) * given.itemsize > have * (PACKED if gzipped else 1):
         raise ValueError(f"it claims the shape {shape} in a file of {have} bytes")
-    slope, inter = image.dataobj.slope, image.dataobj.inter
-    scaled = (slope, inter) != (1, 0)
-    real = np.dtype(np.complex128 if dtype.kind == "c" else np.float64) if scaled else dtype.newbyteorder("=")
+    scaled = (kept.slope, kept.inter) != (1, 0)
+    dtype = np.dtype("c16" if given.kind == "c" else "f8") if scaled else given
     if gzipped:
-        check_unpacked(math.prod(shape) * real.itemsize, f"{path}: voxels of {shape}", most)
-    said = (f"scaled: {dtype} x {slope:g} + {inter:g}",) if scaled else ()
-    same = (_directions(image),)
+        check_unpacked(math.prod(shape) * dtype.itemsize, f"{path}: voxels of {shape}", most)
+    said = (f"scaled: {given} x {kept.slope:g} + {kept.inter:g}",) if scaled else ()
+    voxels = _At(kept, shape, dtype)
 
-    def make(name: str, axes: tuple[int, ...], read: Any) -> Variable:
-        rows = _at_once(partial(read, 0, axes[0])) if gzipped else by_runs(read)
-        return Variable(name, axes, real, rows, said, same, axes[0] if gzipped else 1)
-
-    def voxels(*where: Any) -> NDArray[Any]:
-        whole = (Ellipsis, *(0,) * (len(image.shape) - len(shape)))  # of the axes of one that are left out
-        values = np.asarray(image.dataobj[(*where, *whole[1:])])
-        return values.astype(real, copy=False)
-
-    every = (slice(None),) * (len(shape) - 1)
-
-    def last(start: int, stop: int) -> NDArray[Any]:
-        return np.moveaxis(voxels(*every, slice(start, stop)), -1, 0)[:, None]
-
-    def one(start: int, stop: int) -> NDArray[Any]:
-        return voxels(*every, slice(None))[None, None]
+    def make(name: str, axes: tuple[int, ...], read: Callable[[int, int], NDArray[Any]]) -> Variable:
+        rows = _at_once(partial(read, 0, axes[0])) if gzipped else by_runs(read)  # of which no part is unpacked alone
+        return Variable(name, axes, dtype, rows, said, (_directions(image),), axes[0] if gzipped else 1)
 
     if len(shape) == 4:
-        return Opened([make("volumes", (shape[3], 1, *shape[:3]), last)])
-    if len(shape) == 2 or shape[2] == 1:
-        flat = make("pictures", (1, 1, *shape[:2]), lambda start, stop: one(start, stop).reshape(1, 1, *shape[:2]))
-        return Opened([flat])
-    return Opened([make("volumes", (1, 1, *shape), one), make("slices", (shape[2], 1, *shape[:2]), last)])
+        return Opened([make("volumes", (shape[-1], 1, *shape[:-1]), voxels.along_the_last)])
+    if shape[-1] == 1:
+        return Opened([make("pictures", (1, 1, *shape[:-1]), voxels.along_the_last)])
+    volumes = make("volumes", (1, 1, *shape), voxels.whole)
+    return Opened([volumes, make("slices", (shape[-1], 1, *shape[:-1]), voxels.along_the_last)])
+
+
+@dataclass(frozen=True)
+class _At:
+    """Voxels of a file, scaled, with one channel.
+
+    Args:
+        kept: nibabel's proxy of them.
+        shape: without further axes of one.
+        dtype: of the scaled numbers.
+    """
+
+    kept: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def along_the_last(self, start: int, stop: int) -> NDArray[Any]:
+        """Slices or volumes (k, 1, ...) along the last axis."""
+        values = self._of(slice(start, stop))
+        return np.moveaxis(values, -1, 0)[:, None]
+
+    def whole(self, start: int, stop: int) -> NDArray[Any]:
+        """The whole volume, as one row."""
+        return self._of(slice(None))[None, None]
+
+    def _of(self, last: slice) -> NDArray[Any]:
+        every = (*(slice(None),) * (len(self.shape) - 1), last)
+        rank = len(self.kept.shape)
+        values = np.asarray(self.kept[(*every[:rank], *(0,) * (rank - len(every)))])
+        return values.reshape(*self.shape[:-1], -1).astype(self.dtype, copy=False)
 
 
 def _at_once(whole: Any) -> Any:

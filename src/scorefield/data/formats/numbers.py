@@ -58,7 +58,7 @@ class Numbers:
         """
         if self.given.kind == "c":
             k, *event = values.shape
-            parts = np.stack((values.real, values.imag), 1 if len(event) < 3 else 2)
+            parts = np.stack((np.real(values), np.imag(values)), 1 if len(event) < 3 else 2)
             return np.ascontiguousarray(parts.reshape(k, *self.event(tuple(event))), self.dtype)
         if self.given.kind in "iu" and values.size:
             least, most = int(values.min()), int(values.max())

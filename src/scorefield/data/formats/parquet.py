@@ -223,8 +223,9 @@ def _class(label: Any, columns: Columns, class_names: tuple[str, ...], where: st
 def _arrays(column: Any, where: str) -> NDArray[Any]:
     """(k, ...) of lists of one length, or lists of lists."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute
     shape, values = [len(column)], column
     while True:
         values = values.storage if isinstance(values, pa.ExtensionArray) else values

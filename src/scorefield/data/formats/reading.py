@@ -66,7 +66,7 @@ def read_format(
         if (one.shape[1:], one.dtype, one.same) != (first.shape[1:], first.dtype, first.same):
             raise ValueError(f"{file}: {_unlike(one, first)}: separate them, or make them alike")
         parts.append(Part(file, one.shape[0] if limit is None else min(one.shape[0], limit), identity_of(file)))
-        limit = None if limit is None else limit - parts[-1].count
+        limit = None if limit is None else limit - parts[-1].rows
         if limit == 0:
             break
     numbers = Numbers.of(first.dtype, levels, f"{files[0]}: {first.name}")
@@ -76,7 +76,7 @@ def read_format(
     if labels is None and (kinds := classes(found)):
         words = sorted(set(kinds.values()))
         each = [words.index(kinds[name]) for name in found[: len(parts)]]
-        labels = np.repeat(each, [part.count for part in parts])
+        labels = np.repeat(each, [part.rows for part in parts])
     return ArrayDataset(
         x,
         None if labels is None else torch.from_numpy(labels.astype(np.int64)),
@@ -139,10 +139,10 @@ def _beside(
         one = _variable(form, part.path, name, most)
         check_unpacked(math.prod(one.shape) * one.dtype.itemsize, f"{part.path}: {name}", most)
         wanted = "biu" if other == "labels" else "biuf"
-        if one.shape[0] < part.count or one.dtype.kind not in wanted:
-            raise ValueError(f"{part.path}: {one} does not go with the {part.count} rows of {first.name}")
+        if one.shape[0] < part.rows or one.dtype.kind not in wanted:
+            raise ValueError(f"{part.path}: {one} does not go with the {part.rows} rows of {first.name}")
         with form.reading(part.path):
-            found.append(one.rows(np.arange(part.count)))
+            found.append(one.rows(np.arange(part.rows)))
     whole = np.concatenate(found)
     return whole.reshape(len(whole)) if other == "labels" and whole.shape == (len(whole), 1) else whole
 
