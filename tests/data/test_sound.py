@@ -52,7 +52,7 @@ def test_recordings_of_several_kinds_lie_together(tmp_path):
 
 @pytest.mark.parametrize("kind", ["FLAC", "OGG"])
 def test_damage_anywhere_is_refused(kind, tmp_path):
-    """Mutants: without FLAC's MD5, or without Ogg's checksums, silence comes in its place."""
+    """Mutant: without Ogg's checksums soundfile leaves damaged pages out, and all behind them comes too early."""
     content = sound(kind, RAMP, "VORBIS" if kind == "OGG" else "PCM_16")
     name = f"a.{kind.lower()}"
     damaged = [content[: len(content) * k // 9] for k in range(1, 9)] + [b"", b"RIFF", bytes(3000), content[100:]]
@@ -69,6 +69,16 @@ def test_damage_anywhere_is_refused(kind, tmp_path):
             pytest.fail(f"{k} was read")
     with pytest.raises(ValueError, match="no sample is left"), pytest.warns(UserWarning, match="skipped"):
         read(tmp_path, audio=Audio(100), broken=Broken.skip)
+
+
+def test_flac_s_checksum_is_of_its_values():
+    """Mutant: not compared."""
+    content = bytearray(sound("FLAC", RAMP))
+    content[30] ^= 1  # of the MD5
+    with pytest.raises(ValueError, match="its values are not those of its checksum"):
+        read_sound(bytes(content))
+    content[26:42] = bytes(16)  # its writer left it out
+    assert len(read_sound(bytes(content))[1]) == len(RAMP)
 
 
 def test_a_page_of_ogg_that_is_missing_is_seen():

@@ -1,4 +1,4 @@
-"""FLAC and Ogg by soundfile, with the checksums that it passes over: it gives silence for what is damaged."""
+"""FLAC and Ogg by soundfile, with the checksums that it passes over: of Ogg it leaves damaged pages out in silence."""
 
 from __future__ import annotations
 

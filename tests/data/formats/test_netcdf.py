@@ -35,6 +35,20 @@ def test_missing_values_are_refused_with_their_rows(kind, tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("options", [{}, {"dtype": "i2"}, {"dtype": "i2", "scale_factor": 0.01, "add_offset": 270.0}])
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+def test_numbers_that_were_never_written_are_refused(kind, options, tmp_path):
+    """Mutant: xarray's 9.97e36, which the file does not say is NetCDF's default for what is missing."""
+    path = netcdf(tmp_path / "a.nc", real(4, 3, 5), AXES, kind, **options)
+    every(read(path))
+    with netCDF4.Dataset(path, "r+") as file:
+        file.set_auto_maskandscale(False)
+        variable = file["t2m"]
+        variable[2, 1, 1] = netCDF4.default_fillvals[variable.dtype.str[1:]]
+    with pytest.raises(ValueError, match=r"a.nc: .*(missing values in the rows 2|were never written)"):
+        read(path)
+
+
 def test_a_file_of_scipy(tmp_path):
     values = real(4, 3).astype(">f4")
     with netcdf_file(tmp_path / "a.nc", "w") as file:

@@ -19,7 +19,8 @@ from scorefield.data.formats.numbers import Numbers
 from scorefield.data.stored import CHANGED, IN_MEMORY, Lazy, gather_blocks, identity_of
 
 OPEN = 16  # files of a folder that are kept open
-TOGETHER = 1 << 20  # bytes that are unpacked for one row, if need be; where it is more, all rows are unpacked once
+APIECE = 1 << 20  # bytes that are unpacked for one row, if need be; where it is more, all rows are unpacked once
+TOGETHER = 1 << 24  # bytes that are read at a time
 
 
 class Part(NamedTuple):
@@ -67,9 +68,10 @@ class FileRows:
         wanted, place = np.unique(index.cpu().numpy(), return_inverse=True)
         found = np.empty((len(wanted), *self.shape[1:]), self._numbers.dtype)
         ends = np.searchsorted(wanted, self._starts)
+        step = max(1, TOGETHER * len(found) // max(1, found.nbytes))  # rows at a time, which take little beside all
         for k, part in enumerate(self._parts):
-            some = slice(int(ends[k]), int(ends[k + 1]))
-            if some.start < some.stop:
+            for start in range(int(ends[k]), int(ends[k + 1]), step):
+                some = slice(start, min(start + step, int(ends[k + 1])))
                 found[some] = self._read(part, wanted[some] - self._starts[k])
         return torch.from_numpy(found if np.array_equal(place, np.arange(len(found))) else found[place])
 
@@ -83,7 +85,7 @@ class FileRows:
         name = str(self._parts[0].path)
         check_unpacked(row, f"{name}: one row", most)
         block = max(self._opened(part.path).block for part in self._parts[:1])
-        if whole > IN_MEMORY and block * row <= max(4 * row, TOGETHER):
+        if whole > IN_MEMORY and block * row <= max(4 * row, APIECE):
             return self
         if whole <= IN_MEMORY:
             check_unpacked(whole, f"{name}: an array of shape {tuple(self.shape)}", most)
@@ -91,10 +93,10 @@ class FileRows:
         return gather_blocks(blocks, len(self), self.shape[1:], name, folder, self._numbers.dtype)
 
     def _blocks(self, row: int) -> Iterator[NDArray[Any]]:
-        """All rows in order, some 16 MiB at a time, or as many as are packed together."""
+        """All rows in order, TOGETHER bytes at a time, or as many as are packed together."""
         for part in self._parts:
             block = self._opened(part.path).block
-            step = block * max(1, (1 << 24) // max(1, row * block))
+            step = block * max(1, TOGETHER // max(1, row * block))
             for start in range(0, part.rows, step):
                 yield self._read(part, np.arange(start, min(start + step, part.rows)))
 
