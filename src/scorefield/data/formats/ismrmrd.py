@@ -21,6 +21,7 @@ from scorefield.data.formats.contract import Unread, Variable
 NO_PICTURE = sum(1 << (bit - 1) for bit in (19, 20, 23, 24, 26, 27, 28, 29, 30, 31))
 REVERSED = 1 << (22 - 1)
 MATRIX = re.compile(r"<encodedSpace>\s*<matrixSize>\s*<x>\d+</x>\s*<y>(\d{1,5})</y>\s*<z>(\d{1,5})</z>")
+SPARSEST = 64  # lines of k-space for one that is measured
 SAMPLES = "slice", "contrast", "phase", "repetition", "set", "average"  # of the counters: each value is a sample
 
 
@@ -70,6 +71,8 @@ def kspace(name: str, dataset: Any, most: float | None) -> Variable:
     first, second = (counters[f"kspace_encode_step_{k}"].astype(np.int64) for k in (1, 2))
     least = (int(second.max()) + 1, int(first.max()) + 1)
     grid = tuple(max(pair) for pair in zip(least, _matrix(dataset), strict=True))
+    if math.prod(grid) > SPARSEST * len(lines):
+        raise ValueError(f"{name} claims {math.prod(grid)} lines, of which {len(lines)} are there")
     if len({*zip(sample.tolist(), second.tolist(), first.tolist(), strict=True)}) < len(lines):
         raise Unread(f"{name} has several lines of one place in k-space: average them first, or separate them")
     event = (coils, *(grid if grid[0] > 1 else grid[1:]), samples)

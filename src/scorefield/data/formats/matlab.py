@@ -1,4 +1,4 @@
-"""MATLAB's .mat files: 4 to 7 by SciPy, 7.3 by h5py. Their axes are MATLAB's.
+"""MATLAB's .mat files: 4 by SciPy, 5 to 7 by `matlab_5.py`, 7.3 by h5py. Their axes are MATLAB's.
 
 A matrix has a row for each sample. Of three and more axes the last, which is the outermost in the file, counts samples:
 h x w x n are (n, 1, h, w), and h x w x c x n are (n, c, h, w), as pictures and k-space are kept there.
@@ -6,8 +6,10 @@ h x w x n are (n, 1, h, w), and h x w x c x n are (n, c, h, w), as pictures and 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +18,63 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from scorefield._memory import check_unpacked
-from scorefield.data.formats.contract import Format, Opened, Variable, by_runs, sides
+from scorefield._unpacking import check_different
+from scorefield.data.formats.contract import Format, Opened, RowsOf, Variable, by_runs, sides
 from scorefield.data.formats.hdf5 import attribute, chunk_rows, numbers_of, refused_for, walk
+from scorefield.data.formats.matlab_5 import arrays_5, values_5
 
-SIZES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "single": 4, "logical": 1}
-NUMBERS = {*SIZES, "int64", "uint64", "double"}
-CLASSES = {"single": "float32", "double": "float64", "logical": "bool"}
-PACKED = 1032  # bytes that zlib makes one of at most
+NUMBERS = {"logical", "single", "double", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def opened(path: Path, most: float | None) -> Opened:
     """The arrays of numbers in a file of any version."""
     with path.open("rb") as file:
         head = file.read(520)
-    return _opened_73(path, most) if b"\x89HDF\r\n\x1a\n" in head else _opened_5(path, most)
+    if b"\x89HDF\r\n\x1a\n" in head:
+        return _opened_73(path, most)
+    return _opened_4(path, most) if 0 in head[:4] else _opened_5(path, most)  # a text begins with four letters
+
+
+def _opened_4(path: Path, most: float | None) -> Opened:
+    from scipy.io import loadmat, whosmat
+
+    check_unpacked(path.stat().st_size, f"{path}: its arrays", most)  # which are not packed
+    for name, shape, _ in whosmat(path):
+        if math.prod(shape) > path.stat().st_size:
+            raise ValueError(f"{name} claims the shape {shape} in a file of {path.stat().st_size} bytes")
+    found: list[Variable] = []
+    left: list[str] = []
+    for name, values in loadmat(path, mat_dtype=False).items():
+        if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
+            found.append(_variable(name, values.shape, values.dtype, _rows_of(lambda values=values: values)))
+        elif not name.startswith("__"):
+            left.append(f"{name}: no array of numbers")
+    return Opened(found, tuple(left))
 
 
 def _opened_5(path: Path, most: float | None) -> Opened:
-    from scipy.io import loadmat, whosmat
-
     found: list[Variable] = []
     left: list[str] = []
-    have, wanted = path.stat().st_size * PACKED, 0
-    for name, shape, kind in whosmat(path):
-        if kind not in NUMBERS or name.startswith("__"):
-            left.append(f"{name}: {kind}")
+    for array in arrays_5(path):
+        if array.kind:
+            left.append(f"{array.name or 'without a name'}: {array.kind}")
             continue
-        count = math.prod(shape)
-        if count > have:
-            raise ValueError(f"{name} claims the shape {shape} in a file of {path.stat().st_size} bytes")
-        wanted += count * SIZES.get(kind, 8)
-        check_unpacked(wanted, f"{path}: {name} of {shape}", most)
-        values = loadmat(path, variable_names=[name])[name]  # the list does not say what is complex
-        if values.dtype.kind != "c":  # numbers of few digits are kept in fewer bytes than they have in MATLAB
-            values = values.astype(CLASSES.get(kind, kind))
-        if values.shape != shape:
-            raise ValueError(f"{name} has the shape {values.shape}, its head {shape}")
-
-        def rows(index: Int64[np.ndarray, "k"], values: NDArray[Any] = values) -> NDArray[Any]:
-            rank = values.ndim
-            return _turned(values[index] if rank < 3 else values[..., index], rank)
-
-        found.append(_variable(name, shape, values.dtype, rows, shape[_samples(len(shape))]))
+        size = math.prod(array.shape) * array.dtype.itemsize
+        check_unpacked(size, f"{path}: {array.name} of {array.shape}", most)
+        found.append(_variable(array.name, array.shape, array.dtype, _rows_of(partial(values_5, path, array))))
+    check_different(one.name for one in found)
     return Opened(found, tuple(left))
+
+
+def _rows_of(whole: Callable[[], NDArray[Any]]) -> RowsOf:
+    """Rows of what is read as a whole, when the first are asked for."""
+    kept = functools.cache(whole)
+
+    def rows(index: Int64[np.ndarray, "k"]) -> NDArray[Any]:
+        values = kept()
+        return _turned(values[index] if values.ndim < 3 else values[..., index], values.ndim)
+
+    return rows
 
 
 def _opened_73(path: Path, most: float | None) -> Opened:
@@ -115,11 +131,15 @@ def _turned(values: NDArray[Any], rank: int) -> NDArray[Any]:
     return np.moveaxis(values, -1, 0)[:, None] if rank == 3 else np.moveaxis(values, (-1, -2), (0, 1))
 
 
-def _variable(name: str, shape: Sequence[int], dtype: np.dtype, rows: Any, block: int, refused: str = "") -> Variable:
+def _variable(
+    name: str, shape: Sequence[int], dtype: np.dtype, rows: RowsOf, block: int | None = None, refused: str = ""
+) -> Variable:
+    """An array of MATLAB's axes; it is packed as a whole unless it is said how many rows are together."""
     rank = len(shape)
+    count = shape[_samples(rank)]
     said = (f"MATLAB's {sides(shape)}, of which the last counts samples",) if rank > 2 else ()
     event = shape[1:] if rank < 3 else (1, *shape[:2]) if rank == 3 else (shape[-2], *shape[:-2])
-    return Variable(name, (shape[_samples(rank)], *event), dtype, rows, said, (), max(1, block), refused)
+    return Variable(name, (count, *event), dtype, rows, said, (), max(1, count if block is None else block), refused)
 
 
 MATLAB = Format("MATLAB", "arrays", (".mat",), opened)
