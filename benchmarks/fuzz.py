@@ -179,9 +179,8 @@ def scanned(folder: Path) -> Path:
 
 
 def recorded(kind: str) -> Callable[[Path], Path]:
-    return lambda folder: saved(
-        f"a.{kind.lower()}", formats.sound(kind, (20_000 * np.sin(np.arange(400) / 20)).astype("i2"))
-    )(folder)
+    wave = (20_000 * np.sin(np.arange(400) / 20)).astype("i2")
+    return lambda folder: saved(f"a.{kind.lower()}", formats.sound(kind, wave))(folder)
 
 
 def table_text() -> bytes:

@@ -102,6 +102,10 @@ def test_groups_that_hold_each_other_end(tmp_path):
 
 def test_a_claim_of_a_large_chunk_is_refused_before_memory_is_taken(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("x", (1 << 20, 64), "f8", chunks=(1 << 19, 64))
+        file.create_dataset("x", (1 << 40, 64), "f8", chunks=(1, 64))
+    with pytest.raises(ValueError, match=r"x claims 562949953421312 bytes, of which the file holds 0"):
+        read(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (60, 1000), "f8", chunks=(1 << 19, 64), maxshape=(None, None))
     with pytest.raises(ValueError, match=r"x: a chunk of \(524288, 64\) would take 256 MiB, more than the 102.4 MiB"):
         read(tmp_path / "a.h5", largest=0.1)

@@ -18,6 +18,8 @@ from scorefield.data.formats.contract import Format, Opened, Unread, Variable, b
 
 # what the library has in itself; for any other it would load a program from a folder of plugins
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+RATIO = 1032  # bytes that gzip makes one of at most
+SLACK = 4096  # bytes for which that is not asked: a small array that was never written is said
 MOST = 100_000  # groups and arrays of a file
 
 
@@ -32,6 +34,7 @@ def opened(path: Path, most: float | None) -> Opened:
         if isinstance(thing, str):
             left.append(f"{name}: {thing}")
         elif ismrmrd.is_acquisitions(thing):
+            check_there(name, thing)
             found.append(ismrmrd.kspace(name, thing, most))
         elif (dtype := numbers_of(thing)) is None:
             left.append(f"{name}: no numbers")
@@ -83,6 +86,7 @@ def numbers_of(dataset: Any) -> np.dtype | None:
 
 def variable(name: str, dataset: Any, dtype: np.dtype, most: float | None) -> Variable:
     """An array of a file."""
+    check_there(name, dataset)
     block = chunk_rows(name, dataset, most)
 
     def read(start: int, stop: int) -> NDArray[Any]:
@@ -93,6 +97,13 @@ def variable(name: str, dataset: Any, dtype: np.dtype, most: float | None) -> Va
     return Variable(
         name, dataset.shape, dtype, by_runs(read), (missing,) if missing else (), said, block, refused_for(dataset)
     )
+
+
+def check_there(name: str, dataset: Any) -> None:
+    """Refuses an array that claims far more numbers than there can be in the bytes that the file has of it."""
+    claimed, have = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if claimed > RATIO * (have + SLACK) and not (dataset.is_virtual or dataset.external):
+        raise ValueError(f"{name} claims {claimed} bytes, of which the file holds {have}")
 
 
 def chunk_rows(name: str, dataset: Any, most: float | None) -> int:

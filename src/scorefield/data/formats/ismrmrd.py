@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scorefield.data.formats.contract import Unread, Variable
 NO_PICTURE = sum(1 << (bit - 1) for bit in (19, 20, 23, 24, 26, 27, 28, 29, 30, 31))
 REVERSED = 1 << (22 - 1)
 MATRIX = re.compile(r"<encodedSpace>\s*<matrixSize>\s*<x>\d+</x>\s*<y>(\d{1,5})</y>\s*<z>(\d{1,5})</z>")
+VARYING = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # of a list of numbers, in the file
 SPARSEST = 64  # lines of k-space for one that is measured
 SAMPLES = "slice", "contrast", "phase", "repetition", "set", "average"  # of the counters: each value is a sample
 
@@ -33,6 +35,27 @@ def is_acquisitions(dataset: Any) -> bool:
         return False
 
 
+def _heads(dataset: Any) -> NDArray[Any]:
+    """The heads of all lines, from the bytes of the file.
+
+    HDF5 would read the numbers as well, and take memory for as many as a damaged file claims.
+
+    Raises:
+        Unread: the table is packed.
+        ValueError: a line claims more numbers than the file can hold.
+    """
+    kind = dataset.id.get_type()
+    known = {kind.get_member_name(k).decode(): k for k in range(kind.get_nmembers())}
+    offsets = [kind.get_member_offset(known[name]) for name in ("head", "traj", "data")]
+    lying = {"names": ["head", "traj", "data"], "formats": [dataset.dtype["head"], VARYING, VARYING]}
+    rows = np.frombuffer(_bytes(dataset), np.dtype({**lying, "offsets": offsets, "itemsize": kind.get_size()}))
+    if len(rows) < len(dataset):
+        raise ValueError(f"{len(rows)} lines are there of {len(dataset)}")
+    for name in ("traj", "data"):
+        _check_length(dataset, 4 * int(rows[name]["length"].max(initial=0)))
+    return rows["head"][: len(dataset)]
+
+
 def _matrix(dataset: Any) -> tuple[int, int]:
     """Sides of k-space along the second and the first step, by the head in XML; 1 if that does not say."""
     import h5py
@@ -40,9 +63,28 @@ def _matrix(dataset: Any) -> tuple[int, int]:
     if not isinstance(dataset.parent.get("xml", getlink=True), h5py.HardLink):
         return 1, 1
     head = dataset.parent["xml"]
-    text = head[0] if isinstance(head, h5py.Dataset) and head.shape == (1,) else b""
-    found = MATRIX.search(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
+    if not isinstance(head, h5py.Dataset) or head.shape != (1,) or head.dtype.kind != "O":
+        return 1, 1
+    _check_length(dataset, int(np.frombuffer(_bytes(head), VARYING)[0]["length"]))
+    found = MATRIX.search(head.asstr(errors="replace")[0])
     return (int(found[2]), int(found[1])) if found else (1, 1)
+
+
+def _bytes(dataset: Any) -> bytes:
+    """What lies in the file of a table in one axis, without what its lists of numbers point to."""
+    if dataset.ndim != 1 or dataset.is_virtual or dataset.external or dataset.id.get_create_plist().get_nfilters():
+        raise Unread("is packed otherwise than ISMRMRD does: write it by its library")
+    if dataset.chunks:
+        return b"".join(dataset.id.read_direct_chunk((k,))[1] for k in range(0, len(dataset), dataset.chunks[0]))
+    with Path(dataset.file.filename).open("rb") as file:
+        file.seek(dataset.id.get_offset() or 0)
+        return file.read(len(dataset) * dataset.id.get_type().get_size())
+
+
+def _check_length(dataset: Any, size: int) -> None:
+    have = Path(dataset.file.filename).stat().st_size
+    if size > have:
+        raise ValueError(f"it claims a list of {size} bytes in a file of {have}")
 
 
 def kspace(name: str, dataset: Any, most: float | None) -> Variable:
@@ -51,7 +93,7 @@ def kspace(name: str, dataset: Any, most: float | None) -> Variable:
     Raises:
         Unread: the lines have not one length, or lie on no grid.
     """
-    head = dataset.fields("head")[:]
+    head = _heads(dataset)
     used = np.flatnonzero(head["flags"] & np.uint64(NO_PICTURE) == 0)
     lines = head[used]
     if not len(lines):

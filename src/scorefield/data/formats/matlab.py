@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scorefield._memory import check_unpacked
 from scorefield._unpacking import check_different
 from scorefield.data.formats.contract import Format, Opened, RowsOf, Variable, by_runs, sides
-from scorefield.data.formats.hdf5 import attribute, chunk_rows, numbers_of, refused_for, walk
+from scorefield.data.formats.hdf5 import attribute, check_there, chunk_rows, numbers_of, refused_for, walk
 from scorefield.data.formats.matlab_5 import arrays_5, values_5
 
 NUMBERS = {"logical", "single", "double", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
@@ -94,6 +94,7 @@ def _opened_73(path: Path, most: float | None) -> Opened:
         if dtype is None:
             left.append(f"{name}: no numbers")
             continue
+        check_there(name, thing)
         chunk_rows(name, thing, most)
         shape = thing.shape[::-1]  # HDF5 has MATLAB's axes the other way round
         block = 1 if thing.chunks is None else thing.chunks[0 if len(shape) > 2 else -1]

@@ -68,7 +68,10 @@ def arrays_5(path: Path) -> Iterator[Array5]:
                 if whole > size * RATIO:
                     raise ValueError(f"it claims {whole} bytes, packed in {size}")
                 start = start[TAG:]
-            yield _head(start, order, at, size, kind == PACKED)
+            array = _head(start, order, at, size, kind == PACKED)
+            if not array.kind and math.prod(array.shape) > size * (RATIO if array.packed else 1):
+                raise ValueError(f"{array.name} claims the shape {array.shape} in {size} bytes")
+            yield array
             at += TAG + size
 
 

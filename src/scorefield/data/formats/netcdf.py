@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from scorefield.data.formats.contract import Format, Opened, RowsOf, Unread, Variable, by_runs, word
-from scorefield.data.formats.hdf5 import chunk_rows, refused_for, unwritten, walk
+from scorefield.data.formats.hdf5 import check_there, chunk_rows, refused_for, unwritten, walk
 
 DEFAULTS = {  # what stands for numbers that were never written, of each type that has such (netcdf.h); xarray has not
     "i2": -32767,
@@ -76,6 +76,7 @@ def _checked(path: Path) -> dict[str, Any]:
             raise Unread(f"{name} is {thing}: copy what it leads to into the file")
         if why := refused_for(thing):
             raise Unread(f"{name} {why}")
+        check_there(name, thing)
         arrays[name] = thing
     return arrays
 
