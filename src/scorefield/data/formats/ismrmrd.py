@@ -48,7 +48,9 @@ def _heads(dataset: Any) -> NDArray[Any]:
     known = {kind.get_member_name(k).decode(): k for k in range(kind.get_nmembers())}
     offsets = [kind.get_member_offset(known[name]) for name in ("head", "traj", "data")]
     lying = {"names": ["head", "traj", "data"], "formats": [dataset.dtype["head"], VARYING, VARYING]}
-    rows = np.frombuffer(_bytes(dataset), np.dtype({**lying, "offsets": offsets, "itemsize": kind.get_size()}))
+    rows = np.frombuffer(
+        _bytes(dataset, kind.get_size()), np.dtype({**lying, "offsets": offsets, "itemsize": kind.get_size()})
+    )
     if len(rows) < len(dataset):
         raise ValueError(f"{len(rows)} lines are there of {len(dataset)}")
     for name in ("traj", "data"):
@@ -65,20 +67,20 @@ def _matrix(dataset: Any) -> tuple[int, int]:
     head = dataset.parent["xml"]
     if not isinstance(head, h5py.Dataset) or head.shape != (1,) or head.dtype.kind != "O":
         return 1, 1
-    _check_length(dataset, int(np.frombuffer(_bytes(head), VARYING)[0]["length"]))
+    _check_length(dataset, int(np.frombuffer(_bytes(head, VARYING.itemsize), VARYING)[0]["length"]))
     found = MATRIX.search(head.asstr(errors="replace")[0])
     return (int(found[2]), int(found[1])) if found else (1, 1)
 
 
-def _bytes(dataset: Any) -> bytes:
-    """What lies in the file of a table in one axis, without what its lists of numbers point to."""
+def _bytes(dataset: Any, size: int) -> bytes:
+    """What lies in the file of a table in one axis, so many bytes a row, without what its lists of numbers point to."""
     if dataset.ndim != 1 or dataset.is_virtual or dataset.external or dataset.id.get_create_plist().get_nfilters():
         raise Unread("is packed otherwise than ISMRMRD does: write it by its library")
     if dataset.chunks:
         return b"".join(dataset.id.read_direct_chunk((k,))[1] for k in range(0, len(dataset), dataset.chunks[0]))
     with Path(dataset.file.filename).open("rb") as file:
         file.seek(dataset.id.get_offset() or 0)
-        return file.read(len(dataset) * dataset.id.get_type().get_size())
+        return file.read(len(dataset) * size)
 
 
 def _check_length(dataset: Any, size: int) -> None:
