@@ -185,8 +185,8 @@ def trained(write: Callable[[Path, int], None], name: str, count: int) -> tuple[
         if done.returncode:
             sys.exit(f"{name}: {done.stderr[-2000:]}")
         _, seconds, peak = next(line for line in done.stdout.splitlines() if line.startswith("measured")).split()
-        found = next(line for line in done.stderr.splitlines() if line.startswith(f"{path}: "))
-        return float(seconds), int(peak), found.removeprefix(f"{path}: "), size
+        said = next((line for line in done.stderr.splitlines() if " samples of " in line), "")
+        return float(seconds), int(peak), said.partition(": ")[2], size
 
 
 def main() -> None:

@@ -5,10 +5,11 @@ Inati et al. 2017, ISMRM Raw data format; flags and fields as of its ismrmrd.h.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int64
@@ -35,27 +36,68 @@ def is_acquisitions(dataset: Any) -> bool:
         return False
 
 
-def _heads(dataset: Any) -> NDArray[Any]:
-    """The heads of all lines, from the bytes of the file.
+class Heap:
+    """What lists of varying length point to in a file of HDF5 ("HDF5 File Format Specification", III.E).
 
-    HDF5 would read the numbers as well, and take memory for as many as a damaged file claims.
+    HDF5 itself takes what a damaged file says of them on trust: it takes memory for it, or ends with the process.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.path, self.base = Path(dataset.file.filename), dataset.file.userblock_size
+        self._collection = functools.lru_cache(16)(self._read)
+
+    def get(self, row: Any, itemsize: int) -> bytes:
+        """The bytes of a list.
+
+        Raises:
+            ValueError: they are not there.
+        """
+        length = int(row["length"]) * itemsize
+        found = self._collection(int(row["address"])).get(int(row["index"]), b"") if length else b""
+        if len(found) < length:
+            raise ValueError(f"a list claims {length} bytes, of which {len(found)} are there")
+        return found[:length]
+
+    def _read(self, at: int) -> dict[int, bytes]:
+        """The lists of a collection by their numbers."""
+        have = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            file.seek(min(self.base + at, have))
+            head = file.read(16)
+            size = int.from_bytes(head[8:], "little")
+            if head[:4] != b"GCOL" or not 16 <= size <= have:
+                raise ValueError(f"the heap at byte {at} is damaged")
+            content = file.read(size - 16)
+        found: dict[int, bytes] = {}
+        place = 0
+        while place + 16 <= len(content):
+            index, size = (int.from_bytes(content[place + k : place + k + n], "little") for k, n in ((0, 2), (8, 8)))
+            if not index:  # the rest is free
+                break
+            found[index] = content[place + 16 : place + 16 + size]
+            place += 16 + size + -size % 8
+        return found
+
+
+def _table(dataset: Any) -> NDArray[Any]:
+    """The heads of all lines, and where their numbers lie.
 
     Raises:
         Unread: the table is packed.
-        ValueError: a line claims more numbers than the file can hold.
+        ValueError: lines are missing.
     """
+    import h5py
+
+    if h5py.check_vlen_dtype(dataset.dtype["data"]) != np.float32:
+        raise Unread("has lines of other numbers than float32")
     kind = dataset.id.get_type()
     known = {kind.get_member_name(k).decode(): k for k in range(kind.get_nmembers())}
-    offsets = [kind.get_member_offset(known[name]) for name in ("head", "traj", "data")]
-    lying = {"names": ["head", "traj", "data"], "formats": [dataset.dtype["head"], VARYING, VARYING]}
-    rows = np.frombuffer(
-        _bytes(dataset, kind.get_size()), np.dtype({**lying, "offsets": offsets, "itemsize": kind.get_size()})
-    )
+    offsets = [kind.get_member_offset(known[name]) for name in ("head", "data")]
+    lying = {"names": ["head", "data"], "formats": [dataset.dtype["head"], VARYING], "offsets": offsets}
+    rows = np.frombuffer(_bytes(dataset, kind.get_size()), np.dtype({**lying, "itemsize": kind.get_size()}))
     if len(rows) < len(dataset):
         raise ValueError(f"{len(rows)} lines are there of {len(dataset)}")
-    for name in ("traj", "data"):
-        _check_length(dataset, 4 * int(rows[name]["length"].max(initial=0)))
-    return rows["head"][: len(dataset)]
+    return rows[: len(dataset)]
 
 
 def _matrix(dataset: Any) -> tuple[int, int]:
@@ -67,8 +109,8 @@ def _matrix(dataset: Any) -> tuple[int, int]:
     head = dataset.parent["xml"]
     if not isinstance(head, h5py.Dataset) or head.shape != (1,) or head.dtype.kind != "O":
         return 1, 1
-    _check_length(dataset, int(np.frombuffer(_bytes(head, VARYING.itemsize), VARYING)[0]["length"]))
-    found = MATRIX.search(head.asstr(errors="replace")[0])
+    text = Heap(head).get(np.frombuffer(_bytes(head, VARYING.itemsize), VARYING)[0], 1)
+    found = MATRIX.search(text.decode("utf-8", "replace"))
     return (int(found[2]), int(found[1])) if found else (1, 1)
 
 
@@ -76,17 +118,17 @@ def _bytes(dataset: Any, size: int) -> bytes:
     """What lies in the file of a table in one axis, so many bytes a row, without what its lists of numbers point to."""
     if dataset.ndim != 1 or dataset.is_virtual or dataset.external or dataset.id.get_create_plist().get_nfilters():
         raise Unread("is packed otherwise than ISMRMRD does: write it by its library")
+    places = [(dataset.id.get_offset() or 0, len(dataset) * size)]
     if dataset.chunks:
-        return b"".join(dataset.id.read_direct_chunk((k,))[1] for k in range(0, len(dataset), dataset.chunks[0]))
+        infos = [dataset.id.get_chunk_info_by_coord((k,)) for k in range(0, len(dataset), dataset.chunks[0])]
+        places = [(info.byte_offset or 0, dataset.chunks[0] * size) for info in infos]
     with Path(dataset.file.filename).open("rb") as file:
-        file.seek(dataset.id.get_offset() or 0)
-        return file.read(len(dataset) * size)
+        return b"".join(_part(file, *place) for place in places)
 
 
-def _check_length(dataset: Any, size: int) -> None:
-    have = Path(dataset.file.filename).stat().st_size
-    if size > have:
-        raise ValueError(f"it claims a list of {size} bytes in a file of {have}")
+def _part(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
 
 
 def kspace(name: str, dataset: Any, most: float | None) -> Variable:
@@ -95,7 +137,8 @@ def kspace(name: str, dataset: Any, most: float | None) -> Variable:
     Raises:
         Unread: the lines have not one length, or lie on no grid.
     """
-    head = _heads(dataset)
+    table, heap = _table(dataset), Heap(dataset)
+    head = table["head"]
     used = np.flatnonzero(head["flags"] & np.uint64(NO_PICTURE) == 0)
     lines = head[used]
     if not len(lines):
@@ -126,7 +169,7 @@ def kspace(name: str, dataset: Any, most: float | None) -> Variable:
         out = np.zeros((len(index), coils, *grid, samples), np.complex64)
         for k, one in enumerate(index):
             for line in np.flatnonzero(sample == one):
-                values = np.asarray(dataset[int(used[line])]["data"], np.float32)
+                values = np.frombuffer(heap.get(table["data"][used[line]], 4), "<f4")
                 if values.size != 2 * coils * samples:
                     raise ValueError(f"line {used[line]} has {values.size} numbers, not {2 * coils * samples}")
                 out[k, :, second[line], first[line]] = values.view(np.complex64).reshape(coils, samples)
