@@ -31,9 +31,10 @@ from scorefield.cli import main
 
 options = json.loads(sys.argv[1])
 start = time.perf_counter()
-main(["train", "--steps", "3", "--batch_size", "32", "--net", "MLP", "--net.features", "8", "--net.blocks", "1",
-      "--previews", "0", *options])
+status = main(["train", "--steps", "3", "--batch_size", "32", "--previews", "0", "--net", "MLP", "--net.features", "8",
+               "--net.blocks", "1", *options])
 seconds = time.perf_counter() - start
+assert not status
 line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print("measured", seconds, int(line.split()[1]) << 10)
 """
@@ -108,7 +109,7 @@ def safetensors(path: Path, count: int) -> None:
 
 
 def bart(path: Path, count: int) -> None:
-    path.with_suffix(".hdr").write_text(f"# Dimensions\n{SIDE} {SIDE} 1 1 1 1 1 1 1 1 {count} 1 1 1 1 1\n")
+    path.with_suffix(".hdr").write_text(f"# Dimensions\n{SIDE} {SIDE} 1 1 1 1 1 1 1 1 {count // 2} 1 1 1 1 1\n")
     raw(path, b"", count)
 
 

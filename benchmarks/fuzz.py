@@ -542,7 +542,7 @@ def attempt(reader: Reader, file: Path, wanted: str) -> tuple[str, str]:
             outcome = "changed"
     except (ValueError, OSError) as error:
         said = str(error)
-        names = (file.name, *(folder.name for folder in file.parents[:2]), "config.json")
+        names = (file.name, *(folder.name for folder in file.parents[:4]), "config.json")
         sound = "\n" not in said and len(said) < 1500 and any(name in said for name in names)
         outcome, said = "refused" if sound else "traceback", f"{type(error).__name__}: {said}"
     except BaseException as error:

@@ -95,7 +95,7 @@ def read(
     if files:
         label = None if table is None else table.label
         rows, class_names, found = hub_rows(files, images or Images(), broken, array, label, left)
-        data = _gathered(rows, path, class_names, limit, folder)
+        data = _gathered(rows, path, class_names, limit, folder, sum(map(parquet_rows, files)))
         data.how, data.found = images, replace(found, taken=f"{data.found.taken}: {found.taken}")
         return data
     if suffix in (".csv", ".tsv", ".parquet"):
@@ -164,6 +164,7 @@ def _gathered(
     class_names: Sequence[str],
     limit: int | None,
     folder: Path | None,
+    count: int = 0,
 ) -> ArrayDataset:
     number = {name: k for k, name in enumerate(class_names)}
     labels: list[int] = []
@@ -178,7 +179,7 @@ def _gathered(
                 labels.append(number[word])
             yield values
 
-    x = gather(samples(), folder)
+    x = gather(samples(), folder, count if limit is None else min(count, limit))
     if not len(x):
         raise ValueError(f"{path}: no sample is left: all were skipped, or are shorter than the length of an event")
     return ArrayDataset(

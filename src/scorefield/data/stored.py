@@ -121,19 +121,21 @@ def _reopened(path: Path, identity: tuple[int, ...], offset: int, shape: tuple[i
         return Stored(file, offset, shape, dtype)
 
 
-def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -> Tensor | Stored:
+def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None, count: int = 0) -> Tensor | Stored:
     """All samples in one array: in memory up to a gigabyte, in a temporary file beyond it.
 
     Args:
         samples: arrays of one shape and type.
         folder: where the temporary file goes; the system's place for such files by default. It has no name and
             vanishes with the process.
+        count: of the samples, 0 if it is not known: what will be too large is not held in memory at first.
     """
     blocks = _blocks(samples)
     held: list[NDArray[np.generic]] = []
     for block in blocks:
         held.append(block)
-        if sum(b.nbytes for b in held) > IN_MEMORY:
+        whole = block.nbytes // len(block) * count
+        if max(whole, sum(b.nbytes for b in held)) > IN_MEMORY:
             return _spill(held, blocks, folder)
     return torch.from_numpy(np.concatenate(held)) if held else torch.empty(0)
 

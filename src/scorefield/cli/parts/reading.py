@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from scorefield._describe import build, describe
 from scorefield.data import ArrayDataset, Audio, Broken, Images, Table
+from scorefield.data.formats import format_of
 
 told: ContextVar[frozenset[str] | None] = ContextVar("told", default=None)  # options that were given; None for all
 
@@ -50,15 +53,27 @@ def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:
 def as_own(how: Reading, about: Mapping[str, Any], source: str) -> Reading:
     """As the data of a model were read, by what it keeps of its training, but for what was told otherwise.
 
-    Where that differs it is said. Levels are for arrays alone.
+    Where that differs it is said. Levels and names of arrays are for files of arrays alone.
     """
     kept = about.get("reading", {"class": "Reading"})
     built = build(kept, {cls.__name__: cls for cls in (Reading, Images, Table, Audio)})
     if not isinstance(built, Reading):
         raise ValueError(f"what the model says of how its data were read is damaged: {str(kept)[:80]}")
-    names = set(kept) - {"class"} - (set() if source.endswith((".npy", ".npz")) else {"levels"})
+    names = set(kept) - {"class"} - _idle(Path(source))
     merged: Reading = _merged(replace(how, **{name: getattr(built, name) for name in names}), how, "reading")
     return merged
+
+
+def _idle(source: Path) -> set[str]:
+    """The options that have nothing to say of data."""
+    if source.suffix in (".npy", ".npz"):
+        return {"array"}
+    if source.suffix == ".parquet":
+        return {"levels"}
+    with contextlib.suppress(ValueError):  # which reading will raise
+        if source.exists() and format_of(source):
+            return set()
+    return {"array", "levels"}
 
 
 def _merged(own: Any, new: Any, name: str) -> Any:
