@@ -39,7 +39,7 @@ def opened(path: Path, most: float | None) -> Opened:
     said = (
         f"BART's {' x '.join(str(side) for side in sides[: max(k for k in range(AXES) if sides[k] > 1 or k == 0) + 1])}"
     )
-    return Opened([Variable("array", (samples, coils, *space), np.dtype(np.complex64), rows, (said,))])
+    return Opened([Variable("array", (samples, coils, *space), np.dtype(np.complex64), rows, (said,), placed=True)])
 
 
 BART = Format("BART", "", (".cfl",), opened)

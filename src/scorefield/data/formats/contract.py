@@ -38,6 +38,7 @@ class Variable:
         same: what all files of a folder must have in common, such as units and the directions of axes.
         block: rows that the file packs together.
         refused: why it cannot be read, if it cannot.
+        placed: its axes are samples, channels and space, since the format says so.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Variable:
     same: tuple[str, ...] = ()
     block: int = 1
     refused: str = ""
+    placed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", self.dtype.newbyteorder("="))  # in which order bytes lie is the file's affair

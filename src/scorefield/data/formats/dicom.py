@@ -88,7 +88,7 @@ def opened(path: Path, most: float | None) -> Opened:
     def one(frame: Frame) -> NDArray[Any]:
         return _values(frame, event, dtype)
 
-    found = [Variable("pictures", (len(pictures), *event), dtype, _of(pictures, one), tuple(said), same)]
+    found = [Variable("pictures", (len(pictures), *event), dtype, _of(pictures, one), tuple(said), same, placed=True)]
     depth = len(ordered[0])
     if depth > 1 and samples == 1 and all(len(frames) == depth for frames in ordered):
 
@@ -96,7 +96,7 @@ def opened(path: Path, most: float | None) -> Opened:
             return np.stack([one(frame)[0] for frame in frames])[None]
 
         shape = (len(ordered), 1, depth, height, width)
-        found.append(Variable("volumes", shape, dtype, _of(ordered, volume), tuple(said), same))
+        found.append(Variable("volumes", shape, dtype, _of(ordered, volume), tuple(said), same, placed=True))
     return Opened(found, tuple(f"{count} of DICOM's {kind}" for kind, count in left.items()))
 
 

@@ -40,6 +40,7 @@ class FileRows:
         parts: the files.
         event: shape of a row in a file.
         numbers: what the numbers become.
+        turn: (k, *event) of a file's rows with their axes in the order of a data set.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class FileRows:
         parts: Sequence[Part],
         event: tuple[int, ...],
         numbers: Numbers,
+        turn: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     ) -> None:
-        self._form, self._variable, self._parts, self._event, self._numbers = form, variable, parts, event, numbers
+        self._form, self._variable, self._parts, self._event = form, variable, parts, event
+        self._numbers, self._turn = numbers, turn
         self._starts = np.cumsum([0, *(part.rows for part in parts)])
         self._opened = functools.lru_cache(OPEN)(variable)
-        self.shape = torch.Size((int(self._starts[-1]), *numbers.event(event)))
+        self.shape = torch.Size((int(self._starts[-1]), *numbers.event(self._turned(np.empty((0, *event))).shape[1:])))
         self.dtype: torch.dtype = torch.from_numpy(np.empty(0, numbers.dtype)).dtype
 
     def __len__(self) -> int:
@@ -76,7 +79,7 @@ class FileRows:
         return torch.from_numpy(found if np.array_equal(place, np.arange(len(found))) else found[place])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FileRows, (self._form, self._variable, self._parts, self._event, self._numbers)
+        return FileRows, (self._form, self._variable, self._parts, self._event, self._numbers, self._turn)
 
     def held(self, most: float | None, folder: Path | None) -> Tensor | Lazy:
         """The same in memory if it is less than a gigabyte; or in a temporary file if rows are not to be had alone."""
@@ -100,6 +103,9 @@ class FileRows:
             for start in range(0, part.rows, step):
                 yield self._read(part, np.arange(start, min(start + step, part.rows)))
 
+    def _turned(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values if self._turn is None else self._turn(values)
+
     def _read(self, part: Part, rows: Int64[np.ndarray, "k"]) -> NDArray[Any]:
         """Rows of a file."""
         if identity_of(part.path) != part.identity:
@@ -108,7 +114,7 @@ class FileRows:
             values = self._opened(part.path).rows(rows)
             if values.shape != (len(rows), *self._event):
                 raise ValueError(f"it gives the shape {values.shape} for {len(rows)} rows of {self._event}")
-            found = self._numbers(values)
+            found = self._numbers(self._turned(values))
             if found.dtype.kind == "f" and not np.isfinite(found.sum(dtype=np.float64)):
                 odd = ~np.isfinite(found.reshape(len(found), -1)).all(1)
                 if odd.any():

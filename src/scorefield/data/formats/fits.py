@@ -73,7 +73,9 @@ def _variable(name: str, part: Any, held: Held, packed: bool) -> Variable:
     )
     said += [f"{blank} is missing"] if blank is not None and head["BITPIX"] > 0 else []
     same = (f"in {word(head['BUNIT'])}",) if "BUNIT" in head else ()
-    return Variable(name, rows, dtype, by_runs(read), tuple(said), same, shape[0] if packed and not lone else 1)
+    return Variable(
+        name, rows, dtype, by_runs(read), tuple(said), same, shape[0] if packed and not lone else 1, placed=True
+    )
 
 
 def write_fits(x: Tensor, out: Path, like: Path | None) -> None:

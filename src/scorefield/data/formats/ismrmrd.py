@@ -93,8 +93,8 @@ def _table(dataset: Any) -> NDArray[Any]:
     kind = dataset.id.get_type()
     known = {kind.get_member_name(k).decode(): k for k in range(kind.get_nmembers())}
     offsets = [kind.get_member_offset(known[name]) for name in ("head", "data")]
-    lying = {"names": ["head", "data"], "formats": [dataset.dtype["head"], VARYING], "offsets": offsets}
-    rows = np.frombuffer(_bytes(dataset, kind.get_size()), np.dtype({**lying, "itemsize": kind.get_size()}))
+    lying: Any = {"names": ["head", "data"], "formats": [dataset.dtype["head"], VARYING], "offsets": offsets}
+    rows = np.frombuffer(_bytes(dataset, kind.get_size()), np.dtype(lying | {"itemsize": kind.get_size()}))
     if len(rows) < len(dataset):
         raise ValueError(f"{len(rows)} lines are there of {len(dataset)}")
     return rows[: len(dataset)]
@@ -178,4 +178,4 @@ def kspace(name: str, dataset: Any, most: float | None) -> Variable:
     said = [f"{len(lines)} lines of {len(keys) * math.prod(grid)}, zero elsewhere"]
     if len(used) < len(head):
         said.append(f"left: {len(head) - len(used)} lines of noise or calibration")
-    return Variable(name, (len(keys), *event), np.dtype(np.complex64), rows, ("ISMRMRD", *said))
+    return Variable(name, (len(keys), *event), np.dtype(np.complex64), rows, ("ISMRMRD", *said), placed=True)

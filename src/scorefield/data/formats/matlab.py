@@ -46,7 +46,7 @@ def _opened_4(path: Path, most: float | None) -> Opened:
     left: list[str] = []
     for name, values in loadmat(path, mat_dtype=False).items():
         if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
-            found.append(_variable(name, values.shape, values.dtype, _rows_of(lambda values=values: values)))
+            found.append(_variable(name, values.shape, values.dtype, _rows_of(partial(np.asarray, values))))
         elif not name.startswith("__"):
             left.append(f"{name}: no array of numbers")
     return Opened(found, tuple(left))
@@ -140,7 +140,9 @@ def _variable(
     count = shape[_samples(rank)]
     said = (f"MATLAB's {sides(shape)}, of which the last counts samples",) if rank > 2 else ()
     event = shape[1:] if rank < 3 else (1, *shape[:2]) if rank == 3 else (shape[-2], *shape[:-2])
-    return Variable(name, (count, *event), dtype, rows, said, (), max(1, count if block is None else block), refused)
+    return Variable(
+        name, (count, *event), dtype, rows, said, (), max(1, count if block is None else block), refused, True
+    )
 
 
 MATLAB = Format("MATLAB", "arrays", (".mat",), opened)

@@ -136,15 +136,15 @@ def _variable(name: str, plain: Any, count: int, raw: RowsOf, block: int = 1, mi
     said += [missing] if missing else []
     same = (f"in {word(about['units'])}",) if isinstance(about.get("units"), str) else ()
     shape = (count, 1, *plain.shape[1:]) if picture else (count, *plain.shape[1:])
-    return Variable(name, shape, dtype, rows, tuple(said), same, block)
+    return Variable(name, shape, dtype, rows, tuple(said), same, block, placed=picture)
 
 
 def _decoded(name: str, axes: Any, values: NDArray[Any], about: Any) -> NDArray[Any]:
     """What the numbers of a file mean: scaled, with NaN for what is missing."""
     import xarray as xr
+    from xarray.conventions import decode_cf_variable
 
-    given = xr.Variable(axes, values, about)
-    return np.asarray(xr.conventions.decode_cf_variable(name, given, decode_times=False).values)
+    return np.asarray(decode_cf_variable(name, xr.Variable(axes, values, about), decode_times=False).values)
 
 
 def _mark(name: str, plain: Any) -> Any:

@@ -56,14 +56,15 @@ def opened(path: Path, most: float | None) -> Opened:
 
     def make(name: str, axes: tuple[int, ...], read: Callable[[int, int], NDArray[Any]]) -> Variable:
         rows = _at_once(partial(read, 0, axes[0])) if gzipped else by_runs(read)  # of which no part is unpacked alone
-        return Variable(name, axes, dtype, rows, said, (_directions(image),), axes[0] if gzipped else 1)
+        return Variable(name, axes, dtype, rows, said, (_directions(image),), axes[0] if gzipped else 1, placed=True)
 
+    *sides, last = shape
     if len(shape) == 4:
-        return Opened([make("volumes", (shape[-1], 1, *shape[:-1]), voxels.along_the_last)])
-    if shape[-1] == 1:
-        return Opened([make("pictures", (1, 1, *shape[:-1]), voxels.along_the_last)])
+        return Opened([make("volumes", (last, 1, *sides), voxels.along_the_last)])
+    if last == 1:
+        return Opened([make("pictures", (1, 1, *sides), voxels.along_the_last)])
     volumes = make("volumes", (1, 1, *shape), voxels.whole)
-    return Opened([volumes, make("slices", (shape[-1], 1, *shape[:-1]), voxels.along_the_last)])
+    return Opened([volumes, make("slices", (last, 1, *sides), voxels.along_the_last)])
 
 
 @dataclass(frozen=True)
