@@ -58,7 +58,7 @@ def opened(path: Path, most: float | None) -> Opened:
         rows = _at_once(partial(read, 0, axes[0])) if gzipped else by_runs(read)  # of which no part is unpacked alone
         return Variable(name, axes, dtype, rows, said, (_directions(image),), axes[0] if gzipped else 1, placed=True)
 
-    *sides, last = shape
+    *sides, last = list(shape)
     if len(shape) == 4:
         return Opened([make("volumes", (last, 1, *sides), voxels.along_the_last)])
     if last == 1:
