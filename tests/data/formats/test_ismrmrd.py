@@ -77,3 +77,13 @@ def test_lines_are_put_where_their_heads_say(tmp_path):
 def test_what_lies_on_no_grid_is_refused(fields, why, tmp_path):
     with pytest.raises(ValueError, match=rf"a.h5: dataset/data has .*{why}"):
         read(write(tmp_path / "a.h5", waves(1, 2, 5, 6), **fields))
+
+
+def test_lists_that_claim_more_than_there_is_are_refused_before_memory_is_taken(tmp_path):
+    path = write(tmp_path / "a.h5", waves(1, 2, 5, 6))
+    content = path.read_bytes()
+    at = content.index(b"GCOL")
+    for place, damage in ((0, b"\0"), (8, b"\xff\xff\xff\xff\x0f"), (24, b"\xff\xff\xff\xff\x0f")):
+        path.write_bytes(content[: at + place] + damage + content[at + place + len(damage) :])
+        with pytest.raises(ValueError, match=r"a.h5: cannot be read as HDF5 \((the heap|a list claims)"):
+            every(read(path))

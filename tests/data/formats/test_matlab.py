@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,28 @@ def test_what_is_no_array_is_said(tmp_path):
     path = mat(tmp_path / "a.mat", x=real(3, 2), name="text", parts={"a": real(2, 2)}, cell=np.array([1, "a"], object))
     found = str(read(path).found)
     assert all(part in found for part in ("left: name: char", "left: parts: struct", "left: cell: cell"))
+
+
+def test_a_type_that_does_not_exist_is_refused(tmp_path):
+    """SciPy's own reader takes it for a place in a table, and may end with the process."""
+    path = mat(tmp_path / "a.mat", x=real(6, 3))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"x\0\0\0") + 4
+    content[at] = 137
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.mat: .*x has 144 bytes of type 137 for the shape \(6, 3\)"):
+        read(path)
+
+
+def test_a_claim_of_a_large_matrix_is_refused(tmp_path):
+    for name in ("a.mat", "packed.mat"):
+        path = mat(tmp_path / name, x=np.zeros((64, 32)))
+        content = path.read_bytes()
+        sides = np.array([64, 32], "i4").tobytes(), np.array([1 << 20, 1 << 12], "i4").tobytes()
+        if name == "packed.mat":
+            inner = zlib.decompress(content[136:]).replace(*sides)
+            packed = zlib.compress(inner)
+            content = content[:128] + np.array([15, len(packed)], "u4").tobytes() + packed
+        path.write_bytes(content.replace(*sides))
+        with pytest.raises(ValueError, match=rf"{name}: .*x claims the shape \(1048576, 4096\) in \d+ bytes"):
+            read(path)
