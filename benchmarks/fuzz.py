@@ -43,6 +43,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from helpers import formats
 from helpers.edm_pickles import write_edm
 
 from scorefield import VP, EDMPrecond, Optimisation, Preconditioned, ScoreModel, TrainState, interop
@@ -173,6 +174,46 @@ def parquet(**options: Any) -> bytes:
 
     columns = {"a": RNG.normal(size=50), "b": np.arange(50), "kind": ["x", "y"] * 25}
     return written(lambda file: pq.write_table(pa.table(columns), file, row_group_size=20, **options))
+
+
+def pictures_in_parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"image": [{"bytes": picture("PNG"), "path": None}] * 6, "label": ["x", "y"] * 3}
+    return written(lambda file: pq.write_table(pa.table(columns), file))
+
+
+def lists_in_parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return written(lambda file: pq.write_table(pa.table({"v": RNG.normal(size=(20, 4)).tolist()}), file))
+
+
+def zarr(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        import zarr
+
+        array = zarr.open_group(str(folder / "a.zarr"), mode="w").create_array(
+            "x", shape=(6, 9), dtype="f8", chunks=(2, 9)
+        )
+        array[:] = RNG.normal(size=(6, 9))
+        return folder / "a.zarr" / name
+
+    return make
+
+
+def scanned(folder: Path) -> Path:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data" / "formats"))
+    from test_ismrmrd import write
+
+    return write(folder / "a.h5", formats.waves(2, 3, 5, 6))
+
+
+def recorded(kind: str) -> Callable[[Path], Path]:
+    wave = (20_000 * np.sin(np.arange(400) / 20)).astype("i2")
+    return lambda folder: saved(f"a.{kind.lower()}", formats.sound(kind, wave))(folder)
 
 
 def table_text() -> bytes:
@@ -378,6 +419,18 @@ READERS: dict[str, Reader] = {
     "wav": Reader(
         saved("data/0.wav", written(lambda f: wavfile.write(f, 8000, WAVE))), data(True, audio=Audio(length=50))
     ),
+    **{
+        name: Reader(lambda folder, name=name, write=write: write(folder / name), data())
+        for name, write in formats.SOUND.items()
+    },
+    "a.hdr of BART": Reader(lambda f: formats.SOUND["a.cfl"](f / "a.cfl").with_suffix(".hdr"), data()),
+    "zarr.json": Reader(zarr("x/zarr.json"), lambda f: data()(f.parents[1])),
+    "zarr: a chunk": Reader(zarr("x/c/0/0"), lambda f: data()(f.parents[3])),
+    "ISMRMRD": Reader(scanned, data(array="dataset/data")),
+    "flac": Reader(recorded("FLAC"), data(True, audio=Audio(length=50)), promised=True),
+    "ogg": Reader(recorded("OGG"), data(True, audio=Audio(length=50)), promised=True),
+    "parquet: pictures": Reader(saved("x.parquet", pictures_in_parquet()), data()),
+    "parquet: lists": Reader(saved("x.parquet", lists_in_parquet()), data()),
     "datasets: arrow": Reader(hugging("*.arrow"), data(folder_of=True)),
     "datasets: state.json": Reader(hugging("state.json"), data(folder_of=True)),
     "datasets: dataset_info.json": Reader(hugging("dataset_info.json"), data(folder_of=True)),
@@ -541,7 +594,7 @@ def attempt(reader: Reader, file: Path, wanted: str) -> tuple[str, str]:
             outcome = "changed"
     except (ValueError, OSError) as error:
         said = str(error)
-        names = (file.name, *(folder.name for folder in file.parents[:2]), "config.json")
+        names = (file.name, *(folder.name for folder in file.parents[:4]), "config.json")
         sound = "\n" not in said and len(said) < 1500 and any(name in said for name in names)
         outcome, said = "refused" if sound else "traceback", f"{type(error).__name__}: {said}"
     except BaseException as error:

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.formats import hdf5
 from helpers.networks import awake
 from PIL import Image
 from scipy.io import wavfile
@@ -282,6 +283,22 @@ def test_levels_are_remembered_for_arrays_and_left_out_elsewhere(tmp_path, capsy
     np.save(tmp_path / "x.npy", values.astype(np.int64) + 1)
     fails("likelihood", run, "--data", tmp_path / "x.npy", "--out", tmp_path / "l.csv")
     assert "wanted integers from 0 to 16; got 1 to 17" in capsys.readouterr().err
+
+
+def test_the_array_and_its_levels_are_remembered(tmp_path, capsys):
+    """Mutants: either is forgotten; the name of the array is asked of a file that has none."""
+    values = digits().x[:60].numpy()
+    for name in ("first", "second"):
+        hdf5(tmp_path / f"{name}.h5", pictures=values.astype("i8"), mean=values.mean(0))
+    fails("train", "--data", tmp_path / "first.h5", "--out", tmp_path / "run")
+    assert "choose one: --reading.array" in capsys.readouterr().err
+    options = ("--reading.array", "pictures", "--reading.levels", 17, "--steps", 1)
+    run = trained(tmp_path / "run", tmp_path / "first.h5", *options)
+    assert "pictures of HDF5, int64; left: the arrays mean 1 x 8 x 8 float64" in capsys.readouterr().err
+    wanted = nats(run, tmp_path / "first.h5", tmp_path)
+    assert nats(run, tmp_path / "second.h5", tmp_path) == wanted
+    np.save(tmp_path / "x.npy", values.astype("i8"))
+    assert nats(run, tmp_path / "x.npy", tmp_path) == wanted
 
 
 def test_a_model_that_needs_labels_takes_those_of_the_data(tmp_path, capsys):

@@ -18,8 +18,9 @@ import torch
 from helpers.edm_pickles import Persistent, module, nvidias_modules, write_edm
 from helpers.limits import memory_left
 
+from scorefield import _skeleton, _torch_files
 from scorefield.cli import main
-from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde, skeleton, torch_files
+from scorefield.interop import load_diffusers, load_edm, load_ncsn, load_ncsnv2, load_score_sde
 from scorefield.interop.configuration import Configuration
 from scorefield.interop.pickles import read_pickle
 
@@ -266,7 +267,7 @@ def test_members_that_torch_does_not_write_are_refused(change, tmp_path):
 
 
 def test_descriptions_of_tensors_that_would_take_too_much_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_files, "LARGEST_PICKLE", 1000)
+    monkeypatch.setattr(_torch_files, "LARGEST_PICKLE", 1000)
     with pytest.raises(ValueError, match=r"describes its tensors in \d+ bytes, of which 1000 are allowed"):
         read("score_sde", tmp_path, None, FIXTURE.read_bytes())
 
@@ -361,7 +362,7 @@ ENDLESS = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_small_files_that_would_never_end_are_refused(kind, name, tmp_path, monkeypatch):
     """In an archive of torch, and as a pickle. Mutants: keys that are not looked at; calls that are not."""
-    monkeypatch.setattr(skeleton, "MOST_READS", 20_000)
+    monkeypatch.setattr(_skeleton, "MOST_READS", 20_000)
     data = ENDLESS[name]
     if kind == "score_sde":
         data = rewritten(lambda new, member, old: plain(new, member, data_of(member, old, ENDLESS[name])))

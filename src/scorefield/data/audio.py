@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from scorefield.data.found import counted
 from scorefield.data.members import Broken, members
+from scorefield.data.sound import SUFFIXES, read_sound
+
+RECORDINGS = (".wav", *SUFFIXES)
 
 REMEDY = "take a smaller --reading.audio.length, or fill them with silence by --reading.audio.pad true"
 FULL_SCALE = 2.0  # of floating-point numbers, beyond which they are not such as integers become
@@ -43,7 +46,7 @@ class Audio:
 
 
 class Signals:
-    """(name, (channels, length) array) of each piece of each WAV file in a folder or an archive.
+    """(name, (channels, length) array) of each piece of each recording in a folder or an archive.
 
     Integers are scaled to [-1, 1]; floating-point numbers are as they are.
 
@@ -65,16 +68,13 @@ class Signals:
         self._kinds = dict[str, PurePosixPath]()
 
     def __iter__(self) -> Iterator[tuple[PurePosixPath, NDArray[np.float32]]]:
-        from scipy.io import wavfile
-
         length = self.options.length
-        for name, read in members(self.path, (".wav",), self.most):
+        for name, read in members(self.path, RECORDINGS, self.most):
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
-                    warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
-                    rate, values = wavfile.read(io.BytesIO(read()))
+                rate, values = _read_wav(read()) if name.suffix.lower() == ".wav" else read_sound(read(), self.most)
                 wave = _scaled(values)
+            except ImportError as error:
+                raise ValueError(f"{self.path}: {name}: {error}") from error
             except Exception as error:  # a decoder may raise anything on damaged bytes
                 self.broken.meet(f"{self.path}: {name}", error)
                 continue
@@ -137,6 +137,15 @@ class Signals:
                 f"{self.path}: {self._kinds['floating point']} holds floating-point numbers up to {self._peak:.4g} "
                 "where others hold integers, which become numbers in [-1, 1]: convert the recordings to one format"
             )
+
+
+def _read_wav(content: bytes) -> tuple[int, NDArray[np.generic]]:
+    from scipy.io import wavfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+        warnings.filterwarnings("error", "Reached EOF prematurely", wavfile.WavFileWarning)
+        return wavfile.read(io.BytesIO(content))
 
 
 def _scaled(values: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from scorefield._inputs import Array, as_tensor, whole
 from scorefield.data.audio import Audio
 from scorefield.data.found import Found, counted
 from scorefield.data.images import Images
-from scorefield.data.stored import Stored
+from scorefield.data.stored import Lazy
 from scorefield.data.tables import Table
 
 MOST_CLASSES = 1_000_000  # that are counted from the labels
@@ -54,7 +54,7 @@ class ArrayDataset:
     """A data set in memory, or of which only the labels and conditions are.
 
     Args:
-        x: (n, *event), finite; integers 0 .. levels - 1 for discrete data. A `Stored` array is checked when it is read.
+        x: (n, *event), finite; integers 0 .. levels - 1 for discrete data. A `Lazy` array is checked when it is read.
         label: (n,) integers from 0, or None.
         cond: (n, features) real conditions, or None.
         levels: number of values of discrete data, None for real numbers.
@@ -68,7 +68,7 @@ class ArrayDataset:
 
     def __init__(
         self,
-        x: Array | Stored,
+        x: Array | Lazy,
         label: Array | Sequence[int] | None = None,
         cond: Array | None = None,
         levels: int | None = None,

@@ -14,15 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data.audio import Audio, Signals
+from scorefield.data.audio import RECORDINGS, Audio, Signals
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.found import Found, classes_in_words, counted
 from scorefield.data.images import SUFFIXES, Images, Reader, pictures
 from scorefield.data.labels import Sorting, empty_folders, in_order, sort
 from scorefield.data.members import Broken, Listing, ending, listed
 from scorefield.data.stored import Stored, gather
-
-SOUNDS = (".wav",)
 
 
 def read_files(
@@ -35,8 +33,8 @@ def read_files(
     most: float | None = None,
 ) -> ArrayDataset:
     """A data set of the pictures or of the recordings in a folder or an archive; the arguments are those of `read`."""
-    listing = listed(path, (*SUFFIXES, *SOUNDS))
-    found = {kind: listing.ending(kind) for kind in (SUFFIXES, SOUNDS)}
+    listing = listed(path, (*SUFFIXES, *RECORDINGS))
+    found = {kind: listing.ending(kind) for kind in (SUFFIXES, RECORDINGS)}
     if listing.outside:
         warnings.warn(
             f"{path}: {counted(len(listing.outside), 'link')} that lead out of it are not followed "
@@ -44,11 +42,13 @@ def read_files(
             stacklevel=3,
         )
     if not any(found.values()):
-        raise ValueError(f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor .wav files")
+        raise ValueError(
+            f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor recordings ({', '.join(RECORDINGS)})"
+        )
     if all(found.values()):
-        raise ValueError(f"{path}: holds pictures and .wav files: separate them")
-    if found[SOUNDS]:
-        return _of_sounds(listing, found[SOUNDS], audio, broken, limit, folder, most)
+        raise ValueError(f"{path}: holds pictures and recordings: separate them")
+    if found[RECORDINGS]:
+        return _of_sounds(listing, found[RECORDINGS], audio, broken, limit, folder, most)
     return _of_pictures(listing, found[SUFFIXES], images, broken, limit, folder, most)
 
 
@@ -62,7 +62,7 @@ def _of_pictures(
     most: float | None,
 ) -> ArrayDataset:
     sorting = sort(listing, files, images.labels, images.pattern, images.column, most=most)
-    taken, left = _parts_taken(listing, files, sorting)
+    taken, left = parts_taken(listing, files, sorting)
     reader = Reader(images, most)
     rows = pictures(listing, frozenset(taken), reader, broken, most)
     gathered = Gathered.of(rows, listing.path, sorting, limit, folder)
@@ -86,7 +86,7 @@ def _of_sounds(
     most: float | None,
 ) -> ArrayDataset:
     sorting = sort(listing, files, None if audio.labels else False, option="--reading.audio", most=most)
-    taken, left = _parts_taken(listing, files, sorting)
+    taken, left = parts_taken(listing, files, sorting)
     chosen = frozenset(taken)
     recordings = Signals(listing.path, audio, broken, most)
     gathered = Gathered.of((row for row in recordings if str(row[0]) in chosen), listing.path, sorting, limit, folder)
@@ -96,7 +96,7 @@ def _of_sounds(
     return gathered.dataset(listing, sorting, what, left, None, replace(audio, rate=recordings.rate))
 
 
-def _parts_taken(listing: Listing, files: Sequence[str], sorting: Sorting) -> tuple[list[str], list[str]]:
+def parts_taken(listing: Listing, files: Sequence[str], sorting: Sorting) -> tuple[list[str], list[str]]:
     """The files to read, without those of a test set beside train and val, and what was left, in words."""
     others = Counter(ending(name) or "no ending" for name in listing.names)
     others -= Counter(ending(name) for name in (*files, *sorting.used))

@@ -21,6 +21,8 @@ from scorefield.data.axes import arranged, check_axes, likely_axes
 from scorefield.data.cifar import is_cifar, read_cifar
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.files import read_files
+from scorefield.data.formats import FORMATS, format_of, read_format
+from scorefield.data.formats.parquet import hub_files, read_hub
 from scorefield.data.huggingface import is_huggingface, read_huggingface
 from scorefield.data.idx import beside_training, is_idx, read_mnist, training_images
 from scorefield.data.images import Images
@@ -45,6 +47,7 @@ def read(
     limit: int | None = None,
     folder: Path | None = None,
     largest: float | None = None,
+    array: str | None = None,
 ) -> ArrayDataset:
     """The data in a file, a folder or an archive; `found` of what is returned says in words what was made of it.
 
@@ -55,7 +58,9 @@ def read(
     | IDX file (MNIST and its kin), gzipped or not, or folder | images (1, h, w), labels from the file beside  |
     | .bin, or folder or archive of CIFAR's binary version  | images (3, 32, 32), labels                     |
     | folder or archive of pictures, folder of such archives | images, see `Images`; classes, see `sort`      |
-    | folder or archive of .wav                             | signals, see `Audio`; classes, see `sort`      |
+    | folder or archive of .wav, .flac, .ogg, .opus         | signals, see `Audio`; classes, see `sort`      |
+    | HDF5, Zarr, NetCDF, NIfTI, DICOM, FITS, .mat, .cfl, .safetensors, .pt, or a folder | see `formats`     |
+    | Parquet of pictures or lists, or folder of such files | as the Hugging Face Hub serves them            |
     | folder saved by Hugging Face `datasets`               | its one column of pictures or numbers          |
 
     More than a gigabyte of samples goes to a temporary file, of which only the rows that are asked for are read.
@@ -72,6 +77,7 @@ def read(
         folder: where the temporary file goes.
         largest: GiB that one file may take in memory when it is unpacked, by what its head says; by default 0.25 of a
             picture, a recording or a member of an archive, and the machine's memory of arrays, IDX and tables.
+        array: which of several arrays or columns in a file are the samples, by its name or path in the file.
 
     Raises:
         FileNotFoundError: there is nothing at the path.
@@ -85,6 +91,11 @@ def read(
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
+    if form := format_of(path):
+        return read_format(form, path, array, levels, axes, limit, most, folder)
+    files, left = hub_files(path)
+    if array is not None and not files:
+        raise ValueError(f"{path}: array is for files of several arrays; got {array!r}: leave it out")
     if suffix in NUMPY:
         return load_arrays(path, levels, most, axes)
     if _is_mnist(path):
@@ -94,6 +105,9 @@ def read(
     for name, value in (("levels", levels), ("axes", axes)):
         if value is not None:
             raise ValueError(f"{path}: {name} are for arrays, .npy, .npz or IDX; got {name} = {value}")
+    if files:
+        label = None if table is None else table.label
+        return read_hub(files, images or Images(), broken, array, label, left, limit, folder, most)
     if suffix in (".csv", ".tsv", ".parquet"):
         return _of_table(path, table or Table(), limit, folder, most)
     if is_cifar(path):
@@ -102,7 +116,8 @@ def read(
         return read_files(path, images or Images(), audio or Audio(), broken, limit, folder, most)
     raise ValueError(
         f"{path}: of no known kind: wanted .npy, .npz, .csv, .tsv, .parquet, IDX, CIFAR's .bin, or a folder or "
-        "archive of pictures or .wav files"
+        f"archive of pictures or recordings; or {', '.join(form.name for form in FORMATS)}, whose names end in "
+        f"{', '.join(suffix for form in FORMATS for suffix in form.suffixes)}"
     )
 
 

@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,25 @@ from scorefield.data.axes import arranged
 
 IN_MEMORY = 1 << 30  # bytes of samples that are held in memory; more go to a file
 CHANGED = "is not the file that the data were read from, or has changed since: read the data again"
+
+
+@runtime_checkable
+class Lazy(Protocol):
+    """An array (n, *event) of which rows come into memory when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, *event)."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows that come."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Int64[Tensor, "b"]) -> Tensor: ...
 
 
 class Stored:
@@ -43,7 +62,7 @@ class Stored:
         self._file, self._offset, self._type = os.dup(file.fileno()), offset, dtype
         weakref.finalize(self, os.close, self._file)
         self._path = Path(file.name).absolute() if isinstance(file.name, str) else None
-        self._identity = _identity(self._file)
+        self._identity = identity_of(self._file)
         self._sides, self._axes = tuple(shape), axes
         self.shape, self.dtype = torch.Size(shape), torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
         if axes:
@@ -90,13 +109,13 @@ class Stored:
         return _reopened, (self._path, self._identity, self._offset, self._sides, self._type, self._axes)
 
     def _check(self) -> None:
-        if _identity(self._file) != self._identity:
+        if identity_of(self._file) != self._identity:
             raise ValueError(f"{self._path or 'a temporary file'} {CHANGED}")
 
 
-def _identity(file: int) -> tuple[int, int, int, int]:
-    """What tells the content of an open file from that of any other: device, inode, bytes, time of change in ns."""
-    found = os.fstat(file)
+def identity_of(file: int | Path) -> tuple[int, int, int, int]:
+    """What tells the content of a file, open or not, from that of any other: device, inode, bytes, time of change."""
+    found = os.stat(file)  # noqa: PTH116 - of an open file as well
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -105,30 +124,37 @@ def _reopened(
 ) -> Stored:
     """The same array in another process."""
     with path.open("rb") as file:
-        if _identity(file.fileno()) != tuple(identity):
+        if identity_of(file.fileno()) != tuple(identity):
             raise ValueError(f"{path} {CHANGED}")
         return Stored(file, offset, shape, dtype, axes)
 
 
-def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -> Tensor | Stored:
+def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None, count: int = 0) -> Tensor | Stored:
     """All samples in one array: in memory up to a gigabyte, in a temporary file beyond it.
 
     Args:
         samples: arrays of one shape and type.
         folder: where the temporary file goes; the system's place for such files by default. It has no name and
             vanishes with the process.
+        count: of the samples, 0 if it is not known: what will be too large is not held in memory at first.
     """
     blocks = _blocks(samples)
     held: list[NDArray[np.generic]] = []
     for block in blocks:
         held.append(block)
-        if sum(b.nbytes for b in held) > IN_MEMORY:
+        whole = block.nbytes // len(block) * count
+        if max(whole, sum(b.nbytes for b in held)) > IN_MEMORY:
             return _spill(held, blocks, folder)
     return torch.from_numpy(np.concatenate(held)) if held else torch.empty(0)
 
 
 def gather_blocks(
-    blocks: Iterable[NDArray[np.float64]], count: int, row: Sequence[int], name: str, folder: Path | None = None
+    blocks: Iterable[NDArray[np.generic]],
+    count: int,
+    row: Sequence[int],
+    name: str,
+    folder: Path | None = None,
+    dtype: np.dtype | None = None,
 ) -> Tensor | Stored:
     """All blocks in one array, as `gather` does with samples, where the number of rows is known: each is copied once.
 
@@ -138,11 +164,13 @@ def gather_blocks(
         row: shape of one.
         name: what messages call them.
         folder: where the temporary file goes.
+        dtype: of the numbers; float64 by default.
 
     Raises:
         ValueError: there are more rows or fewer; or the disk has no place for them, which is asked first.
     """
-    whole = 8 * count * math.prod(row)
+    dtype = dtype or np.dtype(np.float64)
+    whole = dtype.itemsize * count * math.prod(row)
     if whole > IN_MEMORY:
         free = shutil.disk_usage(folder or tempfile.gettempdir()).free
         if whole > free:
@@ -150,8 +178,8 @@ def gather_blocks(
                 f"{name}: {count} rows take {size(whole)} in a temporary file; its disk has {size(free)} left: make "
                 "space, or name another place by TMPDIR"
             )
-        return _spill([np.empty((0, *row))], iter(blocks), folder)
-    held, place = np.empty((count, *row)), 0
+        return _spill([np.empty((0, *row), dtype)], iter(blocks), folder)
+    held, place = np.empty((count, *row), dtype), 0
     for block in blocks:
         held[place : place + len(block)] = block[: count - place]
         place += len(block)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from scorefield._describe import describe
 from scorefield._files import new_directory, read_tensors, write_file, write_text
+from scorefield._torch_files import read_torch
 from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
 from scorefield.interop.diffusers_scheduler import VERSION, process, scheduler
 from scorefield.interop.ncsnpp_places import Place, layers, parts
 from scorefield.interop.pixels import CENTRED, DEQUANTISED, UNIT
-from scorefield.interop.torch_files import read_torch
 from scorefield.interop.translation import Line, layer, loaded, stacked, translated_back
 from scorefield.model import ScoreModel
 from scorefield.nn import NCSNpp, Pyramid

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefield._torch_files import read_torch
 from scorefield.data import Affine
 from scorefield.interop.configuration import Configuration, read_configuration
 from scorefield.interop.pixels import CENTRED, DEQUANTISED
-from scorefield.interop.torch_files import read_torch
 from scorefield.interop.translation import Line, layer, loaded, without_prefix
 from scorefield.model import ScoreModel
 from scorefield.nn import NCSN

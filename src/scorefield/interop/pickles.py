@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefield.interop.skeleton import check_pickle
-from scorefield.interop.torch_files import read_torch
+from scorefield._skeleton import check_pickle
+from scorefield._torch_files import read_torch
 
 DTYPES = {str(v).removeprefix("torch."): v for v in vars(torch).values() if isinstance(v, torch.dtype)}
 

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefield._torch_files import read_torch
 from scorefield.interop.configuration import Configuration, read_configuration
 from scorefield.interop.ncsnpp_places import Place, layers, parts
 from scorefield.interop.pixels import CENTRED, DEQUANTISED
 from scorefield.interop.score_sde_published import PUBLISHED
-from scorefield.interop.torch_files import read_torch
 from scorefield.interop.translation import Line, layer, loaded, refuse, stacked, without_prefix
 from scorefield.model import ScoreModel
 from scorefield.nn import NCSNpp, Pyramid

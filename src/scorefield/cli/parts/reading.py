@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ from typing import Any
 
 from scorefield._describe import build, describe
 from scorefield.data import ArrayDataset, Audio, Broken, Images, Table
-from scorefield.data.read import takes_levels
+from scorefield.data.formats import format_of
 
 ARRAYS = ("levels", "axes")  # options of arrays alone
 told: ContextVar[frozenset[str] | None] = ContextVar("told", default=None)  # options that were given; None for all
@@ -32,6 +33,7 @@ class Reading:
             their channels last. By default as the shape suggests, if that is plain.
         largest: GiB that one file may take in memory when it is unpacked; by default 0.25 of a picture, a recording or
             a member of an archive, and the machine's memory of arrays, IDX and tables.
+        array: which of several arrays or columns in a file are the samples, by its name or path in the file.
     """
 
     images: Images = Images()
@@ -41,6 +43,7 @@ class Reading:
     levels: int | None = None
     axes: str | None = None
     largest: float | None = None
+    array: str | None = None
 
 
 def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:
@@ -48,22 +51,32 @@ def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:
     kinds = [name for name in ("images", "table", "audio") if type(getattr(how, name)) is type(loaded.how)]
     whole = describe(replace(how, **dict.fromkeys(kinds, loaded.how)))
     others = ("broken",) if kinds else ARRAYS
-    kept = {name: whole[name] for name in (*kinds, *others) if whole[name] is not None}
+    kept = {name: whole[name] for name in (*kinds, *others, "array") if whole[name] is not None}
     return {"class": whole["class"], **kept} if kept else {}
 
 
 def as_own(how: Reading, about: Mapping[str, Any], source: str) -> Reading:
     """As the data of a model were read, by what it keeps of its training, but for what was told otherwise.
 
-    Where that differs it is said. Levels and axes are for arrays alone.
+    Where that differs it is said. Levels, axes and names of arrays are for files of arrays alone.
     """
     kept = about.get("reading", {"class": "Reading"})
     built = build(kept, {cls.__name__: cls for cls in (Reading, Images, Table, Audio)})
     if not isinstance(built, Reading):
         raise ValueError(f"what the model says of how its data were read is damaged: {str(kept)[:80]}")
-    names = set(kept) - {"class"} - (set() if takes_levels(Path(source)) else set(ARRAYS))
+    names = set(kept) - {"class"} - _idle(Path(source))
     merged: Reading = _merged(replace(how, **{name: getattr(built, name) for name in names}), how, "reading")
     return merged
+
+
+def _idle(source: Path) -> set[str]:
+    """The options that have nothing to say of data."""
+    with contextlib.suppress(ValueError):  # which reading will raise
+        if source.exists() and format_of(source):
+            return set()
+    if takes_levels(source):
+        return {"array"}
+    return set(ARRAYS) if source.suffix.lower() == ".parquet" or source.is_dir() else {*ARRAYS, "array"}
 
 
 def _merged(own: Any, new: Any, name: str) -> Any:

@@ -73,6 +73,7 @@ def load_data(
             limit=limit,
             folder=folder,
             largest=how.largest,
+            array=how.array,
         )
     if distributed.rank() == 0:  # beside the results, not among them, unless it is one
         print(printable(f"found in {source}: {loaded.found}"), file=sys.stderr if aside else sys.stdout)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from scorefield._skeleton import check_pickle
 from scorefield._unpacking import check_different
-from scorefield.interop.skeleton import check_pickle
 
 LARGEST_PICKLE = 8 << 20  # bytes of what a file says beside its tensors
 SIZES = {  # bytes of a number in a tensor, by what torch calls it in its files
