@@ -165,3 +165,19 @@ def test_a_picture_of_one_sample_is_a_measurement(levels, shape, tmp_path):
     _, values = measurement(tmp_path / "x.png", Identity(), made)
     assert torch.equal(values.round(), samples.x.double())
     assert float((values - samples.x).abs().max()) < 0.04  # of 8 bits
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".zarr", ".h5", ".fits"])
+def test_what_is_written_in_a_format_is_read_from_it(ending, tmp_path):
+    x = torch.arange(2 * 4 * 5, dtype=torch.float32).reshape(2, 1, 4, 5) / 3
+    out = tmp_path / f"a{ending}"
+    samples = Samples(x)
+    assert target(out, samples) == tmp_path
+    save_samples(samples, out)
+    found = read(out, array="slices" if ending.startswith(".nii") else None, axes=None if "nii" in ending else "nchw")
+    assert torch.equal(found.rows(torch.arange(2)).x.float(), x)
+
+
+def test_a_volume_has_one_channel(tmp_path):
+    with pytest.raises(ValueError, match=r"samples of shape \(3, 4, 5\) are no pictures or volumes of one channel"):
+        target(tmp_path / "a.nii", Samples(torch.zeros(1, 3, 4, 5)))

@@ -42,9 +42,8 @@ def read_files(
             stacklevel=3,
         )
     if not any(found.values()):
-        raise ValueError(
-            f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor recordings ({', '.join(RECORDINGS)})"
-        )
+        kinds = f"pictures ({', '.join(SUFFIXES)}) nor recordings ({', '.join(RECORDINGS)})"
+        raise ValueError(f"{path}: holds neither {kinds}, nor files of one of the other formats")
     if all(found.values()):
         raise ValueError(f"{path}: holds pictures and recordings: separate them")
     if found[RECORDINGS]:

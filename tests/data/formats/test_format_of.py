@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import h5py
+import numpy as np
 import pytest
+import torch
 from helpers.formats import SOUND, dicom, whole
 from PIL import Image
 
-from scorefield.data import read
+from scorefield.data import read, split
 from scorefield.data.formats import FORMATS, format_of
 
 
@@ -49,9 +52,34 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path):
     (tmp_path / "in").mkdir()
     SOUND["a.h5"](tmp_path / "in" / "a.h5")
     (tmp_path / "in" / "b.h5").symlink_to(SOUND["a.h5"](tmp_path / "b.h5"))
-    with pytest.raises(ValueError, match=r"b.h5 is a link out of the folder, which is not followed: name what"):
-        read(tmp_path / "in")
+    data = read(tmp_path / "in")
+    assert len(data) == 6 and "left: 1 link that lead out" in str(data.found)
     (tmp_path / "in" / "b.h5").unlink()
     (tmp_path / "in" / "b.h5").symlink_to("a.h5")
     assert len(read(tmp_path / "in")) == 12
     assert len(read(tmp_path / "b.h5")) == 6
+
+
+def test_axes_are_those_of_arrays_everywhere(tmp_path):
+    """Asked about where nothing says them, as of .npy; and turned as the rows are read."""
+    values = np.arange(5 * 6 * 6, dtype="f4").reshape(5, 6, 6)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = values
+    with pytest.raises(ValueError, match=r"a.h5: x: an array of shape \(5, 6, 6\) may be signals .*--reading.axes nhw"):
+        read(tmp_path / "a.h5")
+    for axes, wanted in (("nhw", values[:, None]), ("nlc", values.transpose(0, 2, 1)), ("ncl", values)):
+        data = read(tmp_path / "a.h5", axes=axes)
+        assert np.array_equal(data.rows(torch.tensor([3, 0])).x.numpy(), wanted[[3, 0]])
+    with pytest.raises(ValueError, match="the first axis must be n, the samples; got hwn"):
+        read(tmp_path / "a.h5", axes="hwn")
+
+
+def test_parts_of_a_folder_are_held_out(tmp_path):
+    for part, count in (("train", 4), ("val", 2)):
+        (tmp_path / part).mkdir()
+        with h5py.File(tmp_path / part / "a.h5", "w") as file:
+            file["x"] = np.full((count, 3), count, "f4")
+    data = read(tmp_path)
+    kept, held = split(data, 0.1)
+    assert data.classes == 0 and (len(kept), len(held)) == (4, 2)
+    assert bool((held.rows(torch.arange(2)).x == 2).all())

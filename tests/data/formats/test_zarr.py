@@ -29,7 +29,7 @@ def test_arrays_of_a_group(version, tmp_path, monkeypatch):
     monkeypatch.setattr(file_rows, "IN_MEMORY", 100)
     values = real(7, 4, 3)
     path = store(tmp_path / "a.zarr", version, x=values, labels=np.arange(7) % 2, flags=whole(7, 4, dtype="u1"))
-    data = read(path)
+    data = read(path, axes="ncl")
     assert isinstance(data.x, FileRows) and np.array_equal(every(data), values)
     rows = pickle.loads(pickle.dumps(data)).rows(torch.tensor([5, 0, 3]))
     assert np.array_equal(rows.x.numpy(), values[[5, 0, 3]]) and rows.cond["label"].tolist() == [1, 0, 1]

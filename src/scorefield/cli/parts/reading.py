@@ -13,6 +13,7 @@ from typing import Any
 from scorefield._describe import build, describe
 from scorefield.data import ArrayDataset, Audio, Broken, Images, Table
 from scorefield.data.formats import format_of
+from scorefield.data.read import takes_levels
 
 ARRAYS = ("levels", "axes")  # options of arrays alone
 told: ContextVar[frozenset[str] | None] = ContextVar("told", default=None)  # options that were given; None for all

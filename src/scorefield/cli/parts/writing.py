@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scorefield import plot
 from scorefield._files import write_file
+from scorefield.data import formats
 from scorefield.data.members import content, reason
 from scorefield.model import ScoreModel
 
@@ -226,6 +227,23 @@ def _parquet(samples: Samples, out: Path) -> None:
     write_file(out, partial(pq.write_table, table))
 
 
+def _no_volume(samples: Samples) -> str | None:
+    one = len(samples.event_shape) in (3, 4) and samples.event_shape[0] == 1
+    return None if one else "are no pictures or volumes of one channel"
+
+
+def _in_a_format(write: Callable[[Tensor, Path, Path | None], None]) -> Callable[[Samples, Path], None]:
+    """A writer of `scorefield.data.formats`, of the samples as they are, with what `like` says of itself."""
+
+    def written(samples: Samples, out: Path) -> None:
+        try:
+            write(samples.x, out, samples.like)
+        except ImportError as error:
+            raise ValueError(f"{out}: writing it takes {error.name}: pip install 'scorefield[formats]'") from error
+
+    return written
+
+
 WRITERS = {
     ".png": Writer(_no_picture, _png),
     ".npz": Writer(_any, _npz),
@@ -236,4 +254,9 @@ WRITERS = {
     ".csv": Writer(_no_rows, _csv),
     ".tsv": Writer(_no_rows, _csv),
     ".parquet": Writer(_no_rows, _parquet),
+    ".nii": Writer(_no_volume, _in_a_format(formats.write_nifti), likes=True),
+    ".nii.gz": Writer(_no_volume, _in_a_format(formats.write_nifti), likes=True),
+    ".zarr": Writer(_any, _in_a_format(formats.write_zarr), likes=True),
+    ".h5": Writer(_any, _in_a_format(formats.write_hdf5), likes=True),
+    ".fits": Writer(_any, _in_a_format(formats.write_fits), likes=True),
 }

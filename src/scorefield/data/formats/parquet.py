@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scorefield.data.audio import RECORDINGS
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.formats.contract import check_inside, sides, word
 from scorefield.data.formats.numbers import Numbers
 from scorefield.data.found import Found, counted
-from scorefield.data.images import Images, MoreBits, Reader, Unfit
+from scorefield.data.images import SUFFIXES, Images, MoreBits, Reader, Unfit
 from scorefield.data.labels import in_order
-from scorefield.data.members import Broken, listed, reason
+from scorefield.data.members import ARCHIVES, Broken, listed, reason
 from scorefield.data.stored import gather
 from scorefield.data.tables import _parquet as parquet_file  # pyright: ignore[reportPrivateUsage]
 
@@ -54,7 +55,11 @@ def hub_files(path: Path) -> tuple[list[Path], list[str]]:
     """
     if not path.is_dir():
         return ([path], []) if path.suffix.lower() == ".parquet" and _nested(path) else ([], [])
-    found = [PurePosixPath(name) for name in listed(path).files if name.lower().endswith(".parquet")]
+    listing = listed(path)
+    names = listing.files
+    if listing.shards or any(name.lower().endswith((*SUFFIXES, *RECORDINGS, *ARCHIVES)) for name in names):
+        return [], []  # which may be about them
+    found = [PurePosixPath(name) for name in names if name.lower().endswith(".parquet")]
     parts = {name: match[1].lower() for name in found if (match := SPLIT.match(name.name))}
     others = sorted({part for part in parts.values() if part != "train"})
     if len(parts) == len(found) and "train" in parts.values():
