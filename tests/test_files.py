@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import subprocess
@@ -333,3 +334,9 @@ def test_heads_are_those_of_the_tensors(tmp_path):
     heads = tensor_heads(tmp_path / "a.safetensors")
     assert {n: (v.shape, v.dtype) for n, v in heads.items()} == {n: (v.shape, v.dtype) for n, v in tensors.items()}
     assert all(v.is_meta for v in heads.values())
+
+
+def test_a_number_that_is_too_large_is_not_taken_for_infinity():
+    with pytest.raises(ValueError, match="1e999 is larger than any number here"):
+        read_json('{"a": 1e999}')
+    assert read_json('{"a": -1e999}', infinite=True) == {"a": -math.inf}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -257,8 +258,13 @@ def read_json(text: str, infinite: bool = False) -> dict[str, Any]:
             return float(name)
         raise ValueError(f"{name} is not a number of JSON")
 
+    def real(digits: str) -> float:
+        if math.isinf(value := float(digits)) and not infinite:
+            raise ValueError(f"{digits[:40]} is larger than any number here")
+        return value
+
     try:
-        value = json.loads(text, parse_constant=constant, object_pairs_hook=different)
+        value = json.loads(text, parse_constant=constant, parse_float=real, object_pairs_hook=different)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import numpy as np
@@ -106,6 +107,23 @@ def test_words_that_are_no_classes_allow_nothing(option, mine, tmp_path, capsys)
     command = "sample run" if "--data" not in option else "likelihood run"
     with pytest.raises(SystemExit):
         main([*command.split(), "--config", "options.yaml", *option.format(mine).split()])
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "PT", "Safetensors", "npz"])
+def test_a_name_of_a_file_that_is_not_there_is_no_module(ending, mine, tmp_path, capsys):
+    assert main(["stats", "--data", "[two_moons]", "--extractor", f"{mine}.{ending}", "--out", "x.npz"]) == 2
+    assert f"{mine}.{ending}: neither a file nor a class" in capsys.readouterr().err
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("named", ["--operator.mask {}.png", "--extractor {}.safetensors"])
+def test_a_name_of_a_file_allows_nothing_to_a_file_of_options(named, mine, tmp_path, capsys):
+    command = "invert run --y y.npy --operator Mask" if "mask" in named else "stats --data [two_moons]"
+    (tmp_path / "options.yaml").write_text(f"{'method' if 'mask' in named else 'extractor'}: {mine}.Mine\n")
+    with contextlib.suppress(SystemExit):
+        assert main([*command.split(), *named.format(mine).split(), "--config", "options.yaml", "--out", "x.npz"]) == 2
+    assert "error:" in capsys.readouterr().err
     assert not (tmp_path / "imported").exists()
 
 

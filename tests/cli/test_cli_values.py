@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from scorefield import VP
 from scorefield.cli import main
 from scorefield.cli.parts.reading import told
 from scorefield.cli.parts.sources import load_conditions
-from scorefield.cli.parts.values import load_mask, measurement
+from scorefield.cli.parts.values import load_mask, load_values, measurement
 from scorefield.data import Affine, Images
 from scorefield.model import ScoreModel
 from scorefield.nn import MLP, seeded
@@ -256,3 +259,29 @@ def test_a_number_for_each_sample_is_a_condition(unchecked, tmp_path):
         assert main(["sample", str(tmp_path / "run"), "--cond", value, *common]) == 0
         means.append(np.load(tmp_path / "s.npy").mean())
     assert means == pytest.approx([270, 290], abs=5)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_picture_of_16_bits_is_measured_to_the_bit(bands, tmp_path):
+    """Mutant: the upper byte alone, of colours."""
+    values = RNG.integers(0, 65536, (8, 8, bands)).astype(np.uint16)
+    rows = b"".join(b"\0" + values[k].astype(">u2").tobytes() for k in range(8))
+    kind = {1: 0, 3: 2}[bands]
+
+    def chunk(name, content):
+        whole = name + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    head = struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    (tmp_path / "y.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    found = load_values(tmp_path / "y.png")
+    wanted = torch.from_numpy(values.astype(np.float64)).movedim(-1, 0)
+    assert torch.equal(found, wanted if bands == 3 else wanted[0])
+
+
+def test_one_frame_is_measured(tmp_path):
+    frames = [picture(KNOWN), picture(~KNOWN)]
+    frames[0].save(tmp_path / "y.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r"y.gif: .*2 pages or frames: save the one that is meant"):
+        load_values(tmp_path / "y.gif")

@@ -17,6 +17,7 @@ from scorefield.data import (
     ArrayDataset,
     Dataset,
     Subset,
+    arrays,
     checkerboard,
     digits,
     load_arrays,
@@ -350,3 +351,19 @@ def test_nothing_in_a_file_is_executed(tmp_path):
     with pytest.raises(ValueError, match=r"c\.npy"):
         load_arrays(tmp_path / "c.npy")
     assert not EXECUTED
+
+
+def test_rows_of_a_file_are_those_of_a_tensor(tmp_path, monkeypatch):
+    """Mutants: row -1 is the file's head; flags are the numbers 0 and 1; a row behind the last is what is there."""
+    values = np.arange(400.0).reshape(200, 2)
+    np.save(tmp_path / "a.npy", values)
+    with (tmp_path / "a.npy").open("ab") as file:
+        file.write(bytes(64))
+    monkeypatch.setattr(arrays, "IN_MEMORY", 100)
+    x = read(tmp_path / "a.npy").x
+    assert not isinstance(x, torch.Tensor)
+    for index in (torch.tensor([-1, 3, -200]), torch.arange(200) % 50 == 7, torch.tensor([], dtype=torch.int64)):
+        assert torch.equal(x[index], torch.from_numpy(values)[index])
+    for wrong in (torch.tensor([200]), torch.tensor([0, -201]), torch.ones(3, dtype=torch.bool)):
+        with pytest.raises(IndexError, match="200 rows"):
+            x[wrong]

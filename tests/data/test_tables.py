@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -188,3 +191,23 @@ def test_a_table_without_rows_is_empty(tmp_path):
     with pytest.raises(ValueError, match="is empty"):
         table(tmp_path, "# a b c\n\n" + "x,y\n")
     assert isinstance(table(tmp_path, "\nx\n5\n7\n"), ArrayDataset)
+
+
+@pytest.mark.parametrize("kind", ["csv", "decimal"])
+def test_integers_that_a_real_number_does_not_hold(kind, tmp_path):
+    """Mutant: 9007199254740993 is read as ...992."""
+    path = tmp_path / f"a.{'csv' if kind == 'csv' else 'parquet'}"
+    for last, fits in ((9007199254740992, True), (9007199254740993, False)):
+        if kind == "csv":
+            path.write_text(f"a,b\n1,2\n{last},4\n")
+        else:
+            pq.write_table(pa.table({"a": pa.array([Decimal(1), Decimal(last - fits)]), "b": [2.0, 4.0]}), path)
+        if fits:
+            assert float(read(path).x[1, 0]) == last - (kind != "csv")
+        elif kind == "csv":
+            with pytest.raises(ValueError, match=r"holds integers beyond 2\^53, .*--reading.table.without a"):
+                read(path)
+    if kind == "decimal":
+        pq.write_table(pa.table({"a": pa.array([Decimal(1), Decimal(2**53 + 2)]), "b": [2.0, 4.0]}), path)
+        with pytest.raises(ValueError, match=r"holds integers beyond 2\^53"):
+            read(path)

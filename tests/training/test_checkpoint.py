@@ -159,6 +159,23 @@ def test_links_lead_to_nothing_elsewhere(tmp_path):
     )
 
 
+def test_a_link_that_has_come_meanwhile_is_refused(tmp_path):
+    """Of a run that goes on; and what has no checkpoint's name is none."""
+    kept = three(tmp_path / "run")
+    for name in ("20240101", "0000000001x", "1"):
+        (tmp_path / "run" / name).mkdir()
+    kept = Checkpoints(tmp_path / "run", keep=1)
+    kept.save(31, write)
+    assert {"20240101", "0000000001x", "1"} <= {*names(tmp_path / "run")}
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    before = names(tmp_path / "elsewhere")
+    for change in (lambda: kept.save(40, write), lambda: kept.tidy(40)):
+        with pytest.raises(ValueError, match="run: is a link"):
+            change()
+    assert names(tmp_path / "elsewhere") == before
+
+
 def test_what_others_keep_among_the_checkpoints_stays(tmp_path):
     for name in ("000000050.part", "my.part"):
         (tmp_path / name).mkdir()

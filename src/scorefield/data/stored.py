@@ -80,9 +80,10 @@ class Stored:
 
         Raises:
             ValueError: the file has changed since it was opened first.
+            IndexError: there is no such row.
         """
         self._check()
-        wanted = index.tolist()
+        wanted = row_numbers(index, len(self)).tolist()
         data = bytearray(len(wanted) * self._row)
         view = memoryview(data)
         for k in sorted(range(len(wanted)), key=wanted.__getitem__):  # forward through the file
@@ -111,6 +112,21 @@ class Stored:
     def _check(self) -> None:
         if identity_of(self._file) != self._identity:
             raise ValueError(f"{self._path or 'a temporary file'} {CHANGED}")
+
+
+def row_numbers(index: Tensor, count: int) -> Int64[Tensor, "b"]:
+    """The rows that an index means, as of a tensor: from the end if they are negative, those that are True.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    if index.dtype == torch.bool:
+        if len(index) != count:
+            raise IndexError(f"{len(index)} flags for {count} rows")
+        return index.nonzero()[:, 0]
+    if len(index) and not -count <= int(index.min()) <= int(index.max()) < count:
+        raise IndexError(f"there are {count} rows; got the numbers {int(index.min())} to {int(index.max())}")
+    return torch.where(index < 0, index + count, index)
 
 
 def identity_of(file: int | Path) -> tuple[int, int, int, int]:

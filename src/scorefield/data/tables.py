@@ -180,7 +180,7 @@ class TableFile:
 
     def _number(self, text: str, name: str, where: str) -> float:
         try:
-            return number(text)
+            value = number(text)
         except ValueError as error:
             word = text.strip().casefold()
             if word in FLAGS:
@@ -192,14 +192,17 @@ class TableFile:
             if word.replace(",", "", 1).strip("+-").isdecimal() and word.isascii():
                 raise ValueError(f"{what}a decimal comma: write numbers with points") from error
             raise ValueError(f"{what}not a number: {_without_words(name)}") from error
+        if abs(value) >= LARGEST and text.strip().lstrip("+-").isdigit() and int(text) != value:
+            raise ValueError(f"{where}: {_columns([name])} {_beyond(name)}")
+        return value
 
     def _column(self, values: Any, name: str, first: int) -> NDArray[np.generic]:
         import pyarrow as pa
 
         if pa.types.is_boolean(values.type):
             self._flags.add(name)
-        elif pa.types.is_decimal(values.type):
-            values = values.cast(pa.float64())
+        decimal = pa.types.is_decimal(values.type)
+        values = values.cast(pa.float64()) if decimal else values
         empty = values.is_null().to_numpy(zero_copy_only=False)
         array = (
             values.drop_null().to_numpy(zero_copy_only=False) if empty.any() else values.to_numpy(zero_copy_only=False)
@@ -211,10 +214,8 @@ class TableFile:
         if strange.any():
             row = first + int(strange.argmax())
             raise ValueError(f"{where} has empty or infinite values, the first in row {row}: {_without_holes(name)}")
-        if array.dtype.kind in "iu" and int(max(array.max(), -array.min())) > LARGEST:
-            raise ValueError(
-                f"{where} holds integers beyond 2^53, which a float64 would round: --reading.table.without {name}"
-            )
+        if (decimal or array.dtype.kind in "iu") and int(max(array.max(), -array.min())) > LARGEST:
+            raise ValueError(f"{where} {_beyond(name)}")
         return array
 
     def _labels(self, values: Any) -> NDArray[np.int64]:
@@ -278,6 +279,10 @@ def _some(names: Sequence[str]) -> str:
 
 def _without_holes(name: str) -> str:
     return f"fill or drop such rows, or leave the column out: --reading.table.without {_listed([name])}"
+
+
+def _beyond(name: str) -> str:
+    return f"holds integers beyond 2^53, which a float64 would round: --reading.table.without {name}"
 
 
 def _without_words(name: str) -> str:

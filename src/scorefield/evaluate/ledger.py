@@ -39,7 +39,7 @@ class Ledger:
 
     def file(self, name: str, about: object, first: int = 0) -> Path:
         """Where the part that begins with a row is kept, with a name that follows from all that it depends on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        not_a_link(self.folder).mkdir(parents=True, exist_ok=True)
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder / f"{name.replace(' ', '_')}-{key}-{first:08d}.safetensors"
 
@@ -68,7 +68,7 @@ class Ledger:
         """Removes the parts, once all that was made of them is safe, and the directory if nothing else is in it."""
         distributed.wait()
         if distributed.rank() == 0:
-            for file in self.folder.glob("*"):
+            for file in not_a_link(self.folder).glob("*"):
                 if NAME.fullmatch(file.name):
                     file.unlink()
             sweep(self.folder)

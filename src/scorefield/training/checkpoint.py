@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from scorefield._files import discard, not_a_link, read_json, sweep, unfinished_directory
 
 MANIFEST = "manifest.json"
+STEP = re.compile("[0-9]{9,}")  # the names of checkpoints: folders of others are left alone
 
 
 class Checkpoints:
@@ -34,7 +36,7 @@ class Checkpoints:
 
     def save(self, step: int, write: Callable[[Path], object]) -> Path:
         """Makes the checkpoint of a step by `write`, which is given a directory to write files into."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        not_a_link(self.folder).mkdir(parents=True, exist_ok=True)
         sweep(self.folder)
         path = self.folder / f"{step:09d}"
         with unfinished_directory(path) as part:
@@ -51,7 +53,7 @@ class Checkpoints:
 
     def tidy(self, step: int) -> None:
         """Removes those beyond a step, all but the newest of the others, and what killed writers have left."""
-        sweep(self.folder)
+        sweep(not_a_link(self.folder))
         beyond = [p for p in self.all() if int(p.name) > step]  # damaged, or the run went back behind them
         for other in (*beyond, *self.all()[len(beyond) + self.keep :]):
             discard(other)
@@ -75,7 +77,7 @@ class Checkpoints:
         """The checkpoints, newest first, damaged ones among them."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         folders = [path for path in found if path.is_dir() and not path.is_symlink()]
-        return sorted((path for path in folders if path.name.isascii() and path.name.isdigit()), reverse=True)
+        return sorted((path for path in folders if STEP.fullmatch(path.name)), key=lambda path: int(path.name))[::-1]
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -61,7 +61,7 @@ class Snapshots:
         gap = 2 ** max(0, math.ceil(math.log2(max(1, state.step) / self.most)))
         if not averages or state.step < 1 or (state.step % gap and not newest):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        not_a_link(self.folder).mkdir(parents=True, exist_ok=True)
         sweep(self.folder)
         tensors = {
             f"{k}.{name}": value for k, average in enumerate(averages) for name, value in average.weights.items()

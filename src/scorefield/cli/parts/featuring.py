@@ -11,12 +11,11 @@ import torch
 from jsonargparse.typing import register_type
 from torch import nn
 
+from scorefield.cli.parts.importing import names_a_file
 from scorefield.data import Dataset, Subset, split
 from scorefield.evaluate import LabelFeatures, Ledger, train_label_features
 from scorefield.metrics import FeatureExtractor, Inception, ModuleFeatures
 from scorefield.training import distributed
-
-ENDINGS = (".safetensors", ".pt", ".pth", ".ts", ".jit")  # of files of weights
 
 
 class FileOfFeatures(type(Path())):
@@ -25,7 +24,7 @@ class FileOfFeatures(type(Path())):
     @classmethod
     def named(cls, text: object) -> FileOfFeatures:
         """The path; a ValueError for what may be a class."""
-        if not isinstance(text, str) or not (Path(text).is_file() or "/" in text or text.endswith(ENDINGS)):
+        if not isinstance(text, str) or not (Path(text).is_file() or "/" in text or names_a_file(text)):
             raise ValueError(f"{text} is no file")
         return cls(text)
 

@@ -19,6 +19,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import set_parsing_settings
 
+ENDINGS = re.compile(  # of names that are files' and no classes', whether there are such files or not
+    r"\.(?:safetensors|ckpt|bin|pkl|pickle|onnx|jit|ts|pth?|np[yz]|png|jpe?g|tiff?|gif|webp|bmp|p[gpbn]m|wav|flac|ogg"
+    r"|csv|tsv|parquet|h5|hdf5|zarr|nc|nii|gz|zip|tar|ya?ml|json|txt|py)$",
+    re.IGNORECASE,
+)
 PLAIN = (str, int, float, bool, NoneType, Path)
 _earlier = set[str]()  # packages of the commands that this process has run
 
@@ -32,6 +37,11 @@ def allow(words: Sequence[str], command: Callable[..., object] | None) -> None:
     _earlier.update(typed)
 
 
+def names_a_file(text: str) -> bool:
+    """Whether a word ends as the names of files do."""
+    return ENDINGS.search(text.strip()) is not None
+
+
 def _typed_classes(words: Sequence[str], command: Callable[..., object] | None) -> Iterator[str]:
     """Import paths among the values of the options that take classes."""
     taking = {name for name, hint in get_type_hints(command).items() if _takes_classes(hint)} if command else set[str]()
@@ -40,7 +50,7 @@ def _typed_classes(words: Sequence[str], command: Callable[..., object] | None) 
         value = word
         if word.startswith("--"):
             option, _, value = word[2:].partition("=")
-        if option.partition(".")[0] in taking and not Path(value).exists():
+        if option.partition(".")[0] in taking and not (Path(value).exists() or names_a_file(value)):
             yield from re.findall(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)
 
 

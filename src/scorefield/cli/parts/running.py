@@ -195,7 +195,10 @@ class Run:
         if not self.out.is_dir():
             warnings.warn(f"{self.out} was removed: it is made again, with what this run still knows", stacklevel=2)
             self.out.mkdir(parents=True)
-        self.log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
+        try:
+            self.log.save()  # before the checkpoint: rows beyond it are dropped when a run is resumed
+        except (IsADirectoryError, PermissionError) as error:  # of this file alone, or else the checkpoint says so
+            warnings.warn(f"{self.log.path}: the losses are not written ({error.strerror})", stacklevel=2)
         self.checkpoints.save(step, lambda folder: self.state.save(folder / STATE, self.fingerprint))
         self._publish()
 

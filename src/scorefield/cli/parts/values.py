@@ -15,6 +15,8 @@ from scorefield._inputs import as_tensor
 from scorefield._unpacking import read_npy
 from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.data import Colour, Images
+from scorefield.data.deep import Deep
+from scorefield.data.frames import Frames
 from scorefield.data.images import MoreBits, Unfit, decoded, to_array
 from scorefield.data.members import content, reason
 from scorefield.model import ScoreModel
@@ -35,9 +37,14 @@ def load_values(path: Path) -> Tensor:
         values = as_tensor(read_npy(path), str(path))
         return values if values.is_complex() else values.double()
     try:
-        picture = decoded(content(path))
-        if picture.mode.startswith(("I", "F")):  # one channel of more than 8 bits
-            values = torch.as_tensor(np.array(picture).astype(np.float64))
+        frames = Frames.of(content(path))
+        if len(frames) > 1:
+            raise ValueError(f"it has {len(frames)} pages or frames: save the one that is meant by itself")
+        picture = frames[0]
+        if isinstance(picture, Deep):  # more than 8 bits a channel
+            bands = 1 if picture.kind.bands == "LA" else 3 if picture.kind.bands == "RGBA" else None
+            values = torch.as_tensor(picture.values[..., :bands].astype(np.float64))
+            values = values[..., 0] if values.shape[-1] == 1 else values
         else:
             grey = picture.mode in ("L", "1", "LA")
             values = torch.as_tensor(np.array(picture.convert("L" if grey else "RGB"))).double()

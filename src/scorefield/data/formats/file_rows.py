@@ -16,7 +16,7 @@ from torch import Tensor
 from scorefield._memory import check_unpacked
 from scorefield.data.formats.contract import Format, Unread, Variable
 from scorefield.data.formats.numbers import Numbers
-from scorefield.data.stored import CHANGED, IN_MEMORY, Lazy, gather_blocks, identity_of
+from scorefield.data.stored import CHANGED, IN_MEMORY, Lazy, gather_blocks, identity_of, row_numbers
 
 OPEN = 16  # files of a folder that are kept open
 APIECE = 1 << 20  # bytes that are unpacked for one row, if need be; where it is more, all rows are unpacked once
@@ -68,7 +68,7 @@ class FileRows:
         Raises:
             ValueError: a file has changed since it was opened first, is damaged, or has numbers that are not finite.
         """
-        wanted, place = np.unique(index.cpu().numpy(), return_inverse=True)
+        wanted, place = np.unique(row_numbers(index, len(self)).cpu().numpy(), return_inverse=True)
         found = np.empty((len(wanted), *self.shape[1:]), self._numbers.dtype)
         ends = np.searchsorted(wanted, self._starts)
         step = max(1, TOGETHER * len(found) // max(1, found.nbytes))  # rows at a time, which take little beside all
