@@ -41,7 +41,7 @@ class Lazy(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Int64[Tensor, "b"]) -> Tensor: ...
+    def __getitem__(self, index: Tensor) -> Tensor: ...
 
 
 class Stored:
@@ -75,7 +75,7 @@ class Stored:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Int64[Tensor, "b"]) -> Tensor:
+    def __getitem__(self, index: Tensor) -> Tensor:
         """The rows of these indices.
 
         Raises:
