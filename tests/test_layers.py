@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "processes": {"_noise", "_shapes"},
     "score": {"processes"},
     "grids": {"score"},
-    "objectives": {"score"},
+    "objectives": {"score", "solvers"},
     "analytic": {"score"},
     "solvers": {"score"},
     # what carries states along a grid

@@ -15,6 +15,7 @@ from scorefield._finite import Doubtful as Doubtful
 from scorefield._noise import Noise as Noise
 from scorefield.analytic import GaussianMixture as GaussianMixture
 from scorefield.analytic import gaussian as gaussian
+from scorefield.analytic import gaussian_map as gaussian_map
 from scorefield.latents import slerp as slerp
 from scorefield.likelihood import Cells as Cells
 from scorefield.likelihood import ExactTrace as ExactTrace
@@ -55,6 +56,7 @@ from scorefield.score import DDPMPrecond as DDPMPrecond
 from scorefield.score import Denoiser as Denoiser
 from scorefield.score import EDMPrecond as EDMPrecond
 from scorefield.score import Energy as Energy
+from scorefield.score import FlowMap as FlowMap
 from scorefield.score import NCSNPrecond as NCSNPrecond
 from scorefield.score import NoisePrecond as NoisePrecond
 from scorefield.score import NoisyClassifier as NoisyClassifier

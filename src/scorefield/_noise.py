@@ -195,6 +195,11 @@ class Noise:
         limits = torch.finfo(like.dtype)
         return u.reshape(like.shape).to(like.dtype).clamp(limits.tiny, 1 - limits.eps / 2)
 
+    def shared(self, draw: int = 0) -> float:
+        """One uniform number in (0, 1) for the whole batch, wherever its parts are."""
+        first = Noise(self._key[:1], torch.zeros_like(self._index[:1]), step=self._step, node=self._node)
+        return float((first.words(1, draw)[0, 0, 0].double() + 0.5) * 2.0**-32)
+
     def stratified(self, draw: int = 0) -> Float[Tensor, "b"]:
         """Uniform numbers (u + i/N) mod 1 in float64 on the host, u one for the batch, i the place in it, N its size.
 
@@ -203,9 +208,7 @@ class Noise:
         """
         if self._size is None:
             raise ValueError("stratified numbers belong to a batch with one seed: use Noise.per_batch")
-        first = Noise(self._key[:1], torch.zeros_like(self._index[:1]), step=self._step, node=self._node)
-        u = (first.words(1, draw)[0, :, 0].double() + 0.5) * 2.0**-32
-        return (u + self._index.double() / self._size) % 1.0
+        return (self.shared(draw) + self._index.double() / self._size) % 1.0
 
     def _event_size(self, like: Tensor) -> int:
         if like.ndim == 0 or len(like) != len(self):

@@ -199,6 +199,77 @@ def gaussian(sde: GaussianSDE, mean: Array, covariance: Array | float) -> Gaussi
     return GaussianMixture(sde, torch.ones(1), mean[None], covariance[None])
 
 
+class GaussianMap(Denoiser):
+    """The exact flow map of x_0 ~ N(m, S): its flow keeps the whitened state.
+
+    With y = x / alpha, s = sigma / alpha, q the same at `to`, for each eigenvalue v of S:
+
+        X(y; s -> q) = m + R (y - m),  R = sqrt((v + q^2) / (v + s^2))
+        G(y, s, q)   = m + v (1 + r) / ((v + s^2) (R + r)) (y - m),  r = q / s
+
+    Both are computed without 1 / alpha, and without the difference of (X - r y) / (1 - r).
+
+    Args:
+        law: a mixture of one component.
+    """
+
+    def __init__(self, law: GaussianMixture) -> None:
+        if len(law.weights) != 1:
+            raise ValueError(f"a mixture of {len(law.weights)} components has no flow map in closed form; give one")
+        super().__init__(law.sde)
+        self.law, self.event_shape = law, law.event_shape
+
+    def forward(self, x: Float[Tensor, "b *event"], t: Tensor, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """m + alpha v / (alpha^2 v + sigma^2) (x - alpha m)."""
+        return self.law(x, t)
+
+    def predictions(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the law."""
+        return self.law.predictions(x, t)
+
+    def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """That of the law."""
+        return self.law.score(x, t)
+
+    def velocity(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """That of the law."""
+        return self.law.velocity(x, t)
+
+    def aim(self, x: Float[Tensor, "b *event"], t: Time, to: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """G."""
+        x, alpha, sigma, there, noise = self._levels(x, t, to)
+        v, q = self.law.variances, noise / there
+        spread, ratio = (alpha**2 * v + sigma**2).sqrt(), q * alpha / sigma
+        below = spread * ((v + q**2).sqrt() + spread * q / sigma)
+        gain = torch.where(v == 0, 0.0, v * (1 + ratio) / torch.where(v == 0, 1.0, below))
+        return self._moved(x, alpha, gain, 1.0)
+
+    def jump(self, x: Float[Tensor, "b *event"], t: Time, to: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """alpha' X, with alpha' at `to`."""
+        x, alpha, sigma, there, noise = self._levels(x, t, to)
+        v = self.law.variances
+        gain = ((there**2 * v + noise**2) / (alpha**2 * v + sigma**2)).sqrt()
+        return self._moved(x, alpha, gain, there)
+
+    def _levels(self, x: Tensor, t: Time, to: Time) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The states, alpha and sigma at t, and at `to`, as () or (b, 1, 1)."""
+        x, t = as_point(self.sde, x, t)
+        _, to = as_point(self.sde, x, to, data=True)
+        return x, *self.law._scales_at(t), *self.law._scales_at(to, data_at_zero=True)  # pyright: ignore[reportPrivateUsage]
+
+    def _moved(self, x: Tensor, alpha: Tensor, gain: Tensor, of_mean: Tensor | float) -> Float[Tensor, "b *event"]:
+        """of_mean m + gain (x - alpha m), the gain in the eigenbasis."""
+        law = self.law
+        offset = law._rotate(x.reshape(len(x), 1, -1).to(law.means) - alpha * law.means)  # pyright: ignore[reportPrivateUsage]
+        moved = of_mean * law.means + law._rotate(gain * offset, back=True)  # pyright: ignore[reportPrivateUsage]
+        return moved.reshape(x.shape).to(x)
+
+
+def gaussian_map(sde: GaussianSDE, mean: Array, covariance: Array | float) -> GaussianMap:
+    """The exact flow map of N(mean, covariance), arguments as of `gaussian`."""
+    return GaussianMap(gaussian(sde, mean, covariance))
+
+
 class MarginalPrior:
     """The law of x_t under a `GaussianMixture`."""
 

@@ -24,7 +24,7 @@ from scorefield import grids
 from scorefield._noise import NoiseSource
 from scorefield._response import Response
 from scorefield._response import Uncertified as Uncertified
-from scorefield.analytic import GaussianMixture, gaussian
+from scorefield.analytic import GaussianMap, gaussian_map
 from scorefield.processes import GaussianSDE
 from scorefield.sampling import chain, integrate, network_calls
 from scorefield.solvers import Solver
@@ -268,5 +268,5 @@ def _paired(variances: Tensor) -> Tensor:
     return v if v.numel() > 1 else torch.cat((v, v), -1)
 
 
-def _centred(sde: GaussianSDE, v: Tensor) -> GaussianMixture:
-    return gaussian(sde, torch.zeros(v.shape), v.flatten())
+def _centred(sde: GaussianSDE, v: Tensor) -> GaussianMap:
+    return gaussian_map(sde, torch.zeros(v.shape), v.flatten())

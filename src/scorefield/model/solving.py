@@ -10,7 +10,7 @@ import torch
 
 from scorefield._derivatives import unrecorded
 from scorefield._noise import Noise
-from scorefield.analytic import gaussian
+from scorefield.analytic import gaussian_map
 from scorefield.grids import quadratic, uniform_log_snr
 from scorefield.guidance import PosteriorDenoiser
 from scorefield.processes import SDE, GaussianSDE
@@ -80,7 +80,7 @@ def _spread(solver: Solver, times: tuple[float, ...], sde: GaussianSDE) -> float
     noise = Noise.per_sample(range(ROWS))
     x = start * noise.at(0).normal(v.new_empty(ROWS, len(v)))
     try:
-        model = gaussian(sde, torch.zeros(len(v)), v)
+        model = gaussian_map(sde, torch.zeros(len(v)), v)
         y = integrate(model, x, times, solver.select(torch.arange(ROWS), ROWS), noise=noise)
     except Exception:  # a solver is anybody's code, and may be made for other events
         return 1.0

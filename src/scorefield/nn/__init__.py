@@ -6,7 +6,7 @@ from scorefield.nn.classifier import MLPClassifier as MLPClassifier
 from scorefield.nn.classifier import UNetClassifier as UNetClassifier
 from scorefield.nn.edm2 import EDM2UNet as EDM2UNet
 from scorefield.nn.embedding import ConditionEmbedding as ConditionEmbedding
-from scorefield.nn.embedding import FourierFeatures as FourierFeatures
+from scorefield.nn.fourier import FourierFeatures as FourierFeatures
 from scorefield.nn.mlp import MLP as MLP
 from scorefield.nn.ncsn import NCSN as NCSN
 from scorefield.nn.ncsnpp import NCSNpp as NCSNpp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,6 +15,7 @@ from scorefield.nn.embedding import check_no_label, row_of
 from scorefield.nn.encoder import check_levels
 from scorefield.nn.network import Network, filled
 from scorefield.nn.resampling import Rate
+from scorefield.nn.scalars import Scalars
 
 
 class EDM2UNet(Network):
@@ -39,6 +40,7 @@ class EDM2UNet(Network):
             time.
         whole_heads: n heads of a block's channels for n = channels // head_channels, wider ones if that leaves a rest,
             and no attention if n is 0, as the authors' code has it.
+        scalars: names of further numbers in [0, 1] that it is told, see `Scalars`.
     """
 
     frequencies: Tensor
@@ -55,6 +57,7 @@ class EDM2UNet(Network):
         dropout: float = 0.0,
         checkpointing: bool = False,
         whole_heads: bool = False,
+        scalars: Sequence[str] = (),
     ) -> None:
         super().__init__()
         event_shape = as_shape(event_shape)
@@ -68,6 +71,7 @@ class EDM2UNet(Network):
         self.event_shape, self.classes, self.channels = event_shape, classes, tuple(channels)
         self.blocks, self.attention, self.head_channels = blocks, attention, head_channels
         self.dropout, self.checkpointing, self.whole_heads = dropout, checkpointing, whole_heads
+        self.scalars = tuple(scalars)
 
         width = max(channels)
         frequencies, phases = 2 * math.pi * torch.randn(channels[0]), 2 * math.pi * torch.rand(channels[0])
@@ -75,6 +79,7 @@ class EDM2UNet(Network):
         self.register_buffer("phases", phases)
         self.noise = UnitRows(channels[0], width)
         self.label = UnitRows(classes, width) if classes else None
+        self.further = Scalars(scalars, width)
 
         def block(inp: int, out: int, down: bool, attends: bool, rate: Rate | None = None) -> Block:
             heads = out // (head_channels if whole_heads else math.gcd(head_channels, out)) if attends else 0
@@ -111,13 +116,14 @@ class EDM2UNet(Network):
         noise: Float[Tensor, "..."],
         label: Int64[Tensor, "..."] | None = None,
         cond: Tensor | None = None,
+        **scalars: Tensor,
     ) -> Float[Tensor, "b c h w"]:
         """F(x, noise)."""
         check_event(x, self.event_shape, "this EDM2UNet", any_size=True)
         if cond is not None:
             raise ValueError("EDM2UNet takes no conditions but labels: use UNet, or leave them out")
         height, width = x.shape[2:]
-        embedding = self._embedding(noise, label)
+        embedding = self._embedding(noise, label, scalars)
         ones = torch.ones_like(x[:, :1])  # in place of the convolutions' biases
         h = filled(torch.cat((x, ones), 1), 2 ** (len(self.channels) - 1))
         h = self.inp(h.contiguous(memory_format=torch.channels_last))
@@ -137,7 +143,9 @@ class EDM2UNet(Network):
             if isinstance(part, UnitRows):
                 part.constrain()
 
-    def _embedding(self, noise: Tensor, label: Tensor | None) -> Float[Tensor, "... width"]:
+    def _embedding(
+        self, noise: Tensor, label: Tensor | None, scalars: Mapping[str, Tensor]
+    ) -> Float[Tensor, "... width"]:
         features = math.sqrt(2) * (noise[..., None] * self.frequencies + self.phases).cos()
         h = self.noise(features)
         if self.label is not None:
@@ -145,4 +153,4 @@ class EDM2UNet(Network):
             h = weighted_sum(h, row_of(torch.cat((torch.zeros_like(rows[:1]), rows)), label), 0.5)
         else:
             check_no_label(label)
-        return unit_silu(h)
+        return unit_silu(self.further(h, scalars))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,30 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from scorefield._derivatives import unrecorded
-
-
-class FourierFeatures(nn.Module):
-    """cos and sin of the input at geometric frequencies  (Vaswani et al. 2017; Tancik et al. 2020).
-
-    Args:
-        features: number of outputs, even.
-        lowest: lowest frequency in cycles for each unit of the input.
-        highest: highest frequency.
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, features: int, lowest: float = 0.125, highest: float = 16.0) -> None:
-        super().__init__()
-        if features < 4 or features % 2:
-            raise ValueError(f"Fourier features need an even number of outputs, at least 4; got {features}")
-        exponents = torch.linspace(math.log(lowest), math.log(highest), features // 2)
-        self.register_buffer("frequencies", 2 * math.pi * exponents.exp())
-
-    def forward(self, value: Float[Tensor, "..."]) -> Float[Tensor, "... features"]:
-        """[cos(2 pi f v), sin(2 pi f v)] for each frequency f."""
-        angle = value[..., None] * self.frequencies
-        return torch.cat((angle.cos(), angle.sin()), -1)
+from scorefield.nn.fourier import FourierFeatures
+from scorefield.nn.scalars import NONE, Scalars
 
 
 class LabelEmbedding(nn.Embedding):
@@ -85,9 +63,10 @@ class ConditionEmbedding(nn.Module):
         features: size of the vector.
         classes: number of classes, 0 for none. Label -1 stands for an unknown class.
         cond_features: size of a vector of real conditions, 0 for none.
+        scalars: names of further numbers in [0, 1].
     """
 
-    def __init__(self, features: int, classes: int = 0, cond_features: int = 0) -> None:
+    def __init__(self, features: int, classes: int = 0, cond_features: int = 0, scalars: Sequence[str] = ()) -> None:
         super().__init__()
         if classes < 0 or cond_features < 0:
             raise ValueError(f"classes and cond_features must be at least 0; got {classes} and {cond_features}")
@@ -97,9 +76,14 @@ class ConditionEmbedding(nn.Module):
         self.label = LabelEmbedding(classes, features) if classes else None
         self.cond = nn.Linear(cond_features, features) if cond_features else None
         self.out = nn.Linear(features, features)
+        self.scalars = Scalars(scalars, features)
 
     def forward(
-        self, noise: Float[Tensor, "..."], label: Int64[Tensor, "..."] | None = None, cond: Tensor | None = None
+        self,
+        noise: Float[Tensor, "..."],
+        label: Int64[Tensor, "..."] | None = None,
+        cond: Tensor | None = None,
+        scalars: Mapping[str, Tensor] = NONE,
     ) -> Float[Tensor, "... features"]:
         """The embedding, for the whole batch (features,) or for each sample (b, features)."""
         h = self.noise(self.fourier(noise))
@@ -120,4 +104,4 @@ class ConditionEmbedding(nn.Module):
             )
         else:
             h = h + self.cond(cond.to(h.dtype))
-        return self.out(nn.functional.silu(h))
+        return self.out(nn.functional.silu(self.scalars(h, scalars)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class MLP(Network):
         blocks: number of residual blocks.
         cond_features: size of a vector of real conditions, 0 for none.
         dropout: rate inside the blocks.
+        scalars: names of further numbers in [0, 1] that it is told, see `Scalars`.
     """
 
     def __init__(
@@ -32,14 +34,16 @@ class MLP(Network):
         blocks: int = 3,
         cond_features: int = 0,
         dropout: float = 0.0,
+        scalars: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if features < 1 or blocks < 0:
             raise ValueError(f"wanted features >= 1 and blocks >= 0; got {features} and {blocks}")
         self.event_shape, self.features, self.blocks = as_shape(event_shape), features, blocks
         self.classes, self.cond_features, self.dropout = classes, cond_features, dropout
+        self.scalars = tuple(scalars)
         d = math.prod(self.event_shape)
-        self.embedding = ConditionEmbedding(features, classes, cond_features)
+        self.embedding = ConditionEmbedding(features, classes, cond_features, scalars)
         self.inp = nn.Linear(d, features)
         self.layers = nn.ModuleList(Residual(features, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(features)
@@ -53,10 +57,11 @@ class MLP(Network):
         noise: Float[Tensor, "..."],
         label: Int64[Tensor, "..."] | None = None,
         cond: Float[Tensor, "b cond"] | None = None,
+        **scalars: Tensor,
     ) -> Float[Tensor, "b *event"]:
         """F(x, noise)."""
         check_event(x, self.event_shape, "this MLP")
-        embedding = nn.functional.silu(self.embedding(noise, label, cond))
+        embedding = nn.functional.silu(self.embedding(noise, label, cond, scalars))
         h = row_linear(self.inp, x.reshape(len(x), -1))
         for layer in self.layers:
             h = layer(h, embedding)

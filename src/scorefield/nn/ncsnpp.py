@@ -59,6 +59,7 @@ class NCSNpp(Network):
         checkpointing: keep only the blocks' inputs and compute the rest again in the backward pass: less memory, more
             time.
         label_last: add the class to the embedding behind its layers, as diffusers does, instead of before them.
+        scalars: names of further numbers in [0, 1] that it is told, see `Scalars`.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class NCSNpp(Network):
         dropout: float = 0.1,
         checkpointing: bool = False,
         label_last: bool = False,
+        scalars: Sequence[str] = (),
     ) -> None:
         super().__init__()
         event_shape = as_shape(event_shape)
@@ -113,12 +115,14 @@ class NCSNpp(Network):
         self.rescale, self.pyramid_in, self.pyramid_out = rescale, pyramid_in, pyramid_out
         self.concatenate, self.attention_each, self.group_width = concatenate, attention_each, group_width
         self.eps, self.head_channels, self.dropout = eps, head_channels, dropout
-        self.label_last, self.checkpointing = label_last, checkpointing
+        self.label_last, self.checkpointing, self.scalars = label_last, checkpointing, tuple(scalars)
 
         scale = 0.5**0.5 if rescale else 1.0
         form = Form(4 * width, fir, centred, scale, group_width, eps, head_channels, dropout, checkpointing)
         features = width if fourier_scale is None else 2 * width
-        self.embedding = TimeEmbedding(features, form.embedding, fourier_scale, classes, frequency_shift, label_last)
+        self.embedding = TimeEmbedding(
+            features, form.embedding, fourier_scale, classes, frequency_shift, label_last, scalars
+        )
         self.inp = nn.Conv2d(event_shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         widths = self._add_levels_down(form)
@@ -177,12 +181,13 @@ class NCSNpp(Network):
         noise: Float[Tensor, "..."],
         label: Int64[Tensor, "..."] | None = None,
         cond: Tensor | None = None,
+        **scalars: Tensor,
     ) -> Float[Tensor, "b c h w"]:
         """F(x, noise)."""
         check_event(x, self.event_shape, "this NCSNpp", any_size=True)
         if cond is not None:
             raise ValueError("NCSNpp takes no conditions but labels: use UNet, or leave them out")
-        embedding = self.embedding(noise, label)
+        embedding = self.embedding(noise, label, scalars)
         height, width = x.shape[2:]
         image = filled(x, 2 ** (len(self.channels) - 1)).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = [self.inp(image)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from scorefield.nn.embedding import LabelEmbedding, check_no_label
+from scorefield.nn.scalars import NONE, Scalars
 
 LONGEST = 10_000  # wavelength of the positional embedding, over 2 pi
 
@@ -32,6 +34,7 @@ class TimeEmbedding(nn.Module):
         classes: number of classes, 0 for none.
         shift: of the positional frequencies, 0 or 1.
         label_last: add the class behind the layers.
+        scalars: names of further numbers in [0, 1], added between the layers.
     """
 
     frequencies: Tensor
@@ -44,6 +47,7 @@ class TimeEmbedding(nn.Module):
         classes: int = 0,
         shift: int = 1,
         label_last: bool = False,
+        scalars: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if features < 4 or features % 2:
@@ -57,9 +61,13 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=self.fourier)
         self.label = LabelEmbedding(classes, out if label_last else features) if classes else None
         self.inner, self.outer = nn.Linear(features, out), nn.Linear(out, out)
+        self.scalars = Scalars(scalars, out)
 
     def forward(
-        self, noise: Float[Tensor, "..."], label: Int64[Tensor, "..."] | None = None
+        self,
+        noise: Float[Tensor, "..."],
+        label: Int64[Tensor, "..."] | None = None,
+        scalars: Mapping[str, Tensor] = NONE,
     ) -> Float[Tensor, "... out"]:
         """silu(W2 silu(W1 (features + class) + b1) + b2), or silu(W2 silu(W1 features + b1) + b2 + class).
 
@@ -71,8 +79,8 @@ class TimeEmbedding(nn.Module):
         h = torch.cat((angle.sin(), angle.cos()), -1)
         if self.label is None:
             check_no_label(label)
-            return silu(self.outer(silu(self.inner(h))))
+            return silu(self.outer(silu(self.scalars(self.inner(h), scalars))))
         known = self.label(label)
         if self.label_last:
-            return silu(self.outer(silu(self.inner(h))) + known)
-        return silu(self.outer(silu(self.inner(h + known))))
+            return silu(self.outer(silu(self.scalars(self.inner(h), scalars))) + known)
+        return silu(self.outer(silu(self.scalars(self.inner(h + known), scalars))))

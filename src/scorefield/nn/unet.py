@@ -33,6 +33,7 @@ class UNet(Network):
         dropout: rate inside the blocks.
         checkpointing: keep only the blocks' inputs and compute the rest again in the backward pass: less memory, more
             time.
+        scalars: names of further numbers in [0, 1] that it is told, see `Scalars`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class UNet(Network):
         cond_channels: int = 0,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        scalars: Sequence[str] = (),
     ) -> None:
         super().__init__()
         event_shape = as_shape(event_shape)
@@ -56,14 +58,14 @@ class UNet(Network):
         self.event_shape, self.classes, self.channels = event_shape, classes, tuple(channels)
         self.blocks, self.attention = blocks, attention
         self.cond_features, self.cond_channels = cond_features, cond_channels
-        self.dropout, self.checkpointing = dropout, checkpointing
+        self.dropout, self.checkpointing, self.scalars = dropout, checkpointing, tuple(scalars)
         if cond_features and cond_channels:
             raise ValueError(
                 "a UNet's condition is a vector or an image: give cond_features or cond_channels, not both"
             )
 
         width = 4 * channels[0]
-        self.embedding = ConditionEmbedding(width, classes, cond_features)
+        self.embedding = ConditionEmbedding(width, classes, cond_features, scalars)
         conv = CONVOLUTIONS[dims]
         self.inp = conv(in_channels + cond_channels, channels[0], 3, padding=1)
         self.down, self.up = Encoder(channels, blocks, attention, width, dims, dropout, checkpointing), nn.ModuleList()
@@ -89,11 +91,12 @@ class UNet(Network):
         noise: Float[Tensor, "..."],
         label: Int64[Tensor, "..."] | None = None,
         cond: Float[Tensor, "b *cond"] | None = None,
+        **scalars: Tensor,
     ) -> Float[Tensor, "b c *space"]:
         """F(x, noise)."""
         check_event(x, self.event_shape, "this UNet", any_size=True)
         vector = None if self.cond_channels else cond
-        embedding = nn.functional.silu(self.embedding(noise, label, vector))
+        embedding = nn.functional.silu(self.embedding(noise, label, vector, scalars))
         x = torch.cat((x, self._image(x, cond)), 1) if self.cond_channels else x
         sides = x.shape[2:]
         x = filled(x, 2 ** (len(self.channels) - 1))

@@ -10,6 +10,7 @@ from scorefield.objectives.denoising import DenoisingScoreMatching as DenoisingS
 from scorefield.objectives.fisher import fisher_divergence as fisher_divergence
 from scorefield.objectives.fisher import kl_bound as kl_bound
 from scorefield.objectives.objective import Objective as Objective
+from scorefield.objectives.path_regression import PathRegression as PathRegression
 from scorefield.objectives.path_target import PathTarget as PathTarget
 from scorefield.objectives.path_target import path_target as path_target
 from scorefield.objectives.score_matching import ImplicitScoreMatching as ImplicitScoreMatching

@@ -2,6 +2,7 @@
 
 from scorefield.score.denoiser import Conditioned as Conditioned
 from scorefield.score.denoiser import ConditionedDensity as ConditionedDensity
+from scorefield.score.denoiser import ConditionedMap as ConditionedMap
 from scorefield.score.denoiser import ConditionedScore as ConditionedScore
 from scorefield.score.denoiser import Denoiser as Denoiser
 from scorefield.score.denoiser import FromScore as FromScore
@@ -9,6 +10,7 @@ from scorefield.score.denoiser import ScoreModule as ScoreModule
 from scorefield.score.denoiser import as_denoiser as as_denoiser
 from scorefield.score.energy import Energy as Energy
 from scorefield.score.energy import log_density_ratio as log_density_ratio
+from scorefield.score.flow_map import FlowMap as FlowMap
 from scorefield.score.networks import PlainScore as PlainScore
 from scorefield.score.networks import ScoreNetwork as ScoreNetwork
 from scorefield.score.noisy_classifier import NoisyClassifier as NoisyClassifier
@@ -21,6 +23,7 @@ from scorefield.score.preconditioned import ScorePrecond as ScorePrecond
 from scorefield.score.preconditioned import TimePrecond as TimePrecond
 from scorefield.score.preconditioned import VelocityPrecond as VelocityPrecond
 from scorefield.score.preconditioned import noise_level as noise_level
+from scorefield.score.protocols import LevelMap as LevelMap
 from scorefield.score.protocols import LogDensity as LogDensity
 from scorefield.score.protocols import Score as Score
 from scorefield.score.protocols import as_states as as_states

@@ -19,7 +19,7 @@ from scorefield._device import double, moved
 from scorefield._inputs import Time, as_tensor, matching
 from scorefield._shapes import factor
 from scorefield.processes import SDE, GaussianSDE, as_point
-from scorefield.score.protocols import LogDensity, Score
+from scorefield.score.protocols import LevelMap, LogDensity, Score
 
 
 class ScoreModule(nn.Module, ABC):
@@ -35,7 +35,7 @@ class ScoreModule(nn.Module, ABC):
     def score(self, x: Float[Tensor, "b *event"], t: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
         """grad_x log p_t(x | cond)."""
 
-    def given(self, **cond: Tensor | int) -> ScoreModule:
+    def given(self, **cond: Tensor | float) -> ScoreModule:
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
         return ConditionedScore(self, {name: as_tensor(value, name) for name, value in cond.items()})
 
@@ -96,9 +96,10 @@ class Denoiser(ScoreModule):
         """w_i, which add up to 1, and D_i, of D = sum_i w_i D_i: itself alone unless it is guidance; `t` is ()."""
         return (1.0,), (self(x, t, **cond),)
 
-    def given(self, **cond: Tensor | int) -> Denoiser:
+    def given(self, **cond: Tensor | float) -> Denoiser:
         """This model under a condition, for example `model.given(label=3)` or one label for each sample."""
         kind = ConditionedDensity if isinstance(self, LogDensity) else Conditioned
+        kind = ConditionedMap if isinstance(self, LevelMap) else kind
         return kind(self, {name: as_tensor(value, name) for name, value in cond.items()})
 
     def select(self, rows: Int64[Tensor, "m"], n: int) -> Denoiser:
@@ -206,6 +207,20 @@ class ConditionedDensity(Conditioned):
         """log p_t(x | cond) up to a constant."""
         inner: Any = self.denoiser
         return inner.log_density(x, t, **self._bound(x, cond))
+
+
+class ConditionedMap(Conditioned):
+    """The same of a flow map."""
+
+    def aim(self, x: Float[Tensor, "b *event"], t: Time, to: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The inner one under the condition."""
+        inner: Any = self.denoiser
+        return inner.aim(x, t, to, **self._bound(x, cond))
+
+    def jump(self, x: Float[Tensor, "b *event"], t: Time, to: Time, **cond: Tensor) -> Float[Tensor, "b *event"]:
+        """The inner one under the condition."""
+        inner: Any = self.denoiser
+        return inner.jump(x, t, to, **self._bound(x, cond))
 
 
 class FromScore(Denoiser):

@@ -38,6 +38,19 @@ class LogDensity(Score, Protocol):
         ...
 
 
+@runtime_checkable
+class LevelMap(Score, Protocol):
+    """A score that also knows where its probability flow leads."""
+
+    def aim(self, x: Float[Tensor, "b *event"], t: Tensor, to: Tensor) -> Float[Tensor, "b *event"]:
+        """Where the chord of the path from (x, t) to the time `to` meets the data."""
+        ...
+
+    def jump(self, x: Float[Tensor, "b *event"], t: Tensor, to: Tensor) -> Float[Tensor, "b *event"]:
+        """The states at the time `to`, from 0 to t."""
+        ...
+
+
 @contextlib.contextmanager
 def evaluating(model: object) -> Generator[None]:
     """The model's modules in evaluation mode inside the block, as they were afterwards."""

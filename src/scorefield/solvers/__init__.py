@@ -19,6 +19,7 @@ from scorefield.solvers.guided_adams import GuidedAdams as GuidedAdams
 from scorefield.solvers.heun import Heun as Heun
 from scorefield.solvers.hmc import HMC as HMC
 from scorefield.solvers.hmc import MALA as MALA
+from scorefield.solvers.jump import Jump as Jump
 from scorefield.solvers.langevin import Corrector as Corrector
 from scorefield.solvers.langevin import GradientAscent as GradientAscent
 from scorefield.solvers.langevin import Langevin as Langevin
