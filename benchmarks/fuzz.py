@@ -50,7 +50,7 @@ from scorefield._files import write_tensors
 from scorefield.cli.parts import grids, measuring
 from scorefield.cli.parts.losses import LossLog
 from scorefield.cli.parts.sources import load_conditions
-from scorefield.data import Affine, Audio, Table, read
+from scorefield.data import Affine, Audio, Images, Pages, Table, read
 from scorefield.data.dataset import some_rows
 from scorefield.evaluate.label_features import LabelFeatures
 from scorefield.interop.edm import _lines as edm_lines
@@ -104,6 +104,39 @@ def written(write: Callable[[io.BytesIO], object]) -> bytes:
 def picture(kind: str) -> bytes:
     values = RNG.integers(0, 256, (7, 6, 3)).astype("u1")
     return written(lambda file: Image.fromarray(values).save(file, kind))
+
+
+def frames(kind: str) -> bytes:
+    first, *rest = (Image.fromarray(RNG.integers(0, 256, (7, 6, 3)).astype("u1")) for _ in range(3))
+    return written(lambda file: first.save(file, kind, save_all=True, append_images=rest))
+
+
+def png16() -> bytes:
+    def chunk(tag: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+
+    rows = b"".join(b"\0" + RNG.integers(0, 256, 36).astype("u1").tobytes() for _ in range(7))
+    head = struct.pack(">IIBBBBB", 6, 7, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def bands() -> bytes:
+    import tifffile
+
+    values = RNG.integers(0, 65536, (7, 6, 5)).astype("u2")
+    options = {"photometric": "minisblack", "planarconfig": "contig", "compression": "zlib", "metadata": None}
+    return written(lambda file: tifffile.imwrite(file, values, **options))
+
+
+def listed(name: str, content: str) -> Callable[[Path], Path]:
+    """A list of classes beside pictures: one picture for each file of its own, else two."""
+
+    def write(folder: Path) -> Path:
+        for k in range(1 if name == "0.cls" else 2):
+            saved(f"data/{k}.png", picture("PNG"))(folder)
+        return saved(f"data/{name}", content.encode())(folder)
+
+    return write
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -319,6 +352,25 @@ READERS: dict[str, Reader] = {
         kind.lower(): Reader(saved(f"data/0.{kind.lower()}", picture(kind)), data(folder_of=True))
         for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
     },
+    "jpeg 2000": Reader(saved("data/0.jp2", picture("JPEG2000")), data(folder_of=True)),
+    "png of 16 bits": Reader(saved("data/0.png", png16()), data(folder_of=True)),
+    "ppm of 10 bits": Reader(
+        saved("data/0.ppm", b"P5 6 7 1023\n" + RNG.integers(0, 1024, 42).astype(">u2").tobytes()), data(folder_of=True)
+    ),
+    "tiff of 5 bands": Reader(saved("data/0.tif", bands()), data(folder_of=True)),
+    **{
+        f"{kind.lower()}, frames": Reader(
+            saved(f"data/0.{kind.lower()}", frames(kind)), data(folder_of=True, images=Images(frames=Pages.stack))
+        )
+        for kind in ("PNG", "WEBP", "TIFF", "GIF")
+    },
+    "dataset.json": Reader(listed("dataset.json", '{"labels": [["0.png", 1], ["1.png", 0]]}'), data(folder_of=True)),
+    "metadata.csv": Reader(listed("metadata.csv", "file_name,label\n0.png,a\n1.png,b\n"), data(folder_of=True)),
+    "metadata.jsonl": Reader(
+        listed("metadata.jsonl", '{"file_name": "0.png", "label": 1}\n{"file_name": "1.png", "label": 0}\n'),
+        data(folder_of=True),
+    ),
+    ".cls": Reader(listed("0.cls", "1"), data(folder_of=True)),
     "zip": Reader(saved("x.zip", zipped()), data(), promised=True),
     "tar": Reader(saved("x.tar", taped("w")), data()),
     "tar.gz": Reader(saved("x.tar.gz", taped("w:gz")), data()),

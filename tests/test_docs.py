@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def test_every_solver_has_its_line_on_the_page_of_solvers() -> None:
     found = [value for _, value in inspect.getmembers(solvers, inspect.isclass) if issubclass(value, solvers.Solver)]
     missing = [cls.__name__ for cls in found if not inspect.isabstract(cls) and f"| `{cls.__name__}` |" not in page]
     assert missing == []
+
+
+def test_least_versions_are_those_that_pip_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (torch,) = [name.removeprefix("torch>=") for name in project["dependencies"] if name.startswith("torch>=")]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"Python ([\d.]+) or later", text) == [project["requires-python"].removeprefix(">=")]
+    assert re.findall(r"torch ([\d.]+) or later", text) == [torch]
 
 
 def test_claimed_and_certified_orders_agree_on_the_page() -> None:

@@ -57,6 +57,7 @@ def test_guidance_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*samples mean nothing")  # an untrained model, in two steps
 def test_tutorial_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """With few steps, and noise in the place of the pictures."""
     pictures = torch.randint(0, 256, (80, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

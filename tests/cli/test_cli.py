@@ -95,6 +95,7 @@ def test_training_writes_a_model_its_losses_and_pictures(run):
     assert len(spectrum) == 2 and sum(spectrum) == pytest.approx(2, rel=0.1)  # standardised, of 1000 samples
     assert model.about == {
         "data": "two_moons",
+        "found": "10,000 samples of 2, real numbers; 2 classes",
         "steps": 20,
         "step": 20,
         "batch_size": 32,

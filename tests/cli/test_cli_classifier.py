@@ -49,7 +49,8 @@ def test_training_writes_a_classifier_of_the_runs_process_and_transform_and_its_
     model, base = ClassifierModel.load(classifier), ScoreModel.load(run)
     assert (model.event_shape, model.classes, model.transform) == ((2,), 2, base.transform)
     assert model.classifier.sde == base.denoiser.sde
-    assert model.about == {"data": "two_moons", "steps": 20, "batch_size": 32, "seed": 0, "step": 20}
+    found = "10,000 samples of 2, real numbers; 2 classes"
+    assert model.about == {"data": "two_moons", "found": found, "steps": 20, "batch_size": 32, "seed": 0, "step": 20}
     kept, held = split(two_moons(), 0.1, seed=0)
     assert model.classifier.sigma_data == pytest.approx(transformed_std(kept, base.transform), rel=1e-6)
     rows = table(classifier / "noise_levels.csv")

@@ -72,11 +72,18 @@ def test_a_grid_is_about_square_by_default(n, columns):
     assert sheet.shape[:2] == (-(-n // columns), columns)
 
 
-@pytest.mark.parametrize("shape", [(0, 1, 2, 2), (2, 2, 2, 2), (1, 2, 2), (2, 4, 8, 8), (3, 2), (1, 3, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(0, 1, 2, 2), (2, 2, 2, 2), (1, 2, 2), (2, 5, 8, 8), (3, 2), (1, 3, 2, 2, 2)])
 def test_what_is_no_picture_is_refused(shape):
-    with pytest.raises(ValueError, match=r"pictures of shape \(n, 1 or 3, height, width\); got"):
+    with pytest.raises(ValueError, match=r"pictures of shape \(n, 1, 3 or 4, height, width\); got"):
         plot.image_grid(torch.zeros(shape))
-    assert plot.is_image(shape[1:]) == (shape == (0, 1, 2, 2))
+    assert plot.is_image(shape[1:], alpha=True) == (shape == (0, 1, 2, 2))
+
+
+def test_alpha_is_kept_and_the_frame_opaque():
+    x = torch.arange(4 * 2 * 2).reshape(1, 4, 2, 2)
+    sheet = pixels(plot.image_grid(x, levels=256, side=1, gap=1))
+    assert np.array_equal(sheet[1:3, 1:3], x[0].permute(1, 2, 0)) and (sheet[0, :, 3] == 255).all()
+    assert plot.is_image((4, 2, 2), alpha=True) and not plot.is_image((4, 2, 2))
 
 
 @pytest.mark.parametrize("columns", [0, -1])

@@ -297,6 +297,6 @@ def _draw(model: ScoreModel, kept: Subset, out: Path, count: int, batch_size: in
         if signals.noted:
             return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    drawn = plot.is_image(model.event_shape) or model.event_shape == (2,)
+    drawn = plot.is_image(model.event_shape, alpha=True) or model.event_shape == (2,)
     save_samples(torch.cat(parts), model.transform.levels, out if drawn else out.with_suffix(".npz"))
     return True

@@ -13,6 +13,7 @@ from scorefield.data.images import Alpha as Alpha
 from scorefield.data.images import Colour as Colour
 from scorefield.data.images import Fit as Fit
 from scorefield.data.images import Images as Images
+from scorefield.data.images import Pages as Pages
 from scorefield.data.members import Broken as Broken
 from scorefield.data.noise_scales import NoiseScales as NoiseScales
 from scorefield.data.noise_scales import noise_scales as noise_scales

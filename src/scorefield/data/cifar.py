@@ -16,7 +16,7 @@ def is_cifar(path: Path) -> bool:
     """Whether it is a file, folder or archive of CIFAR, of either version."""
     if path.is_dir():
         return any((path / name).is_file() for name in ("data_batch_1.bin", "data_batch_1", "train.bin"))
-    return path.suffix == ".bin" or (is_archive(path) and path.name.lower().startswith("cifar-"))
+    return path.suffix.lower() == ".bin" or (is_archive(path) and path.name.lower().startswith("cifar-"))
 
 
 def read_cifar(path: Path, most: float | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -29,7 +29,7 @@ def read_cifar(path: Path, most: float | None = None) -> tuple[NDArray[np.uint8]
             f"{path}: the Python version of CIFAR holds pickles, which run code when they are read: get the binary one"
         )
     with readable(path):
-        if path.suffix == ".bin":
+        if path.suffix.lower() == ".bin":
             found = [(PurePosixPath(path.name), content(path, most))]
         else:
             every = members(path, (".bin",), most)

@@ -63,6 +63,7 @@ class ArrayDataset:
         name: what messages call it.
         how: the pictures, recordings or table that it was read from, as what: all that was left open is filled in.
         found: what was taken of what there was; by default what the samples are.
+        held: (n,) whether each sample is of the part that a split holds out; by default a split draws them.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class ArrayDataset:
         name: str = "data",
         how: Images | Table | Audio | None = None,
         found: Found | None = None,
+        held: Tensor | None = None,
     ) -> None:
         x = as_tensor(x, name) if isinstance(x, np.ndarray) else x
         label = None if label is None else as_tensor(label, f"the label of {name}")
@@ -83,7 +85,12 @@ class ArrayDataset:
         levels = None if levels is None else whole(levels, "levels", 2)
         if len(x.shape) < 1 or math.prod(x.shape) == 0:
             raise ValueError(f"{name} is empty: its shape is {tuple(x.shape)}")
-        self.name, self.levels, self.how = name, levels, how
+        if levels is None and not x.dtype.is_floating_point and not x.dtype.is_complex:
+            levels = {torch.uint8: 256, torch.bool: 2}.get(x.dtype)
+            if levels is None:
+                raise ValueError(f"{name} holds {x.dtype}: say how many levels such integers have, or give x.float()")
+            x = x.to(torch.uint8) if isinstance(x, Tensor) else x
+        self.name, self.levels, self.how, self.held = name, levels, how, held
         if isinstance(x, Tensor):
             self._check(x)
         for what, rows in (("label", label), ("cond", cond)):
@@ -137,7 +144,14 @@ class ArrayDataset:
     def unlabelled(self) -> ArrayDataset:
         """The same without labels."""
         return ArrayDataset(
-            self.x, None, self._cond.get("cond"), self.levels, name=self.name, how=self.how, found=self.found
+            self.x,
+            None,
+            self._cond.get("cond"),
+            self.levels,
+            name=self.name,
+            how=self.how,
+            found=self.found,
+            held=self.held,
         )
 
     def renumbered(self, class_names: Sequence[str]) -> ArrayDataset:
@@ -156,7 +170,7 @@ class ArrayDataset:
         place = torch.tensor([class_names.index(name) for name in self.class_names])
         label, cond = place[self._cond["label"]], self._cond.get("cond")
         return ArrayDataset(
-            self.x, label, cond, self.levels, len(class_names), class_names, self.name, self.how, self.found
+            self.x, label, cond, self.levels, len(class_names), class_names, self.name, self.how, self.found, self.held
         )
 
     def to(self, device: torch.device | str) -> ArrayDataset:
@@ -175,6 +189,8 @@ class ArrayDataset:
             parts.append(counted(self.classes, "class", "classes") + named_so)
         if self.cond_shape is not None:
             parts.append(f"conditions of {' x '.join(map(str, self.cond_shape)) or 'one number'}")
+        if self.held is not None:
+            parts.append(f"{counted(int(self.held.sum()), 'sample')} to hold out")
         return Found("; ".join(parts))
 
     def _check(self, x: Tensor) -> None:
@@ -257,13 +273,16 @@ def _rows_of(data: Dataset, numbers: int) -> int:
 
 
 def split(data: Dataset, held_out: float, seed: int = 0) -> tuple[Subset, Subset]:
-    """A random split into training and held-out rows.
+    """Training and held-out rows: those of the parts that the data set has itself, or a random split.
 
     Args:
         data: at least two rows.
         held_out: share of the rows held out, in (0, 1); at least one row.
         seed: of the split.
     """
+    own = data.held if isinstance(data, ArrayDataset) else None
+    if own is not None and 0 < held_out < 1:
+        return Subset(data, (~own).nonzero()[:, 0]), Subset(data, own.nonzero()[:, 0])
     count = max(1, round(held_out * len(data))) if 0 < held_out < 1 else 0
     if not 0 < count < len(data):
         raise ValueError(

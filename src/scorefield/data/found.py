@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -28,3 +29,11 @@ class Found:
 def counted(count: int, one: str, many: str = "") -> str:
     """A number of things in words: "1 file", "3 files"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def classes_in_words(names: Sequence[str], by: str = "", count: int | None = None) -> str:
+    """Classes in words: "3 classes by folder: cat, dog, eel"."""
+    count = len(names) if count is None else count
+    how = f" by {by}" if by else ""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"{counted(count, 'class', 'classes')}{how}" + (f": {', '.join(names[:8])}{more}" if names else "")

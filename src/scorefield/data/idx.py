@@ -19,7 +19,7 @@ PACKED = 1032  # bytes that gzip makes one of at most
 
 def is_idx(path: Path) -> bool:
     """Whether the name is one of MNIST's, packed or not."""
-    return path.name.removesuffix(".gz").endswith(("-ubyte", ".idx"))
+    return path.name.lower().removesuffix(".gz").endswith(("-ubyte", ".idx"))
 
 
 def read_idx(path: Path, most: float | None = None) -> NDArray[np.generic]:
@@ -30,7 +30,7 @@ def read_idx(path: Path, most: float | None = None) -> NDArray[np.generic]:
         most: bytes that the array may take; by default the machine's memory.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in TYPES:
                 raise ValueError(f"it begins with {head.hex(' ')}")
@@ -38,7 +38,7 @@ def read_idx(path: Path, most: float | None = None) -> NDArray[np.generic]:
             dtype = np.dtype(TYPES[head[2]])
             size = math.prod(sides) * dtype.itemsize if sides else 0
             have = path.stat().st_size
-            if len(sides) != head[3] or not 0 < size <= have * (PACKED if path.suffix == ".gz" else 1):
+            if len(sides) != head[3] or not 0 < size <= have * (PACKED if path.suffix.lower() == ".gz" else 1):
                 raise ValueError(f"it claims the shape {sides} in a file of {have} bytes")
             check_unpacked(size, f"{path}: an array of shape {tuple(sides)}", most)
             x = np.empty(sides, dtype)
@@ -75,3 +75,9 @@ def read_mnist(path: Path, most: float | None = None) -> tuple[NDArray[np.generi
 def training_images(folder: Path) -> list[Path]:
     """MNIST's file of training images in a folder, under any of its names."""
     return sorted(path for path in folder.glob("train-images*") if is_idx(path))
+
+
+def beside_training(path: Path) -> tuple[str, ...]:
+    """The sets that a folder of MNIST or CIFAR holds beside that of training, in words."""
+    others = sorted(path.glob("t10k-images*")) + sorted(path.glob("test*.bin")) if path.is_dir() else []
+    return tuple(f"{other.name}: the test set, data by itself" for other in others)

@@ -8,9 +8,10 @@ import re
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,6 +38,42 @@ class Broken(Enum):
         warnings.warn(f"{name}: skipped ({why})", stacklevel=3)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What one look at a folder or an archive has found in it.
+
+    Args:
+        path: of the folder or archive.
+        files: their names, in the order in which they are read; hidden ones are left out.
+        folders: their names, those of hidden ones left out.
+        outside: links that lead out of the folder, which are not followed.
+        links: to folders inside of it, whose files are read where they lie.
+        shards: archives in the folder whose files count as its own.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    shards: tuple[Listing, ...] = ()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of all files; those in a shard begin with its name: "00012.tar/0001.png"."""
+        inside = (
+            f"{place}/{name}"
+            for shard in self.shards
+            for place in [shard.path.relative_to(self.path).as_posix()]
+            for name in shard.files
+        )
+        return (*self.files, *inside)
+
+    def ending(self, suffixes: tuple[str, ...]) -> list[str]:
+        """The names that have one of the suffixes, in whichever case."""
+        return [name for name in self.names if name.lower().endswith(suffixes)]
+
+
 def reason(error: Exception) -> str:
     """What a decoder says of damaged bytes, in one line."""
     words = re.sub(r" <_io[^>]*>", "", str(error))  # Pillow names the buffer that it was given
@@ -48,87 +85,106 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def names(path: Path, suffixes: tuple[str, ...]) -> list[PurePosixPath]:
-    """Names of the files in a folder or an archive that have one of the suffixes; hidden ones are left out."""
-    with readable(path):
-        if path.is_dir():
-            found = sorted(PurePosixPath(file.relative_to(path)) for file in _files(path))
-        elif path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                found = sorted(_zipped(archive))
-        else:
-            with tarfile.open(path) as tape:
-                found = [PurePosixPath(info.name) for info in tape if info.isreg()]
-                _check_end(tape)
-            check_different(found)
-    return [name for name in found if name.suffix.lower() in suffixes and not _hidden(name)]
+def ending(name: str) -> str:
+    """The suffix of a name in lower case."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a path for each of a million names takes seconds
 
 
-def members(
-    path: Path, suffixes: tuple[str, ...], most: float | None = None
-) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
-    """(name, function that reads the content) of the files that `names` lists, in that order.
+def listed(path: Path, suffixes: Container[str] = ()) -> Listing:
+    """The files of a folder or an archive.
 
     Args:
         path: of the folder or archive.
-        suffixes: of the names.
+        suffixes: of samples. A folder without any of these is that of the files in its archives, if it has archives.
+    """
+    with readable(path):
+        if not path.is_dir():
+            return Listing(path, tuple(_zipped(path) if path.suffix.lower() == ".zip" else _taped(path)))
+        found = _walked(path)
+    if any(ending(name) in suffixes for name in found.files):
+        return found
+    shards = [name for name in found.files if name.lower().endswith(ARCHIVES)]
+    others = tuple(name for name in found.files if not name.lower().endswith(ARCHIVES))
+    return replace(found, files=others, shards=tuple(listed(path / name) for name in shards))
+
+
+def members(
+    path: Path | Listing, wanted: Container[str], most: float | None = None
+) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    """(name, function that reads the content) of files in a folder or an archive, in the order of their listing.
+
+    Args:
+        path: of the folder or archive, or what was found there.
+        wanted: suffixes of the names, or whole names.
         most: bytes of one file, by default 256 MiB; of more only the head is looked at.
     """
-    wanted = names(path, suffixes)
-    with readable(path):
-        if path.is_dir():
-            for name in wanted:
-                yield name, partial(content, path / name, most)
-        elif path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                known = _zipped(archive)
-                for name in wanted:
-                    yield name, partial(_content, archive.open, known[name], known[name].file_size, most)
-        else:
-            every = set(wanted)
-            with tarfile.open(path) as tape:
-                for info in tape:  # in the archive's own order: a compressed one cannot be read in another
-                    if info.isreg() and (name := PurePosixPath(info.name)) in every:
-                        yield name, partial(_content, tape.extractfile, info, info.size, most)
+    found = path if isinstance(path, Listing) else listed(path)
+    with readable(found.path):
+        yield from _members(found, wanted, most)
+    names = iter(found.names[len(found.files) :])
+    for shard in found.shards:
+        whole = {own: next(names) for own in shard.files}
+        chosen = {own: name for own, name in whole.items() if _is(name, wanted)}
+        for own, read in members(shard, chosen, most) if chosen else ():
+            yield PurePosixPath(chosen[str(own)]), read
 
 
-def classes(found: list[PurePosixPath]) -> dict[PurePosixPath, str]:
-    """Class of each file: its outermost folder.
-
-    Folders that hold everything do not count. Empty if not all files lie in folders.
-    """
-    parts = [name.parts for name in found]
-    depth = 0
-    while parts and all(len(p) > depth + 1 and p[depth] == parts[0][depth] for p in parts):
-        depth += 1
-    if any(len(p) < depth + 2 for p in parts):
-        return {}
-    return {name: p[depth] for name, p in zip(found, parts, strict=True)}
-
-
-def empty_folders(path: Path, found: list[PurePosixPath]) -> list[str]:
-    """Folders beside those of the classes in which no file was found."""
-    if not path.is_dir():
-        return []
-    shared = PurePosixPath(os.path.commonpath([name.parent for name in found])).parts
-    empty: list[str] = []
-    for depth in range(len(shared) + 1):
-        if any(len(name.parts) < depth + 2 for name in found):
-            break  # not all lie in folders here, so that these are no classes
-        beside = {entry.name for entry in path.joinpath(*shared[:depth]).iterdir() if entry.is_dir()}
-        unknown = beside - {name.parts[depth] for name in found}
-        empty += sorted("/".join((*shared[:depth], name)) for name in unknown if not _hidden(PurePosixPath(name)))
-    return empty
+def _members(
+    found: Listing, wanted: Container[str], most: float | None
+) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    if found.path.is_dir():
+        for name in found.files:
+            if _is(name, wanted):
+                yield PurePosixPath(name), partial(content, found.path / name, most)
+    elif found.path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(found.path) as archive:
+            known = {_plain(info.filename): info for info in archive.infolist() if not info.is_dir()}
+            for name in found.files:
+                if _is(name, wanted):
+                    yield PurePosixPath(name), partial(_content, archive.open, known[name], known[name].file_size, most)
+    else:
+        with tarfile.open(found.path) as tape:
+            for info in _tape(tape):  # in the archive's own order: a compressed one cannot be read in another
+                name = _plain(info.name)
+                if info.isreg() and _is(name, wanted) and not _hidden(name):
+                    yield PurePosixPath(name), partial(_content, tape.extractfile, info, info.size, most)
 
 
-def _zipped(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    found = [(PurePosixPath(info.filename), info) for info in archive.infolist() if not info.is_dir()]
-    check_different(name for name, _ in found)
-    return dict(found)
+def _is(name: str, wanted: Container[str]) -> bool:
+    return name in wanted or ending(name) in wanted
 
 
-def _hidden(name: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.parts)
+def _zipped(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        names = [_plain(info.filename) for info in archive.infolist() if not info.is_dir()]
+    check_different(names)
+    return sorted((name for name in names if not _hidden(name)), key=_by_parts)
+
+
+def _taped(path: Path) -> list[str]:
+    with tarfile.open(path) as tape:
+        names = [_plain(info.name) for info in _tape(tape) if info.isreg()]
+        _check_end(tape)
+    check_different(names)
+    return [name for name in names if not _hidden(name)]
+
+
+def _tape(tape: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members one by one, of which `tarfile` itself would keep all."""
+    while (info := tape.next()) is not None:
+        tape.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+        yield info
+
+
+def _plain(name: str) -> str:
+    """A name in an archive as a path: without points and slashes that say nothing."""
+    return str(PurePosixPath(name)) if "./" in name or "//" in name or name[-1:] in "./" else name
+
+
+def _hidden(name: str) -> bool:
+    if "/." not in name and name[:1] != "." and "__MACOSX" not in name:
+        return False
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.split("/"))
 
 
 @contextlib.contextmanager
@@ -142,16 +198,40 @@ def readable(path: Path) -> Generator[None]:
         raise ValueError(f"{path}: cannot be read ({reason(error)}): get another copy of it, or unpack it") from error
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All files, those behind symbolic links to folders as well; links to nothing are named too, to be reported."""
-    seen: set[str] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(root) in seen:
-            folders.clear()  # a link that leads in a circle
-            continue
-        seen.add(os.path.realpath(root))
-        found = (Path(root, name) for name in files)
-        yield from (file for file in found if file.is_file() or not file.exists())  # no pipes: reading them waits
+def _walked(folder: Path) -> Listing:
+    """What is in a folder. Links to nothing inside of it are files, to be reported; no pipes: reading them waits."""
+    root = os.path.realpath(folder)
+    files: list[str] = []
+    folders: list[str] = []
+    outside: list[str] = []
+    links: list[str] = []
+    waiting = [""]
+    while waiting:
+        place = waiting.pop()
+        with os.scandir(os.path.join(root, place)) as entries:  # noqa: PTH118 - as in `ending`
+            for entry in entries:
+                name = place + entry.name
+                if _hidden(entry.name):
+                    continue
+                if entry.is_symlink():
+                    if os.path.commonpath((root, os.path.realpath(entry.path))) != root:
+                        outside.append(name)
+                    elif entry.is_dir():
+                        links.append(name)
+                    elif entry.is_file() or not os.path.exists(entry.path):  # noqa: PTH110
+                        files.append(name)
+                elif entry.is_dir():
+                    folders.append(name)
+                    waiting.append(f"{name}/")
+                elif entry.is_file():
+                    files.append(name)
+    files, folders, outside, links = (sorted(some, key=_by_parts) for some in (files, folders, outside, links))
+    return Listing(folder, tuple(files), tuple(folders), tuple(outside), tuple(links))
+
+
+def _by_parts(name: str) -> str:
+    """The order of names is that of their parts: a slash sorts before anything that a name can have."""
+    return name.replace("/", "\0")
 
 
 def _check_end(tape: tarfile.TarFile) -> None:

@@ -6,9 +6,9 @@ import csv
 import itertools
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,21 @@ from numpy.typing import NDArray
 
 from scorefield._memory import check_unpacked
 from scorefield.data.arrays import load_arrays, real_conditions
-from scorefield.data.audio import Audio, Signals
+from scorefield.data.audio import Audio
+from scorefield.data.axes import arranged, check_axes, likely_axes
 from scorefield.data.cifar import is_cifar, read_cifar
 from scorefield.data.dataset import ArrayDataset
-from scorefield.data.huggingface import huggingface_rows, is_huggingface
-from scorefield.data.idx import is_idx, read_mnist, training_images
-from scorefield.data.images import SUFFIXES, Images, pictures
-from scorefield.data.members import Broken, classes, empty_folders, is_archive, names
+from scorefield.data.files import read_files
+from scorefield.data.huggingface import is_huggingface, read_huggingface
+from scorefield.data.idx import beside_training, is_idx, read_mnist, training_images
+from scorefield.data.images import Images
+from scorefield.data.labels import in_order
+from scorefield.data.levels import as_levels, hint
+from scorefield.data.members import Broken, is_archive
 from scorefield.data.stored import gather, gather_blocks
 from scorefield.data.tables import Block, Table, csv_blocks, parquet_blocks, parquet_rows
+
+NUMPY = (".npy", ".npz")
 
 
 def read(
@@ -36,11 +42,12 @@ def read(
     audio: Audio | None = None,
     broken: Broken = Broken.refuse,
     levels: int | None = None,
+    axes: str | None = None,
     limit: int | None = None,
     folder: Path | None = None,
     largest: float | None = None,
 ) -> ArrayDataset:
-    """The data in a file, a folder or an archive.
+    """The data in a file, a folder or an archive; `found` of what is returned says in words what was made of it.
 
     | path                                                  | what it gives                                  |
     |-------------------------------------------------------|------------------------------------------------|
@@ -48,8 +55,8 @@ def read(
     | .csv, .tsv, .parquet                                  | vectors, see `Table`                           |
     | IDX file (MNIST and its kin), gzipped or not, or folder | images (1, h, w), labels from the file beside  |
     | .bin, or folder or archive of CIFAR's binary version  | images (3, 32, 32), labels                     |
-    | folder or archive of pictures                         | images, see `Images`; folders are classes      |
-    | folder or archive of .wav                             | signals, see `Audio`; folders are classes      |
+    | folder or archive of pictures, folder of such archives | images, see `Images`; classes, see `sort`      |
+    | folder or archive of .wav                             | signals, see `Audio`; classes, see `sort`      |
     | folder saved by Hugging Face `datasets`               | its one column of pictures or numbers          |
 
     More than a gigabyte of samples goes to a temporary file, of which only the rows that are asked for are read.
@@ -61,6 +68,7 @@ def read(
         audio: how recordings become signals.
         broken: what to do with pictures and recordings that cannot be read.
         levels: of arrays of integers, which take the values 0 .. levels - 1; 256 of 8-bit ones if not given.
+        axes: of arrays, a letter for each; see `load_arrays`.
         limit: read only the first so many samples of pictures, recordings, images and tables.
         folder: where the temporary file goes.
         largest: GiB that one file may take in memory when it is unpacked, by what its head says; by default 0.25 of a
@@ -74,117 +82,59 @@ def read(
     if largest is not None and not largest > 0:
         raise ValueError(f"largest must be a positive number of GiB; got {largest}")
     most = None if largest is None else largest * 2**30
+    axes = None if axes is None else check_axes(axes)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
-    if suffix in (".npy", ".npz"):
-        return load_arrays(path, levels, most)
-    if levels is not None:
-        raise ValueError(f"{path}: levels are for arrays of integers, .npy or .npz; got levels = {levels}")
+    if suffix in NUMPY:
+        return load_arrays(path, levels, most, axes)
+    if _is_mnist(path):
+        return _of_images(*read_mnist(path, most), path, limit, levels, axes)
+    if is_huggingface(path):
+        return read_huggingface(path, images or Images(), broken, levels, axes, limit, folder, most)
+    for name, value in (("levels", levels), ("axes", axes)):
+        if value is not None:
+            raise ValueError(f"{path}: {name} are for arrays, .npy, .npz or IDX; got {name} = {value}")
     if suffix in (".csv", ".tsv", ".parquet"):
         return _of_table(path, table or Table(), limit, folder, most)
-    if is_idx(path) or (path.is_dir() and training_images(path)):
-        x, label = read_mnist(path, most)
-        return _of_images(x[:, None] if x.ndim == 3 else x, label, path, limit)
     if is_cifar(path):
-        return _of_images(*read_cifar(path, most), path, limit)
-    if path.is_dir() and is_huggingface(path):
-        rows, class_names = huggingface_rows(path, images or Images(), broken)
-        data = _gathered(rows, path, class_names, limit, folder)
-        data.how = images
-        return data
+        return _of_images(*read_cifar(path, most), path, limit, None, "nchw")
     if path.is_dir() or is_archive(path):
-        return _of_files(path, images or Images(), audio or Audio(), broken, limit, folder, most)
+        return read_files(path, images or Images(), audio or Audio(), broken, limit, folder, most)
     raise ValueError(
         f"{path}: of no known kind: wanted .npy, .npz, .csv, .tsv, .parquet, IDX, CIFAR's .bin, or a folder or "
         "archive of pictures or .wav files"
     )
 
 
-def _of_files(
-    path: Path,
-    images: Images,
-    audio: Audio,
-    broken: Broken,
-    limit: int | None,
-    folder: Path | None,
-    most: float | None,
+def takes_levels(path: Path) -> bool:
+    """Whether levels and axes can be said of what is at a path."""
+    return path.suffix.lower() in NUMPY or _is_mnist(path) or is_huggingface(path)
+
+
+def _is_mnist(path: Path) -> bool:
+    return is_idx(path) or (path.is_dir() and bool(training_images(path)))
+
+
+def _of_images(
+    x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: int | None, levels: int | None, axes: str | None
 ) -> ArrayDataset:
-    every = names(path, (*SUFFIXES, ".wav"))
-    found = {kind: [name for name in every if name.suffix.lower() in kind] for kind in (SUFFIXES, (".wav",))}
-    if not any(found.values()):
-        raise ValueError(f"{path}: holds neither pictures ({', '.join(SUFFIXES)}) nor .wav files")
-    if all(found.values()):
-        raise ValueError(f"{path}: holds pictures and .wav files: separate them")
-    kind = SUFFIXES if found[SUFFIXES] else (".wav",)
-    recordings = Signals(path, audio, broken, most)
-    samples: Iterable[tuple[PurePosixPath, NDArray[Any]]]
-    samples = pictures(path, images, broken, most) if kind is SUFFIXES else recordings
-    folders: dict[PurePosixPath, str] = {}
-    if (images if kind is SUFFIXES else audio).labels:
-        folders = classes(found[kind])
-        if empty := empty_folders(path, found[kind]):
-            warnings.warn(f"{path}: nothing that can be read lies in {', '.join(empty)}: no class", stacklevel=3)
-    rows = ((values, folders.get(name)) for name, values in samples)
-    data = _gathered(rows, path, _in_order(folders.values()), limit, folder)
-    data.how = images if kind is SUFFIXES else replace(audio, rate=recordings.rate)
-    return data
-
-
-def _in_order(words: Iterable[str]) -> tuple[str, ...]:
-    """Names of classes in the order of their numbers: sorted, by value if all are integers."""
-    different = set(words)
-    if all(word.isascii() and word.isdigit() for word in different):
-        return tuple(sorted(different, key=lambda word: (int(word), word)))
-    return tuple(sorted(different))
-
-
-def _gathered(
-    rows: Iterable[tuple[NDArray[Any], str | None]],
-    path: Path,
-    class_names: Sequence[str],
-    limit: int | None,
-    folder: Path | None,
-) -> ArrayDataset:
-    number = {name: k for k, name in enumerate(class_names)}
-    labels: list[int] = []
-
-    def samples() -> Iterator[NDArray[Any]]:
-        shape: tuple[int, ...] | None = None
-        for k, (values, word) in enumerate(itertools.islice(rows, limit)):
-            shape = shape or values.shape
-            if values.shape != shape:
-                raise ValueError(f"{path}: sample {k} has the shape {values.shape}, the first {shape}")
-            if word is not None:
-                labels.append(number[word])
-            yield values
-
-    x = gather(samples(), folder)
-    if not len(x):
-        raise ValueError(f"{path}: no sample is left: all were skipped, or are shorter than the length of an event")
-    return ArrayDataset(
-        x,
-        torch.tensor(labels, dtype=torch.int64) if class_names else None,
-        levels=256 if x.dtype == torch.uint8 else None,
-        classes=len(class_names),
-        class_names=class_names,
-        name=str(path),
-    )
-
-
-def _of_images(x: NDArray[Any], label: NDArray[Any] | None, path: Path, limit: int | None) -> ArrayDataset:
+    """Of an array that holds the samples of IDX or CIFAR."""
     if label is not None and label.shape != x.shape[:1]:
         raise ValueError(f"{path}: has {len(x)} images but labels of shape {label.shape}")
     whole = None if label is None else torch.from_numpy(label.astype(np.int64))
-    levels = 256 if x.dtype == np.uint8 else None
-    values = torch.from_numpy(np.ascontiguousarray(x[:limit]))
-    return ArrayDataset(
-        values if levels or values.dtype == torch.float64 else values.float(),
+    values, levels = as_levels(x[:limit], levels, str(path))
+    axes = axes or ("nhw" if x.ndim == 3 else likely_axes(x.shape, str(path)))
+    values = arranged(values, axes) if axes else values
+    data = ArrayDataset(
+        torch.from_numpy(np.ascontiguousarray(values)),
         None if whole is None else whole[:limit],
         levels=levels,
         classes=None if whole is None or not len(whole) else int(whole.max()) + 1,
         name=str(path),
     )
+    data.found = replace(data.found, left=beside_training(path), otherwise=hint(x) if levels is None else ())
+    return data
 
 
 def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, most: float | None) -> ArrayDataset:
@@ -211,7 +161,13 @@ def _of_table(path: Path, table: Table, limit: int | None, folder: Path | None, 
             x = gather(itertools.chain.from_iterable(vectors(csv_blocks(path, table, limit, numbers))), folder)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read as text ({error}): save it as UTF-8") from error
-    names = _in_order(numbers)
+    names = in_order(numbers)
+    if limit is None and len(names) == len(x) > 2:
+        warnings.warn(
+            f"{path}: each of the {len(x)} rows has a class of its own by {table.label}, of which nothing can be "
+            "learnt: numbers are conditions, --reading.table.cond",
+            stacklevel=3,
+        )
     order = {word: k for k, word in enumerate(names)}
     renumbered = torch.tensor([order[word] for word in numbers], dtype=torch.int64)
     return ArrayDataset(

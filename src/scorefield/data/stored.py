@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield._memory import size
+from scorefield.data.axes import arranged
 
 IN_MEMORY = 1 << 30  # bytes of samples that are held in memory; more go to a file
 CHANGED = "is not the file that the data were read from, or has changed since: read the data again"
@@ -35,14 +36,18 @@ class Stored:
         offset: bytes before the first row.
         shape: (n, *event).
         dtype: of the numbers in the file.
+        axes: of the array in the file, in letters, if they are not in the order of a data set; see `arranged`.
     """
 
-    def __init__(self, file: BinaryIO, offset: int, shape: Sequence[int], dtype: np.dtype) -> None:
+    def __init__(self, file: BinaryIO, offset: int, shape: Sequence[int], dtype: np.dtype, axes: str = "") -> None:
         self._file, self._offset, self._type = os.dup(file.fileno()), offset, dtype
         weakref.finalize(self, os.close, self._file)
         self._path = Path(file.name).absolute() if isinstance(file.name, str) else None
         self._identity = _identity(self._file)
+        self._sides, self._axes = tuple(shape), axes
         self.shape, self.dtype = torch.Size(shape), torch.from_numpy(np.empty(0, dtype.newbyteorder("="))).dtype
+        if axes:
+            self.shape = torch.Size(arranged(np.broadcast_to(np.empty(()), shape), axes).shape)
         self._row = math.prod(shape[1:]) * dtype.itemsize
         have, wanted = os.fstat(file.fileno()).st_size - offset, shape[0] * self._row
         if have < wanted:
@@ -65,7 +70,8 @@ class Stored:
             place = view[k * self._row : (k + 1) * self._row]
             if os.preadv(self._file, [place], self._offset + wanted[k] * self._row) != self._row:
                 raise ValueError(f"row {wanted[k]} cannot be read: the file has been cut short")
-        rows = np.frombuffer(data, self._type).reshape(len(wanted), *self.shape[1:])
+        rows = np.frombuffer(data, self._type).reshape(len(wanted), *self._sides[1:])
+        rows = np.ascontiguousarray(arranged(rows, self._axes)) if self._axes else rows
         return torch.from_numpy(rows.astype(self._type.newbyteorder("="), copy=False))
 
     def __copy__(self) -> Stored:
@@ -81,7 +87,7 @@ class Stored:
                 "cannot pickle data that were gathered into a temporary file, which other processes cannot open: let "
                 "each process read them anew, or save them as one .npy file and read that"
             )
-        return _reopened, (self._path, self._identity, self._offset, tuple(self.shape), self._type)
+        return _reopened, (self._path, self._identity, self._offset, self._sides, self._type, self._axes)
 
     def _check(self) -> None:
         if _identity(self._file) != self._identity:
@@ -94,12 +100,14 @@ def _identity(file: int) -> tuple[int, int, int, int]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _reopened(path: Path, identity: tuple[int, ...], offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Stored:
+def _reopened(
+    path: Path, identity: tuple[int, ...], offset: int, shape: tuple[int, ...], dtype: np.dtype, axes: str
+) -> Stored:
     """The same array in another process."""
     with path.open("rb") as file:
         if _identity(file.fileno()) != tuple(identity):
             raise ValueError(f"{path} {CHANGED}")
-        return Stored(file, offset, shape, dtype)
+        return Stored(file, offset, shape, dtype, axes)
 
 
 def gather(samples: Iterable[NDArray[np.generic]], folder: Path | None = None) -> Tensor | Stored:

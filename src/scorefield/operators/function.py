@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scorefield._derivatives import unrecorded
+from scorefield._derivatives import lasting, unrecorded
 from scorefield._noise import Noise
 from scorefield.operators.operator import LinearOperator, expect, flat, inner
 from scorefield.operators.precision import in_any_precision
@@ -64,10 +64,11 @@ class FromFunction(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Float[Tensor, "b *event"]:
         """The vector-Jacobian product; differentiable in y."""
         expect(self, y, self.layout[0])
-        zeros = torch.zeros(len(y), *self.event_shape, dtype=y.real.dtype, device=y.device)
 
         def real(x: Tensor) -> Tensor:
             return flat(self.function(x))
 
-        pull = torch.func.vjp(real, zeros)[1]
-        return pull(flat(y))[0]
+        with torch.inference_mode(False):  # in which older versions of torch record nothing
+            zeros = torch.zeros(len(y), *self.event_shape, dtype=y.real.dtype, device=y.device)
+            pull = torch.func.vjp(real, zeros)[1]
+            return pull(flat(lasting(y)))[0]

@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 from scorefield._inputs import meant
 
-POSITIONAL = {"run": "the directory of a trained model", "path": "what another project has written"}
+POSITIONAL = {
+    "run": "the directory of a trained model",
+    "path": "what another project has written",
+    "what": "the directory of a trained model, or data",
+}
 LIST = "a list such as [1,2]"
 WORDS = {
     "int": "a whole number",

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from scorefield._describe import build, describe
 from scorefield.data import ArrayDataset, Audio, Broken, Images, Table
+from scorefield.data.read import takes_levels
 
+ARRAYS = ("levels", "axes")  # options of arrays alone
 told: ContextVar[frozenset[str] | None] = ContextVar("told", default=None)  # options that were given; None for all
 
 
@@ -23,7 +26,10 @@ class Reading:
         table: which columns of a CSV or Parquet file are what.
         audio: how recordings become signals.
         broken: refuse, or skip and name pictures and recordings that cannot be read.
-        levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones.
+        levels: of arrays of integers, which take the values 0 .. levels - 1; by default 256 of 8-bit ones. Real numbers
+            that are such integers, or scaled to [0, 1] or [-1, 1], become integers by it.
+        axes: of arrays, a letter for each: n samples, c channels, and h w, d h w or l of space: nhwc for pictures with
+            their channels last. By default as the shape suggests, if that is plain.
         largest: GiB that one file may take in memory when it is unpacked; by default 0.25 of a picture, a recording or
             a member of an archive, and the machine's memory of arrays, IDX and tables.
     """
@@ -33,6 +39,7 @@ class Reading:
     audio: Audio = Audio()
     broken: Broken = Broken.refuse
     levels: int | None = None
+    axes: str | None = None
     largest: float | None = None
 
 
@@ -40,20 +47,21 @@ def remembered(how: Reading, loaded: ArrayDataset) -> dict[str, Any]:
     """What a model keeps of how its data were read, in plain values: the options that had to do with them."""
     kinds = [name for name in ("images", "table", "audio") if type(getattr(how, name)) is type(loaded.how)]
     whole = describe(replace(how, **dict.fromkeys(kinds, loaded.how)))
-    kept = {name: whole[name] for name in (*kinds, "broken" if kinds else "levels") if whole[name] is not None}
+    others = ("broken",) if kinds else ARRAYS
+    kept = {name: whole[name] for name in (*kinds, *others) if whole[name] is not None}
     return {"class": whole["class"], **kept} if kept else {}
 
 
 def as_own(how: Reading, about: Mapping[str, Any], source: str) -> Reading:
     """As the data of a model were read, by what it keeps of its training, but for what was told otherwise.
 
-    Where that differs it is said. Levels are for arrays alone.
+    Where that differs it is said. Levels and axes are for arrays alone.
     """
     kept = about.get("reading", {"class": "Reading"})
     built = build(kept, {cls.__name__: cls for cls in (Reading, Images, Table, Audio)})
     if not isinstance(built, Reading):
         raise ValueError(f"what the model says of how its data were read is damaged: {str(kept)[:80]}")
-    names = set(kept) - {"class"} - (set() if source.endswith((".npy", ".npz")) else {"levels"})
+    names = set(kept) - {"class"} - (set() if takes_levels(Path(source)) else set(ARRAYS))
     merged: Reading = _merged(replace(how, **{name: getattr(built, name) for name in names}), how, "reading")
     return merged
 

@@ -263,10 +263,8 @@ def unseen_by(kept: Dataset, class_names: Sequence[str], learnt: Set[int] = froz
 
 def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.device) -> None:
     """Prints what is trained on what."""
-    values = "real numbers" if kept.levels is None else f"integers from 0 to {kept.levels - 1}"
     net: Any = getattr(model, "net", model)
     count = sum(p.numel() for p in nn.Module.parameters(net))
-    print(f"{data}: {len(kept)} events of shape {kept.event_shape}, {values}, {kept.classes or 'no'} classes;")
     if kept.levels is not None and Path(data).suffix in (".npy", ".npz"):
         most = int(some_rows(kept, 1_000_000).max())
         if most < kept.levels / 2:
@@ -274,4 +272,7 @@ def say_what(data: str, kept: Subset, sde: SDE, model: nn.Module, place: torch.d
                 f"the values of {data} end at {most}: if no others can occur, say --reading.levels {most + 1}",
                 stacklevel=1,
             )
-    print(f"{type(sde).__name__} process, {type(net).__name__} with {count:,} parameters, on {place}")
+    print(
+        f"{len(kept):,} of {len(kept.data):,} samples to train on; {type(sde).__name__} process, {type(net).__name__} "
+        f"with {count:,} parameters, on {place}"
+    )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from scorefield import data, plot
 from scorefield._files import held, is_at, not_a_link, sweep, write_file
+from scorefield._text import printable
 from scorefield.cli.parts.measuring import load_values
 from scorefield.cli.parts.reading import Reading, as_own
 from scorefield.data import ArrayDataset, Rows
@@ -48,7 +49,12 @@ class Precision(Enum):
 
 
 def load_data(
-    source: str, how: Reading, limit: int | None = None, folder: Path | None = None, option: str = "--data"
+    source: str,
+    how: Reading,
+    limit: int | None = None,
+    folder: Path | None = None,
+    option: str = "--data",
+    aside: bool = True,
 ) -> ArrayDataset:
     """A data set by its name, or from its path, with a line of what was found there; errors name the option."""
     if source in NAMED:
@@ -65,12 +71,13 @@ def load_data(
             audio=how.audio,
             broken=how.broken,
             levels=how.levels,
+            axes=how.axes,
             limit=limit,
             folder=folder,
             largest=how.largest,
         )
-    if distributed.rank() == 0:  # beside the results, not among them
-        print(f"{source}: {loaded.found}", file=sys.stderr)
+    if distributed.rank() == 0:  # beside the results, not among them, unless it is one
+        print(printable(f"found in {source}: {loaded.found}"), file=sys.stderr if aside else sys.stdout)
     return loaded
 
 
@@ -224,7 +231,7 @@ def check_target(out: Path, suffix: str) -> None:
 
 def check_samples_target(out: Path, event_shape: Sequence[int]) -> Path:
     """The directory that samples go to; an output that samples of this shape could not be written to is refused."""
-    if out.suffix == ".png" and not plot.is_image(event_shape) and tuple(event_shape) != (2,):
+    if out.suffix == ".png" and not plot.is_image(event_shape, alpha=True) and tuple(event_shape) != (2,):
         raise ValueError(
             f"--out {out}: samples of shape {tuple(event_shape)} are no pictures: write .npz, or into a folder"
         )
@@ -241,13 +248,13 @@ def save_samples(x: Tensor, levels: int | None, out: Path) -> None:
     x = x.cpu()
     if out.suffix == ".npz":
         write_file(out, lambda file: np.savez(file, x=x.numpy()))
-    elif out.suffix == ".png" and plot.is_image(x.shape[1:]):
+    elif out.suffix == ".png" and plot.is_image(x.shape[1:], alpha=True):
         save_picture(plot.image_grid(x, levels), out)
     elif out.suffix == ".png":
         save_figure(plot.scatter(x), out)
     else:
         for k, one in enumerate(x):
-            if plot.is_image(one.shape):
+            if plot.is_image(one.shape, alpha=True):
                 save_picture(plot.image_grid(one[None], levels, side=1, gap=0), out / f"{k:06d}.png")
             else:
                 write_file(out / f"{k:06d}.npy", partial(np.save, arr=one.numpy()))
