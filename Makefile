@@ -15,7 +15,8 @@ test-slow: .venv/ready
 
 # The fast tests with the lowest versions that pyproject.toml allows, and with the newest of all and the newest Python at
 # hand. What libraries say to each other of things that they will leave out is no error there.
-OTHERS := -W default::DeprecationWarning -W default::FutureWarning
+OTHERS := -W default::DeprecationWarning -W default::FutureWarning -W default::ResourceWarning \
+	-W default::pytest.PytestUnraisableExceptionWarning
 test-lowest: .venv-lowest/ready
 	.venv-lowest/bin/python -m pytest $(OTHERS) -n auto --dist worksteal
 
