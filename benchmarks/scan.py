@@ -31,6 +31,7 @@ def of(name):
     return int(line.split()[1]) << 10
 
 def scan():
+    assert format_of(path) is None and hub_files(path) == ([], [])
     listing = listed(path, SUFFIXES)
     return len(sort(listing, listing.ending(SUFFIXES)).label)
 
@@ -46,6 +47,8 @@ def least():
     return len(found)
 
 if what == "scan":
+    from scorefield.data.formats import format_of
+    from scorefield.data.formats.parquet import hub_files
     from scorefield.data.images import SUFFIXES
     from scorefield.data.labels import sort
     from scorefield.data.members import listed

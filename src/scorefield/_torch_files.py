@@ -53,6 +53,7 @@ def read_torch(source: Path | io.BytesIO, where: str) -> Any:
     try:
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # of what is no file of torch.save
+            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")  # of torch 2.15, which tells of it
             return torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes of the constructors
         lines = " ".join(str(error).split()) or type(error).__name__

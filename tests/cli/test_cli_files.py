@@ -23,7 +23,7 @@ from scorefield.cli.parts.sources import directory, locked
 
 pytestmark = [
     pytest.mark.usefixtures("unchecked"),
-    pytest.mark.filterwarnings("default:.*(lost or damaged|was removed|cannot be kept)"),
+    pytest.mark.filterwarnings("default:.*(not written|lost or damaged|was removed|cannot be kept)"),
 ]
 
 WIDTHS = ["--optimisation.widths", "[0.1,0.2]", "--optimisation.half_lives", "[5000,500]", "--save_every", 10]
@@ -190,6 +190,21 @@ def test_what_is_removed_from_a_run_while_it_trains_does_no_harm(name, run, tmp_
     assert found.items() <= whole.items() and (found == whole or name in ("averages", "checkpoints"))
     trained(out, "two_moons", *WIDTHS, "--resume", "true", "--steps", 22)
     assert [int(row["step"]) for row in table(out / "loss.csv")] == [*range(1, 23)]
+
+
+def test_losses_that_cannot_be_written_cost_nothing_else(run, tmp_path, meanwhile, capsys):
+    """Somebody has made a folder of their name: the checkpoint and the model are those of a run without it."""
+    out = tmp_path / "run"
+
+    def replace():
+        (out / "loss.csv").unlink()
+        (out / "loss.csv").mkdir()
+
+    meanwhile(20, replace)
+    trained(out, "two_moons", *WIDTHS)
+    assert f"warning: {out / 'loss.csv'}: the losses are not written (Is a directory)" in capsys.readouterr().err
+    for name in ("model.safetensors", state_after(20)):
+        assert (out / name).read_bytes() == (run / name).read_bytes()
 
 
 def test_a_run_whose_folder_is_removed_makes_it_again(run, tmp_path, meanwhile, capsys):

@@ -52,7 +52,7 @@ from scorefield.metrics import (
 )
 from scorefield.nn import MLP, seeded
 from scorefield.solvers import BogackiShampine
-from scorefield.training import distributed
+from scorefield.training import Optimisation, Snapshots, TrainState, distributed
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 FAST = Effort(samples=60, steps=3, calls=(2, 4), curve_samples=50, likelihoods=18, batch_size=16)
@@ -699,3 +699,18 @@ def test_statistics_of_your_own_features(tmp_path, monkeypatch, capsys):
     assert main(["stats", "--data", "[digits]", "--extractor", str(tmp_path / "broken.pt"), "--out", str(out)]) == 2
     assert "no TorchScript file" in capsys.readouterr().err
     assert main(["stats", "--data", "[digits]", "--extractor", str(tmp_path / "stats.npz"), "--out", str(out)]) == 2
+
+
+def test_a_link_that_has_come_meanwhile_is_refused(tmp_path):
+    """Of the parts of a report, and of a run's averages."""
+    (tmp_path / "mine").mkdir()
+    ledger, snapshots = Ledger(tmp_path / "work"), Snapshots(tmp_path / "averages")
+    for name in ("work", "averages"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    with seeded(0):
+        state = TrainState(MLP((2,)), Optimisation(widths=(0.1,)), seed=0)
+    state.step = 1
+    for write in (lambda: ledger.file("x", {}), ledger.close, lambda: snapshots.update(state)):
+        with pytest.raises(ValueError, match="is a link, and files elsewhere would be changed"):
+            write()
+    assert not list((tmp_path / "mine").iterdir())

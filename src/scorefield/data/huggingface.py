@@ -16,7 +16,7 @@ from torch import Tensor
 from scorefield.data.axes import arranged, likely_axes
 from scorefield.data.dataset import ArrayDataset
 from scorefield.data.found import counted
-from scorefield.data.images import Images, MoreBits, Reader, Unfit
+from scorefield.data.images import Images, Reader
 from scorefield.data.labels import PARTS
 from scorefield.data.levels import as_levels, hint
 from scorefield.data.members import Broken, reason
@@ -149,13 +149,7 @@ def _pictures_of(value: Any, reader: Reader, broken: Broken, where: str) -> list
     """Undecoded, so that the bytes go through the checks of our own reader."""
     if (content := value["bytes"]) is None:
         raise ValueError(f"{where} names a file instead of holding a picture: embed them on saving")
-    try:
-        return reader(content)
-    except (Unfit, MoreBits) as error:
-        raise ValueError(f"{where}: {error}") from error
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        broken.meet(where, error)
-        return []
+    return reader.met(lambda: content, where, broken)
 
 
 def _numbers(value: Any, dtype: np.dtype, levels: int | None, where: str) -> NDArray[Any]:

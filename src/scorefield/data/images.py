@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,20 @@ class Reader:
         self.files, self.more = self.files + 1, self.more + frames.more + count - len(taken)
         return made
 
+    def met(self, read: Callable[[], bytes], where: str, broken: Broken) -> list[NDArray[Any]]:
+        """The samples of the file that `read` gives, none of a damaged one that is skipped.
+
+        Raises:
+            ValueError: it cannot be read, or an option is wanted; the message begins with `where`.
+        """
+        try:
+            return self(read())
+        except (Unfit, MoreBits) as error:
+            raise ValueError(f"{where}: {error}") from error
+        except Exception as error:  # a decoder may raise anything on damaged bytes
+            broken.meet(where, error)
+            return []
+
     def _one_colour(self, taken: Sequence[Image.Image | Deep]) -> Images:
         """GIF has a grey frame before those in colour that Pillow makes of the next ones."""
         grey = {not isinstance(one, Deep) and one.mode in ("1", "L", "LA") for one in taken}
@@ -183,15 +197,7 @@ def pictures(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """(name, array) of each sample of the pictures of these names, `most` as of `members`."""
     for name, read in members(listing, names, most):
-        where = f"{listing.path}: {name}"
-        try:
-            made = reader(read())
-        except (Unfit, MoreBits) as error:
-            raise ValueError(f"{where}: {error}") from error
-        except Exception as error:  # a decoder may raise anything on damaged bytes
-            broken.meet(where, error)
-            continue
-        for values in made:
+        for values in reader.met(read, f"{listing.path}: {name}", broken):
             yield str(name), values
 
 

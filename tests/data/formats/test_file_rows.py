@@ -34,6 +34,10 @@ def test_rows_of_a_large_file_are_those_that_are_asked_for(large, tmp_path):
     assert np.array_equal(data.rows(index).x.numpy(), values[index])
     again = pickle.loads(pickle.dumps(data))
     assert np.array_equal(again.rows(index).x.numpy(), values[index])
+    last = torch.tensor([-1, 0, -40])
+    assert np.array_equal(data.x[last].numpy(), values[last])
+    with pytest.raises(IndexError, match="there are 40 rows; got the numbers 0 to 40"):
+        data.x[torch.tensor([0, 40])]
 
 
 def test_rows_of_many_files_come_from_their_file(large, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from scorefield.data.dataset import ArrayDataset
 from scorefield.data.formats.contract import check_inside, sides, word
 from scorefield.data.formats.numbers import Numbers
 from scorefield.data.found import Found, counted
-from scorefield.data.images import SUFFIXES, Images, MoreBits, Reader, Unfit
+from scorefield.data.images import SUFFIXES, Images, Reader
 from scorefield.data.labels import in_order
 from scorefield.data.members import ARCHIVES, Broken, listed, reason
 from scorefield.data.stored import gather
@@ -55,11 +56,10 @@ def hub_files(path: Path) -> tuple[list[Path], list[str]]:
     """
     if not path.is_dir():
         return ([path], []) if path.suffix.lower() == ".parquet" and _nested(path) else ([], [])
-    listing = listed(path)
-    names = listing.files
-    if listing.shards or any(name.lower().endswith((*SUFFIXES, *RECORDINGS, *ARCHIVES)) for name in names):
-        return [], []  # which may be about them
-    found = [PurePosixPath(name) for name in names if name.lower().endswith(".parquet")]
+    others = (*SUFFIXES, *RECORDINGS, *ARCHIVES)  # beside which a table may be about them
+    if any(name.lower().endswith(others) for _, _, files in os.walk(path) for name in files):
+        return [], []
+    found = [PurePosixPath(name) for name in listed(path, (".parquet",)).ending((".parquet",))]
     parts = {name: match[1].lower() for name in found if (match := SPLIT.match(name.name))}
     others = sorted({part for part in parts.values() if part != "train"})
     if len(parts) == len(found) and "train" in parts.values():
@@ -251,16 +251,10 @@ def _rows(
 
 def _pictures(sample: Any, reader: Reader, broken: Broken, where: str) -> list[NDArray[Any]]:
     """The samples of a picture's file."""
-    content = (sample or {}).get("bytes")
+    content: bytes | None = (sample or {}).get("bytes")
     if content is None:
         raise ValueError(f"{where} names a file instead of holding a picture, which is not opened")
-    try:
-        return reader(content)
-    except (Unfit, MoreBits) as error:
-        raise ValueError(f"{where}: {error}") from error
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        broken.meet(where, error)
-        return []
+    return reader.met(lambda: bytes(content), where, broken)
 
 
 def _class(label: Any, columns: Columns, class_names: tuple[str, ...], where: str) -> str | None:
